@@ -1,0 +1,74 @@
+"""`watch`: finds the adapter for what it is given, through the `nndiag.adapters` entry points, and attaches the hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from nndiag.errors import NndiagError, UnknownName
+from nndiag.hooks import Hook, default_hooks
+from nndiag.recorder import Recorder
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+
+class Adapter(Protocol):
+    """Attaches hooks to a framework's objects and gives back what detaches them; leaves the target as it found it."""
+
+    def __call__(
+        self, target: Any, optimizer: Any, loss: Any, recorder: Recorder, hooks: list[Hook]
+    ) -> Callable[[], None]:
+        """Attach `hooks`, feeding `recorder`."""
+
+
+def watch(
+    target: Any,
+    optimizer: Any = None,
+    loss: Any = None,
+    *,
+    run: str | Path | None = None,
+    hooks: Iterable[Hook] | None = None,
+    every: int | Literal["auto"] = "auto",
+    budget: float = 0.02,
+    strict: bool = False,
+    resume: bool = False,
+) -> Recorder:
+    """A recorder that watches `target`: an `nndiag.nn.Trainer`, or a model of a framework that has an adapter.
+
+    `run` is the folder to record into (in memory without); `hooks` replaces the default ones; `every`, `budget` and
+    `resume` are the recorder's; `strict` lets a fault of nndiag stop the training. Closing the recorder, or leaving its
+    `with`, detaches the hooks. Raises UnknownName for a target that no adapter knows, RunError for an unusable folder.
+    """
+    attach = find_adapter(target)
+    recorder = Recorder(run, every=every, budget=budget, strict=strict, resume=resume)
+    try:
+        recorder.on_close(attach(target, optimizer, loss, recorder, list(default_hooks() if hooks is None else hooks)))
+    except BaseException:
+        recorder.close("crashed")
+        raise
+    return recorder
+
+
+def find_adapter(target: Any) -> Adapter:
+    """The adapter of the first class in the target's `__mro__` whose top-level package has one."""
+    adapters = _entry_points()
+    for cls in type(target).__mro__:
+        if entry := adapters.get(cls.__module__.partition(".")[0]):
+            try:
+                adapter: Adapter = entry.load()
+            except ImportError as fault:
+                raise NndiagError(f"the adapter {entry.value} cannot be imported: {fault}") from fault
+            return adapter
+    known = ", ".join(sorted(adapters)) or "none; install nndiag, a bare checkout has no entry points"
+    raise UnknownName(
+        f"watch() got a {type(target).__module__}.{type(target).__qualname__}; adapters are installed for: {known}. "
+        "For any other loop feed an nndiag.Recorder by hand"
+    )
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry for entry in entry_points(group="nndiag.adapters")}

@@ -1,0 +1,141 @@
+"""Check, Finding and Verdict: what a health rule is and what it says."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, Literal
+
+from nndiag.frames import FRAMES
+from nndiag.run import Run
+
+Kind = Literal["exact", "training", "generalisation", "note"]
+"""What a finding can become: exact FAILs at once; training WARNs, and FAILs when training makes poor progress;
+generalisation WARNs, and FAILs when validation does; a note is a remark on a PASS."""
+
+
+class Verdict(StrEnum):
+    """What is said of one check, or of a whole report; worse ones compare greater."""
+
+    NOT_CHECKED = "not_checked"
+    PASS = "pass"
+    WARN = "warn"
+    FAIL = "fail"
+
+    @property
+    def label(self) -> str:
+        """As it is printed."""
+        return self.value.replace("_", " ").upper()
+
+    @property
+    def severity(self) -> int:
+        """0 for NOT CHECKED to 3 for FAIL."""
+        return list(Verdict).index(self)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check saw: where, since when, the numbers, likely causes, what to do, how to make sure.
+
+    Steps are optimiser updates done. `causes` are codes or sentences, most likely first; `consequence_of` is filled in by
+    the checklist, as `verdict` is.
+    """
+
+    code: str
+    name: str
+    message: str
+    kind: Kind
+    verdict: Verdict = Verdict.WARN
+    layer: str | None = None
+    parameter: str | None = None
+    first_step: int | None = None
+    last_step: int | None = None
+    value: float | None = None
+    threshold: float | None = None
+    causes: tuple[str, ...] = ()
+    fix: str = ""
+    confirm: str = ""
+    consequence_of: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """The layer or parameter, if it is about one."""
+        return self.layer or self.parameter or ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A health rule: code, name and kind identify it, its fields are its thresholds, `examine` decides.
+
+    `needs` names what it reads as "frame.statistic", and `min_reads` how many reads of the first of them it takes; with
+    less the verdict is NOT CHECKED. `advice` is the fix where a finding has no better one, `passed` the reason of a PASS.
+    """
+
+    code: ClassVar[str]
+    name: ClassVar[str]
+    kind: ClassVar[Kind]
+    needs: ClassVar[tuple[str, ...]] = ()
+    min_reads: ClassVar[int] = 20
+    advice: ClassVar[str] = ""
+    confirm: ClassVar[str] = ""
+    passed: ClassVar[str] = ""
+
+    def not_checked(self, run: Run) -> str | None:
+        """Why `run` cannot be examined, or None. Extend it where the check needs more than `needs` can say."""
+        for need in self.needs:
+            frame, _, statistic = need.partition(".")
+            reads = len(run.statistic(frame, statistic))
+            if not reads:
+                return f"needs {need}, which was not recorded"
+            if reads < self.min_reads:
+                return f"needs {self.min_reads} reads of {need}, has {reads}"
+        return None
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        """What is wrong with `run`, worst first; nothing if it is healthy. Called only when `not_checked` is None."""
+        raise NotImplementedError(f"{type(self).__name__} has no examine()")
+
+    @classmethod
+    def healthy(cls) -> Run:
+        """A run that passes, within a factor of two of the threshold."""
+        raise NotImplementedError(f"{cls.__name__} has no healthy()")
+
+    @classmethod
+    def sick(cls) -> Run:
+        """A run that is flagged, within a factor of two of the threshold."""
+        raise NotImplementedError(f"{cls.__name__} has no sick()")
+
+    def finding(self, message: str, *, kind: Kind | None = None, layer: str | None = None, parameter: str | None = None,
+                first_step: int | None = None, last_step: int | None = None, value: float | None = None,
+                threshold: float | None = None, causes: tuple[str, ...] = (), fix: str = "",
+                confirm: str = "") -> Finding:  # fmt: skip
+        """A finding of this check, with its advice where no `fix` is given."""
+        return Finding(self.code, self.name, message, kind or self.kind, Verdict.WARN, layer, parameter, first_step,
+                       last_step, value, threshold, causes, fix or self.advice, confirm or self.confirm)  # fmt: skip
+
+    def note(self, message: str) -> Finding:
+        """A remark that leaves the verdict PASS."""
+        return self.finding(message, kind="note")
+
+    @classmethod
+    def validate(cls) -> None:
+        """Raises TypeError if the class lacks what a check must have."""
+        for attribute in ("code", "name", "kind", "advice", "passed"):
+            if not getattr(cls, attribute, ""):
+                raise TypeError(f"the check {cls.__name__} has no {attribute}")
+        for need in cls.needs:
+            frame, _, statistic = need.partition(".")
+            if frame not in FRAMES or (FRAMES[frame] and statistic not in FRAMES[frame]):
+                raise TypeError(f"the check {cls.__name__} needs {need!r}, which no frame holds")
+
+    @classmethod
+    def page(cls) -> str:
+        """The catalogue page: the docstring."""
+        return inspect.cleandoc(cls.__doc__ or "")
+
+    @classmethod
+    def summary(cls) -> str:
+        """First line of the page."""
+        return cls.page().partition("\n")[0]

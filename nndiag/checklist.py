@@ -1,0 +1,84 @@
+"""The Checklist: selects checks, examines a run with them, and orders what they find by cause."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+
+from nndiag import progress
+from nndiag.catalogue import catalogue, chosen
+from nndiag.causes import arrange
+from nndiag.check import Check, Finding, Kind, Verdict
+from nndiag.report import CheckResult, Report
+from nndiag.run import Run
+
+log = logging.getLogger("nndiag")
+
+
+class Checklist:
+    """A selection of checks.
+
+    `select` and `ignore` take codes, beginnings of codes, or names; `checks` are instances with thresholds of your own,
+    such as `VanishingGradients(ratio=1e-4)`, that stand in for those of the same code. Raises UnknownName.
+    """
+
+    def __init__(
+        self,
+        select: str | Iterable[str] | None = None,
+        ignore: str | Iterable[str] | None = None,
+        checks: Iterable[Check] = (),
+    ) -> None:
+        available = {code: check() for code, check in catalogue().items()}
+        available.update({check.code: check for check in checks})
+        classes = [type(check) for check in available.values()]
+        codes = set(available) if select is None else chosen(select, classes)
+        codes -= set() if ignore is None else chosen(ignore, classes)
+        self.checks = tuple(check for code, check in available.items() if code in codes)
+
+    def examine(self, run: Run) -> Report:
+        """The verdicts of all checks on `run`. A check that fails is NOT CHECKED, with its error as the reason."""
+        thin = run.thinned()
+        severity = Severity(thin)
+        judged = [self._judge(check, thin, severity) for check in self.checks]
+        findings, headlines = arrange([finding for _, found in judged for finding in found])
+        return Report(
+            run.meta, run.steps, run.path, tuple(result for result, _ in judged), tuple(findings), tuple(headlines)
+        )
+
+    def _judge(self, check: Check, run: Run, severity: Severity) -> tuple[CheckResult, list[Finding]]:
+        try:
+            if reason := check.not_checked(run):
+                return CheckResult.of(check, Verdict.NOT_CHECKED, reason), []
+            seen = list(check.examine(run))
+        except Exception as fault:
+            log.error("%s failed: it is not checked", check.code, exc_info=fault)
+            return CheckResult.of(check, Verdict.NOT_CHECKED, f"the check itself failed: {fault!r}"), []
+        findings = [replace(finding, verdict=severity.of(finding.kind)) for finding in seen if finding.kind != "note"]
+        notes = tuple(finding.message for finding in seen if finding.kind == "note")
+        if not findings:
+            return CheckResult.of(check, Verdict.PASS, check.passed, notes), []
+        worst = max(findings, key=lambda finding: finding.verdict.severity)
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        return CheckResult.of(check, worst.verdict, worst.message + more, notes), findings
+
+
+class Severity:
+    """What a finding of each kind becomes on one run: the only place where anything becomes FAIL."""
+
+    def __init__(self, run: Run) -> None:
+        training, validation = progress.training(run), progress.validation(run)
+        self._fails = {
+            "exact": True,
+            "training": bool(training and training.poor),
+            "generalisation": bool(
+                validation
+                and (
+                    validation.poor or (validation.trivial is not None and validation.value < validation.best_value / 2)
+                )
+            ),
+        }
+
+    def of(self, kind: Kind) -> Verdict:
+        """FAIL or WARN."""
+        return Verdict.FAIL if self._fails[kind] else Verdict.WARN

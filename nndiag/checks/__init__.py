@@ -1,0 +1,55 @@
+"""nndiag's own checks, one file each, in a folder for each family; `checks` gives them to the catalogue."""
+
+from __future__ import annotations
+
+from nndiag.check import Check
+from nndiag.checks.activations.dead_units import DeadUnits as DeadUnits
+from nndiag.checks.data.input_scale import InputScale as InputScale
+from nndiag.checks.data.nonfinite_input import NonfiniteInput as NonfiniteInput
+from nndiag.checks.generalization.no_generalization import NoGeneralization as NoGeneralization
+from nndiag.checks.generalization.overfitting import Overfitting as Overfitting
+from nndiag.checks.generalization.underfitting import Underfitting as Underfitting
+from nndiag.checks.gradients.exploding_gradients import ExplodingGradients as ExplodingGradients
+from nndiag.checks.gradients.vanishing_gradients import VanishingGradients as VanishingGradients
+from nndiag.checks.initialization.activation_variance import ActivationVariance as ActivationVariance
+from nndiag.checks.initialization.dead_at_start import DeadAtStart as DeadAtStart
+from nndiag.checks.initialization.initial_loss import InitialLoss as InitialLoss
+from nndiag.checks.initialization.mean_shift import MeanShift as MeanShift
+from nndiag.checks.initialization.symmetric_weights import SymmetricWeights as SymmetricWeights
+from nndiag.checks.loss_curve.diverging import Diverging as Diverging
+from nndiag.checks.loss_curve.not_learning import NotLearning as NotLearning
+from nndiag.checks.numerics.nonfinite import Nonfinite as Nonfinite
+from nndiag.checks.objective.constant_output import ConstantOutput as ConstantOutput
+from nndiag.checks.objective.double_softmax import DoubleSoftmax as DoubleSoftmax
+from nndiag.checks.optimization.learning_rate_high import LearningRateHigh as LearningRateHigh
+from nndiag.checks.optimization.learning_rate_low import LearningRateLow as LearningRateLow
+
+CHECKS: tuple[type[Check], ...] = (
+    NonfiniteInput,
+    InputScale,
+    DoubleSoftmax,
+    ConstantOutput,
+    InitialLoss,
+    SymmetricWeights,
+    ActivationVariance,
+    DeadAtStart,
+    MeanShift,
+    DeadUnits,
+    VanishingGradients,
+    ExplodingGradients,
+    LearningRateHigh,
+    LearningRateLow,
+    NotLearning,
+    Diverging,
+    Overfitting,
+    Underfitting,
+    NoGeneralization,
+    Nonfinite,
+)
+
+
+def checks() -> tuple[type[Check], ...]:
+    """All checks of this distribution, probes included."""
+    from nndiag.probes import PROBES
+
+    return CHECKS + PROBES

@@ -1,0 +1,1 @@
+"""Checks of what flows forward: ND3."""

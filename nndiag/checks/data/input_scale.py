@@ -1,0 +1,88 @@
+"""ND002 input-scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nndiag import synthetic
+from nndiag.check import Check, Finding
+from nndiag.progress import latest
+from nndiag.run import Run
+from nndiag.structure import NORMS
+
+
+@dataclass(frozen=True)
+class InputScale(Check):
+    """The inputs are far from zero mean and unit scale, or one feature drowns the others.
+
+    Gradients of the first layer are proportional to its inputs, so no learning rate suits features whose scales are
+    thousands apart, and large or strongly shifted inputs blow up the first updates (LeCun, Bottou, Orr & Müller 1998,
+    section 4.3). Whoever forgot to divide pixels by 255, or fed a raw column of incomes, sees this.
+
+    Decides on the features over all batches so far: root mean square of the inputs outside `low` … `high`; or, among
+    features that are not zero in at least 1 % of the samples, |mean| over standard deviation above `shift`, or the
+    largest standard deviation more than `spread` times the smallest. Standardised inputs have RMS 1, 0–1 pixels about
+    0.3, 0–16 pixels about 8: all pass. Constant, rare and 0/1 features do not count, and a network that begins with a
+    normalisation layer is exempt. Values that are not finite belong to ND001.
+    """
+
+    code = "ND002"
+    name = "input-scale"
+    kind = "training"
+    needs = ("data.rms",)
+    min_reads = 1
+    advice = "Standardise each feature with the training set's numbers: x = (x - mean) / std."
+    confirm = "print(x.mean(axis=0), x.std(axis=0))"
+    passed = "input features are of like scale, near 1"
+
+    low: float = 0.05
+    high: float = 20.0
+    shift: float = 10.0
+    spread: float = 1e3
+    samples: int = 20
+
+    def not_checked(self, run: Run) -> str | None:
+        seen = latest(run, "data", "samples", "input")
+        if seen is not None and seen < self.samples:
+            return f"needs {self.samples} samples, has seen {seen:.0f}"
+        if run.meta.layers and run.meta.layers[0].kind in (*NORMS, "embedding"):
+            return f"the network begins with a layer of kind {run.meta.layers[0].kind}, which takes any scale"
+        return super().not_checked(run)
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        step = int(run.data.index[0])
+        last = int(run.data.index[-1])
+        spread, shift = latest(run, "data", "feature_spread", "input"), latest(run, "data", "feature_shift", "input")
+        rms = float(run.series("data", "rms", "input").median())
+        if spread is not None and spread > self.spread:
+            widest = latest(run, "data", "widest_feature", "input") or 0
+            yield self.finding(
+                f"feature {widest:.0f} (from 0) varies {spread:.2g} times as much as the narrowest one",
+                first_step=step, last_step=last, value=spread, threshold=self.spread,
+            )  # fmt: skip
+        elif shift is not None and shift > self.shift:
+            feature = latest(run, "data", "shifted_feature", "input") or 0
+            yield self.finding(
+                f"feature {feature:.0f} (from 0) has a mean {shift:.2g} times its standard deviation",
+                first_step=step, last_step=last, value=shift, threshold=self.shift,
+            )  # fmt: skip
+        elif not self.low <= rms <= self.high:
+            yield self.finding(
+                f"the inputs have a root mean square of {rms:.2g}, outside {self.low:g} … {self.high:g}",
+                first_step=step, last_step=last, value=rms, threshold=self.high if rms > self.high else self.low,
+            )  # fmt: skip
+
+    @classmethod
+    def _run(cls, spread: float) -> Run:
+        data = {"rms": {"input": 1.0}, "feature_spread": {"input": spread}, "feature_shift": {"input": 2.0},
+                "widest_feature": {"input": 7.0}, "samples": {"input": 640.0}}  # fmt: skip
+        return synthetic.run(data=data)
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(600.0)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(1800.0)

@@ -1,0 +1,1 @@
+"""Checks of validation beside training: ND7."""

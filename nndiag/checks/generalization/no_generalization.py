@@ -1,0 +1,80 @@
+"""ND707 no-generalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nndiag import progress, signals, synthetic
+from nndiag.check import Check, Finding
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class NoGeneralization(Check):
+    """Training falls, but validation never gets better than a trivial prediction: nothing learned carries over.
+
+    Where labels have no bearing on the inputs (shuffled, misaligned), the network can only learn samples by heart. The
+    same picture comes from a validation set that is prepared in another way than the training set, or from another
+    distribution. It is not overfitting, where validation first improves: this check goes before ND701.
+
+    Decides on the training loss, better than trivial by two standard errors, and the best smoothed validation loss, not
+    better than trivial by `errors` standard errors and `margin` of it.
+    """
+
+    code = "ND707"
+    name = "no-generalisation"
+    kind = "generalisation"
+    needs = ("losses.validation", "losses.train")
+    min_reads = 6
+    advice = "See whether labels belong to their inputs, and whether validation goes through the same preprocessing."
+    confirm = "show a few (input, label) pairs of both sets, after all preprocessing"
+    passed = "validation beats a trivial prediction"
+
+    errors: float = 2.0
+    margin: float = 0.01
+
+    def not_checked(self, run: Run) -> str | None:
+        if reason := super().not_checked(run):
+            return reason
+        if progress.trivial(run) is None:
+            return "needs the loss of a trivial prediction: the kind of loss and the targets are not recorded"
+        trained = progress.training(run)
+        if trained is None:
+            return f"needs {progress.READS} reads of losses.train"
+        return "training itself makes no progress, there is nothing to carry over" if trained.poor else None
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        trained, trivial = progress.training(run), progress.trivial(run)
+        if trained is None or trivial is None:
+            return
+        validation = run.validation
+        best = float(validation.rolling(3, min_periods=1).median().min())
+        steps = np.diff(validation.to_numpy())
+        noise = signals.spread(steps - np.median(steps)) / np.sqrt(2)
+        limit = trivial - max(self.margin * trivial, min(self.errors * noise, 0.1 * trivial))
+        if best >= limit:
+            yield self.finding(
+                f"the best validation loss is {best:.3g}, where a trivial prediction costs {trivial:.3g}; training ends at "
+                f"{trained.now:.3g}",
+                first_step=int(validation.index[0]), last_step=int(validation.index[-1]), value=best, threshold=limit,
+                causes=("labels that do not belong to the inputs", "validation prepared differently", "another distribution"),
+            )  # fmt: skip
+
+    @classmethod
+    def _run(cls, best: float) -> Run:
+        validation = {20 * (i + 1): best + 0.02 * i for i in range(10)}
+        return synthetic.run(
+            steps=200, train=synthetic.decay(200), validation=validation, data={"entropy": {"target": 2.3}},
+            **synthetic.CLASSES,
+        )  # fmt: skip
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(2.24)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(2.285)

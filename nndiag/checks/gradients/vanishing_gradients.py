@@ -1,0 +1,82 @@
+"""ND401 vanishing-gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nndiag import signals, structure, synthetic
+from nndiag.check import Check, Finding
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class VanishingGradients(Check):
+    """Gradients shrink on their way from the output layer back to the first layer.
+
+    Each layer multiplies the gradient that flows through it by its weights and by the slope of its activation function.
+    Where that factor stays below 1 the early layers hardly learn (Hochreiter 1991; Glorot & Bengio 2010): the network
+    behaves like its last layers on top of random features, or does not train at all.
+
+    Decides on δ, the root mean square of the loss's gradient with respect to a layer's output: that of the first layer
+    with weights below `ratio` times that of the last, in the median of `window` reads, on 3 reads in a row after the
+    warm-up. δ, not the weights' gradients: in the lesson's net of 20 layers with standard deviation 0.02 those differ by
+    a factor of 3 only, δ by 5e13. A sound He net of that depth has 0.05. Where δ vanishes because units are dead, that
+    is ND205's or ND301's, and this is listed as its consequence.
+    """
+
+    code = "ND401"
+    name = "vanishing-gradients"
+    kind = "training"
+    needs = ("activations.gradient_rms",)
+    advice = "Use He initialisation with ReLU, add normalisation layers or skip connections, or use fewer layers."
+    confirm = "run.activations['gradient_rms'].median().plot(logy=True, marker='o')"
+    passed = "gradients reach the first layer"
+
+    ratio: float = 1e-3
+    window: int = 50
+
+    def not_checked(self, run: Run) -> str | None:
+        if reason := super().not_checked(run):
+            return reason
+        return None if len(structure.linear(run, "gradient_rms")) > 2 else "needs three layers with weights or more"
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        delta = run.statistic("activations", "gradient_rms")
+        layers = structure.linear(run, "gradient_rms")
+        delta = delta[delta[layers[-1]] > 0].iloc[signals.warm_up(len(delta)) :]
+        if len(delta) < signals.PATIENCE:
+            return
+        ratio = (delta[layers[0]] / delta[layers[-1]]).rolling(self.window, min_periods=1).median()
+        bad = (ratio < self.ratio).to_numpy()
+        if (at := signals.onset(bad)) is None:
+            return
+        worst = float(ratio.min())
+        middle = delta[layers].median()
+        layer = next(
+            name
+            for name in reversed(layers)
+            if middle[name] < np.sqrt(self.ratio) * middle[layers[-1]] or name == layers[0]
+        )
+        yield self.finding(
+            f"δ in {layers[0]} is {worst:.2g} of that in {layers[-1]}: the first layers get next to no gradient",
+            layer=layer if middle[layer] > 0 else layers[0],
+            first_step=int(delta.index[at]), last_step=int(delta.index[np.flatnonzero(bad)[-1]]),
+            value=worst, threshold=self.ratio,
+            causes=("ND203", "saturating activation functions in a deep stack", "too many layers without normalisation"),
+        )  # fmt: skip
+
+    @classmethod
+    def _run(cls, ratio: float) -> Run:
+        delta = {"h1": 1e-3 * ratio, "h2": 1e-3 * ratio**0.5, "output": 1e-3}
+        return synthetic.run(activations={"gradient_rms": delta, "mean": dict.fromkeys(delta, 0.0)})
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(1.5e-3)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(0.7e-3)

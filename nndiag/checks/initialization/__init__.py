@@ -1,0 +1,1 @@
+"""Checks of the network before it has learned anything: ND2."""

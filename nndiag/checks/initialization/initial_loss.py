@@ -1,0 +1,75 @@
+"""ND201 initial-loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nndiag import progress, synthetic
+from nndiag.check import Check, Finding
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class InitialLoss(Check):
+    """The first loss, before any update, is far above what knowing nothing costs.
+
+    An untrained classifier of C equally frequent classes should start near ln C, a regressor near the variance of its
+    targets. A start far above means confident nonsense: outputs too large from the initialisation, or inputs or targets
+    out of scale; the first steps are spent on shrinking the last layer.
+
+    Decides on the loss of step 0: more than `nats` above the entropy of the labels, or more than `times` the trivial
+    loss of real targets. He's initialisation with a linear head on standardised targets gives 1.6 to 5.3 times: sound.
+    A start below half of the trivial loss is a network that knows something already: not checked.
+    """
+
+    code = "ND201"
+    name = "initial-loss"
+    kind = "training"
+    needs = ("losses.train",)
+    min_reads = 1
+    advice = "Initialise the last layer smaller (or with zeros), and bring inputs and targets to unit scale."
+    confirm = "print(trainer.evaluate(x, y))  # before fit"
+    passed = "the first loss is what knowing nothing costs"
+
+    nats: float = 2.0
+    times: float = 10.0
+
+    def not_checked(self, run: Run) -> str | None:
+        if reason := super().not_checked(run):
+            return reason
+        trivial, train = progress.trivial(run), run.train
+        if train.index[0] != 0:
+            return f"the record begins at step {train.index[0]}, not 0"
+        if trivial is None:
+            return "needs the loss of a trivial prediction: the kind of loss and the targets are not recorded"
+        if train.iloc[0] < trivial / 2:
+            return f"the loss begins at {train.iloc[0]:.3g}, below half of the trivial {trivial:.3g}: trained already"
+        return None
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        first, trivial = float(run.train.iloc[0]), progress.trivial(run) or 0.0
+        limit = self.times * trivial if run.meta.loss.get("task") == "real" else trivial + self.nats
+        if first > limit:
+            yield self.finding(
+                f"the first loss is {first:.3g}; always predicting the {self._guess(run)} would cost {trivial:.3g}",
+                first_step=0, last_step=0, value=first, threshold=limit,
+                causes=("ND203", "ND002", "a last layer initialised too large"),
+            )  # fmt: skip
+
+    def _guess(self, run: Run) -> str:
+        return "mean of the targets" if run.meta.loss.get("task") == "real" else "frequencies of the labels"
+
+    @classmethod
+    def _run(cls, first: float) -> Run:
+        train = synthetic.decay()
+        train[0] = first
+        return synthetic.run(train=train, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES)
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(4.2)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(4.4)

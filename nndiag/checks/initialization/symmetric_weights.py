@@ -1,0 +1,63 @@
+"""ND202 symmetric-weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nndiag import synthetic
+from nndiag.check import Check, Finding
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class SymmetricWeights(Check):
+    """All units of a layer start with the same weights and get the same gradient, so they stay copies of one unit.
+
+    Units that start equal and are treated equally compute the same function for ever: however wide it is, the layer
+    works like a single unit (Goodfellow, Bengio & Courville 2016, section 8.4). Initialising everything with zeros, or
+    any constant, does it.
+
+    Decides on the first read of each weight: rows equal to 1e-6 and their gradients equal to 1e-4, relative to the
+    largest value: equal up to float32's rounding. Both are needed: a last layer of zeros gets different gradients for
+    its units and is sound, as is logistic regression from zero. The first read is enough, no update is needed.
+    """
+
+    code = "ND202"
+    name = "symmetric-weights"
+    kind = "exact"
+    needs = ("gradients.identical_rows",)
+    min_reads = 1
+    advice = "Draw the weights at random: init='he_normal' for ReLU, 'xavier_normal' for tanh and sigmoid."
+    confirm = "print(np.ptp(model.layer('hidden1').weight.value, axis=0).max())  # 0: all units are the same"
+    passed = "units start from different weights"
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        first = run.statistic("gradients", "identical_rows")
+        for name in map(str, first):
+            same = first[name].dropna()
+            if len(same) and same.iloc[0] == 1:
+                parameter = run.meta.parameter(name)
+                units = f"all {parameter.shape[0]} units" if parameter.shape else "all units"
+                yield self.finding(
+                    f"{units} of {parameter.layer or name} have the same weights and the same gradient",
+                    layer=parameter.layer or None, parameter=name, value=1.0, threshold=1.0,
+                    first_step=int(same.index[0]), last_step=int(same[same == 1].index[-1]),
+                    fix=self._fix(run, name),
+                )  # fmt: skip
+
+    def _fix(self, run: Run, name: str) -> str:
+        fan_in = run.meta.parameter(name).fan_in
+        return f"{self.advice} For this layer He gives std = {(2 / fan_in) ** 0.5:.2g}." if fan_in else self.advice
+
+    @classmethod
+    def _run(cls, same: float) -> Run:
+        return synthetic.run(steps=1, gradients={"identical_rows": {"hidden1.weight": same, "output.weight": 0.0}})
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(0.0)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(1.0)

@@ -1,0 +1,69 @@
+"""ND601 not-learning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nndiag import progress, signals, synthetic
+from nndiag.check import Check, Finding
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class NotLearning(Check):
+    """The training loss does not fall.
+
+    Something upstream is broken: data, objective, initialisation or learning rate. A loss that sits at the entropy of
+    the labels says that the network has learned their frequencies and nothing of the inputs.
+
+    Decides on the first `reads` reads: the Theil–Sen slope over them takes the loss down by less than `progress` of the
+    way from its start to its floor; and at the end of the run the progress is below that too, and not known to be better
+    than a trivial prediction by two standard errors. Sound but noisy data with a true R² of 0.09 makes a progress of
+    0.12.
+    """
+
+    code = "ND601"
+    name = "not-learning"
+    kind = "training"
+    needs = ("losses.train",)
+    min_reads = 50
+    advice = (
+        "Look upstream first; then try another learning rate, and see whether a tiny batch can be overfitted (NDP02)."
+    )
+    confirm = "nndiag.probes.overfit_tiny_batch(trainer, x, y)"
+    passed = "the training loss falls"
+
+    progress: float = 0.02
+    reads: int = 200
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        trained = progress.training(run)
+        if trained is None or not np.isfinite(trained.now) or trained.poor is False or trained.value >= self.progress:
+            return
+        early = run.train.iloc[: self.reads]
+        fall = -signals.theil_sen(early.index.to_numpy(), early.to_numpy()) * (early.index[-1] - early.index[0])
+        if fall >= self.progress * (trained.start - trained.floor):
+            return
+        at_entropy = trained.trivial is not None and abs(trained.now - trained.trivial) < 0.02 * trained.trivial
+        hint = ", which is what guessing costs" if at_entropy else ""
+        yield self.finding(
+            f"after {len(run.train)} reads the training loss is {trained.now:.3g}{hint}; it began at {early.iloc[0]:.3g}",
+            first_step=int(early.index[0]), last_step=int(run.train.index[-1]), value=trained.value,
+            threshold=self.progress, causes=("ND501", "ND502", "labels that do not belong to the inputs"),
+        )  # fmt: skip
+
+    @classmethod
+    def _run(cls, end: float) -> Run:
+        train = np.linspace(2.3, end, 100)
+        return synthetic.run(train=train, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES)
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(2.3 * 0.97)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(2.3 * 0.999)

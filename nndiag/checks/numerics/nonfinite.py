@@ -1,0 +1,101 @@
+"""ND801 non-finite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nndiag import synthetic
+from nndiag.check import Check, Finding
+from nndiag.checks.gradients.exploding_gradients import LARGEST
+from nndiag.run import Run
+
+PLACES = (("activations", "output"), ("outputs", "output of the network"), ("gradients", "gradient"))
+"""Frames with a count of non-finite values in the order in which a step computes them, and what they count."""
+
+
+@dataclass(frozen=True)
+class Nonfinite(Check):
+    """NaN or infinity appears in the loss, an activation or a gradient.
+
+    From there it spreads to every weight within a step, and nothing brings it back. What counts is where it appeared
+    first, and what went before.
+
+    Decides on counts of non-finite values in every recorded array, and on the loss of every step. Names the first
+    tensor, in the order in which a step computes them: forward, loss, backward. If that tensor, or the loss, was near
+    the largest number of its dtype on the reads before, or had grown a thousandfold, it is an overflow, otherwise an
+    invalid operation such as log(0) or 0/0.
+    """
+
+    code = "ND801"
+    name = "non-finite"
+    kind = "exact"
+    needs = ("losses.train",)
+    min_reads = 1
+    advice = "Look at what is named first; lower the learning rate, clip gradients, keep log and division away from 0."
+    confirm = "np.seterr(all='raise')  # then train again up to that step"
+    passed = "every number is finite"
+
+    growth: float = 1e3
+
+    def not_checked(self, run: Run) -> str | None:
+        return None if run.meta.first_nonfinite else super().not_checked(run)
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        seen = self._first(run)
+        if seen is None:
+            return
+        step, place, frame, name = seen
+        how = "an overflow" if self._grew(run, step, frame, name) else "an invalid operation, such as log(0) or 0/0"
+        yield self.finding(
+            f"{place} is not finite at step {step}; what went before points to {how}",
+            layer=name if frame == "activations" else None, parameter=name if frame == "gradients" else None,
+            first_step=step, last_step=step, value=float("nan"), threshold=0.0,
+            causes=("ND001", "ND501", "ND203") if how == "an overflow" else ("ND001", "log or division by zero"),
+        )  # fmt: skip
+
+    def _first(self, run: Run) -> tuple[int, str, str, str] | None:
+        """Step, description, frame and name of the first non-finite tensor."""
+        found: list[tuple[int, float, int, str, str, str]] = []
+        for order, (frame, word) in enumerate(PLACES):
+            counts = run.statistic(frame, "nonfinite")
+            for column, name in enumerate(counts):
+                bad = counts.index[counts[name] > 0]
+                if len(bad):
+                    place = f"the {word}" if frame == "outputs" else f"the {word} of {name}"
+                    found.append((int(bad[0]), order, column, place, frame, str(name)))
+        if run.meta.first_nonfinite:
+            found.append((int(run.meta.first_nonfinite["step"]), 1.5, 0, "the loss", "losses", "train"))
+        if not found:
+            return None
+        step, _, _, place, frame, name = min(found)
+        return step, place, frame, name
+
+    def _grew(self, run: Run, step: int, frame: str, name: str) -> bool:
+        """Whether the tensor, or the loss, was huge or had grown a thousandfold before `step`."""
+        series = [run.train]
+        if frame == "activations":
+            series.append(run.activations.loc[:, [("max", name), ("min", name)]].abs().max(axis=1))
+        elif frame == "gradients":
+            series.append(run.gradients["max_abs", name])
+        limit = 1e-4 * LARGEST.get(run.meta.dtype or "float32", LARGEST["float32"])
+        for values in series:
+            before = values[values.index <= step].dropna()
+            if len(before) and (before.max() > limit or before.max() > self.growth * max(float(before.iloc[0]), 1e-30)):
+                return True
+        return False
+
+    @classmethod
+    def _run(cls, count: float) -> Run:
+        counts = [0.0] * 99 + [count]
+        activations: synthetic.Statistics = {"nonfinite": {"h1": 0.0, "output": counts}, "max": {"h1": 1.0, "output": 1.0},
+                       "min": {"h1": -1.0, "output": -1.0}}  # fmt: skip
+        return synthetic.run(train=synthetic.decay(), activations=activations)
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(0.0)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(1.0)

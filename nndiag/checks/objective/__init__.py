@@ -1,0 +1,1 @@
+"""Checks of outputs, targets and loss together: ND1."""

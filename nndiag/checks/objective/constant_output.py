@@ -1,0 +1,84 @@
+"""ND102 constant-output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nndiag import synthetic
+from nndiag.check import Check, Finding
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class ConstantOutput(Check):
+    """The network says the same whatever goes in.
+
+    A softmax over a single unit is 1 by definition, a classic of binary classifiers: there is no gradient and nothing
+    is learned. Any other output that has not depended on the input since the first step has the same effect; then the
+    cause lies further in (dead units, vanishing signal), and this is listed as its consequence.
+
+    Decides on the variance of the outputs over the inputs of a batch: on every read, at least `min_reads`, below `ratio`
+    times the variance of the targets (for classes, that of 0/1 indicators of as many classes). 1e-6 in variance is a
+    thousandth in size, far below any trained or freshly initialised head but a zero one, which leaves zero with the
+    first update.
+    """
+
+    code = "ND102"
+    name = "constant-output"
+    kind = "exact"
+    needs = ("outputs.batch_variance",)
+    min_reads = 3
+    advice = (
+        "With one output unit use a sigmoid (or none, with a loss on logits); else follow the first constant layer."
+    )
+    confirm = "print(model.forward(x[:8]))"
+    passed = "the outputs depend on the inputs"
+
+    ratio: float = 1e-6
+    samples: int = 2
+
+    def not_checked(self, run: Run) -> str | None:
+        rows = run.series("outputs", "rows", "outputs")
+        if len(rows) and rows.max() < self.samples:
+            return f"needs batches of {self.samples} samples or more to see a variance over inputs"
+        return super().not_checked(run)
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        variance = run.series("outputs", "batch_variance", "outputs")
+        scale = self._target_variance(run)
+        if not len(variance) or variance.max() >= self.ratio * scale:
+            return
+        single = bool(np.all(run.series("outputs", "width", "outputs") == 1))
+        ones = single and bool(np.all(run.series("outputs", "min", "outputs") == 1))
+        why = "a softmax over a single unit is always 1" if ones else "they do not depend on the inputs"
+        yield self.finding(
+            f"the outputs have a variance of {variance.max():.2g} over the inputs on all {len(variance)} reads: {why}",
+            first_step=int(variance.index[0]),
+            last_step=int(variance.index[-1]),
+            value=float(variance.max()),
+            threshold=self.ratio * scale,
+        )
+
+    def _target_variance(self, run: Run) -> float:
+        if run.meta.loss.get("task") == "real":
+            variance = run.series("data", "total_variance", "target")
+            return float(variance.iloc[-1]) if len(variance) and variance.iloc[-1] > 0 else 1.0
+        width = run.series("outputs", "width", "outputs")
+        classes = max(2.0, float(width.max())) if len(width) else 2.0
+        return (1 / classes) * (1 - 1 / classes)
+
+    @classmethod
+    def _run(cls, variance: float) -> Run:
+        outputs = {"batch_variance": variance, "width": 2, "rows": 64, "min": 0.0, "max": 1.0}
+        return synthetic.run(outputs={name: {"outputs": value} for name, value in outputs.items()}, **synthetic.CLASSES)
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(4e-7)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(1.5e-7)

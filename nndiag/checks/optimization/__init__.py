@@ -1,0 +1,1 @@
+"""Checks of updates and the optimiser: ND5."""

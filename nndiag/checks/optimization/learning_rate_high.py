@@ -1,0 +1,108 @@
+"""ND501 learning-rate-high."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nndiag import progress, signals, structure, synthetic
+from nndiag.check import Check, Finding
+from nndiag.progress import first
+from nndiag.run import Run
+
+USUAL_RATIO = 1e-3
+"""Update norm over weight norm that trains well in practice (Bottou's rule of thumb; Karpathy 2015, CS231n)."""
+
+
+@dataclass(frozen=True)
+class LearningRateHigh(Check):
+    """Updates are too large for the weights they change.
+
+    A step that is too long overshoots: the loss climbs instead of falling, units die, or the run jumps about without
+    settling (Goodfellow, Bengio & Courville 2016, section 8.3.1).
+
+    Decides on two things. The loss rises from the start: on 3 of the first `early` reads in a row it is above `rise`
+    times the loss before any update, and above what a trivial prediction costs if that is known, or it is not finite.
+    Or updates stay too large: the norm of the update over that of the weight above `ratio` (10^-1.5) in the median of
+    all weights on most reads after the warm-up, thirty times the usual 1e-3, while training makes poor progress.
+    """
+
+    code = "ND501"
+    name = "learning-rate-high"
+    kind = "training"
+    needs = ("losses.train",)
+    min_reads = 5
+    advice = "Lower the learning rate by 10, or warm it up."
+    confirm = "run.losses['train'].head(50).plot(logy=True)"
+    passed = "updates are in proportion to the weights"
+
+    ratio: float = 10**-1.5
+    rise: float = 3.0
+    early: int = 50
+    most: float = 0.5
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        if (at := self._rising(run)) is not None:
+            early = run.train.iloc[: self.early]
+            start, peak = float(early.iloc[0]), float(early.max())
+            yield self.finding(
+                f"the loss rises from {start:.3g} to {peak:.3g} within the first {self.early} steps",
+                first_step=at, last_step=int(early.index[early.argmax()]), value=peak / start,
+                threshold=self.rise, causes=("learning rate too high",), fix=self._fix(run),
+            )  # fmt: skip
+        elif (seen := self._too_large(run)) is not None:
+            value, step, last = seen
+            yield self.finding(
+                f"updates are {value:.2g} of the weights, thirty times the usual {USUAL_RATIO:g} or more",
+                first_step=step, last_step=last, value=value, threshold=self.ratio,
+                causes=("learning rate too high",), fix=self._fix(run),
+            )  # fmt: skip
+
+    def _rising(self, run: Run) -> int | None:
+        train = run.train
+        start = float(train.iloc[0])
+        floor = max(start, progress.trivial(run) or start)
+        early = train.iloc[: self.early]
+        at = signals.onset((early > self.rise * floor).to_numpy())
+        if at is not None:
+            return int(early.index[at])
+        broken = run.meta.first_nonfinite
+        if broken and len(early) > 1 and int(broken["step"]) < self.early and float(early.iloc[-1]) > self.rise * floor:
+            return int(broken["step"])
+        return None
+
+    def _too_large(self, run: Run) -> tuple[float, int, int] | None:
+        trained = progress.training(run)
+        weights = structure.weights(run, "updates", "ratio")
+        if trained is None or not trained.poor or not weights:
+            return None
+        ratio = run.statistic("updates", "ratio")[weights].median(axis=1)
+        ratio = ratio.iloc[signals.warm_up(len(ratio)) :]
+        bad = (ratio > self.ratio).to_numpy()
+        if len(bad) < 20 or bad.mean() < self.most or (at := signals.onset(bad)) is None:
+            return None
+        return float(ratio.median()), int(ratio.index[at]), int(ratio.index[np.flatnonzero(bad)[-1]])
+
+    def _fix(self, run: Run) -> str:
+        lr, weights = first(run, "metrics", "lr", "train"), structure.weights(run, "updates", "ratio")
+        if not lr or not weights:
+            return self.advice
+        seen = float(run.statistic("updates", "ratio")[weights].iloc[:5].median(axis=1).max())
+        factor = np.clip(seen / USUAL_RATIO / 3, 3.0, 100.0) if seen > 0 else 10.0
+        return f"Try lr = {lr / factor:.1g} instead of {lr:.3g}, or warm it up."
+
+    @classmethod
+    def _run(cls, peak: float) -> Run:
+        train = np.full(100, 2.4)
+        train[0], train[3:12] = 2.5, peak
+        return synthetic.run(train=train, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES)
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(6.0)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(9.0)

@@ -1,0 +1,148 @@
+"""Where TensorBoard events go: files of our own, or a SummaryWriter that the user already has."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from tensorboardX import summary as tbx
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import HistogramProto, Summary, SummaryMetadata
+
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
+
+class Scalar(NamedTuple):
+    """One point of a chart; `help` is shown beside the chart when its first point is written."""
+
+    tag: str
+    value: float
+    help: str = ""
+
+
+class Histogram(NamedTuple):
+    """Counts of equal bins between `low` and `high`."""
+
+    tag: str
+    low: float
+    high: float
+    counts: Sequence[float]
+
+
+class Sink(Protocol):
+    """Takes points for the TensorBoard run "train" or "validation"."""
+
+    def write(self, run: str, step: int, scalars: Sequence[Scalar], histograms: Sequence[Histogram] = ()) -> None:
+        """Everything of one step."""
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        """Markdown for the Text tab."""
+
+    def flush(self) -> None:
+        """Make it visible."""
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
+def single(value: float) -> float:
+    """`value` as TensorBoard's float32 can hold it: what is finite stays finite, what is not zero stays off zero."""
+    if value == 0 or not np.isfinite(value):
+        return value
+    return float(np.copysign(np.clip(abs(value), SMALLEST, LARGEST), value))
+
+
+class EventFiles:
+    """Event files of our own below `logdir`, one event a step, one folder a TensorBoard run.
+
+    Written directly rather than through a SummaryWriter, whose queue loses what is not drained and blocks the training
+    when it is full, and whose file names, made of whole seconds, let two writers erase each other.
+    """
+
+    def __init__(self, logdir: Path) -> None:
+        self.logdir = logdir
+        self._suffix = f".{os.getpid()}.{uuid.uuid4().hex[:12]}"
+        self._writers: dict[str, EventsWriter] = {}
+        logdir.mkdir(parents=True, exist_ok=True)
+
+    def _writer(self, run: str) -> EventsWriter:
+        if run not in self._writers:
+            (self.logdir / run).mkdir(exist_ok=True)
+            self._writers[run] = EventsWriter(str(self.logdir / run / "events"), self._suffix)
+        return self._writers[run]
+
+    def write(self, run: str, step: int, scalars: Sequence[Scalar], histograms: Sequence[Histogram] = ()) -> None:
+        values = [_scalar(scalar) for scalar in scalars] + [_histogram(histogram) for histogram in histograms]
+        if values:
+            self._event(run, Summary(value=values), step)
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        self._event("train", tbx.text(tag, text), step)
+
+    def _event(self, run: str, content: Summary, step: int) -> None:
+        self._writer(run).write_event(Event(wall_time=time.time(), step=step, summary=content))
+
+    def flush(self) -> None:
+        for writer in self._writers.values():
+            writer.flush()
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+
+def _scalar(scalar: Scalar) -> Any:
+    value = Summary.Value(tag=scalar.tag, simple_value=single(scalar.value))
+    if scalar.help:
+        value.metadata.CopyFrom(SummaryMetadata(summary_description=scalar.help))
+    return value
+
+
+def _moments(histogram: Histogram) -> tuple[list[float], float, float, float]:
+    """Upper bin limits, number, sum and sum of squares of the values, taken at the middle of their bins."""
+    edges = np.linspace(histogram.low, histogram.high, len(histogram.counts) + 1)
+    middles, counts = (edges[:-1] + edges[1:]) / 2, np.asarray(histogram.counts)
+    return edges[1:].tolist(), float(counts.sum()), float(counts @ middles), float(counts @ middles**2)
+
+
+def _histogram(histogram: Histogram) -> Any:
+    limits, number, total, squares = _moments(histogram)
+    proto = HistogramProto(min=histogram.low, max=histogram.high, num=number, sum=total, sum_squares=squares,
+                           bucket_limit=limits, bucket=[float(count) for count in histogram.counts])  # fmt: skip
+    return Summary.Value(tag=histogram.tag, histo=proto)
+
+
+class UsersWriter:
+    """A SummaryWriter (tensorboardX's or PyTorch's) that the user has and closes; the run stands in the tag.
+
+    Its `add_scalar` warns of every NaN; those points are left out here, and `nndiag/nonfinite_total` counts them.
+    """
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    def write(self, run: str, step: int, scalars: Sequence[Scalar], histograms: Sequence[Histogram] = ()) -> None:
+        for scalar in scalars:
+            tag = f"{scalar.tag}/{run}" if scalar.tag == "loss" or run != "train" else scalar.tag
+            if np.isfinite(scalar.value):
+                self._writer.add_scalar(tag, single(scalar.value), step)
+        for histogram in histograms:
+            limits, number, total, squares = _moments(histogram)
+            self._writer.add_histogram_raw(histogram.tag, histogram.low, histogram.high, int(number), total, squares,
+                                           limits, list(histogram.counts), step)  # fmt: skip
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        self._writer.add_text(tag, text, step)
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.flush()

@@ -1,0 +1,126 @@
+"""What a run says of itself beside its frames: layers, parameters, settings, versions and how it ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from nndiag.errors import RunError
+
+FORMAT = 1
+"""Version of the run folder; a reader refuses a later one."""
+
+
+@dataclass(frozen=True)
+class LayerMeta:
+    """One column of the activation frame: `shape` is that of an output without its batch axis."""
+
+    name: str
+    kind: str = "unknown"
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class ParameterMeta:
+    """One column of the gradient and update frames; `kind` is weight, bias, norm or embedding."""
+
+    name: str
+    kind: str = "weight"
+    shape: tuple[int, ...] = ()
+    frozen: bool = False
+    layer: str = ""
+
+    @property
+    def fan_in(self) -> int:
+        """Inputs of one unit of a weight (out, in, …); 0 where the shape is not known."""
+        return int(np.prod(self.shape[1:])) if len(self.shape) > 1 else 0
+
+
+@dataclass(frozen=True)
+class Meta:
+    """Metadata of a run; everything in it is plain JSON. What the recorder was not told stays empty."""
+
+    name: str = "run"
+    created: str = ""
+    layers: tuple[LayerMeta, ...] = ()
+    parameters: tuple[ParameterMeta, ...] = ()
+    loss: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+    clipping: Mapping[str, Any] | None = None
+    batch_size: int | None = None
+    seeds: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    dtype: str = ""
+    ended: str = "running"
+    writer: Mapping[str, Any] = field(default_factory=dict)
+    first_nonfinite: Mapping[str, Any] | None = None
+    faults: tuple[Mapping[str, str], ...] = ()
+    probes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def layer(self, name: str) -> LayerMeta:
+        """The layer called `name`, of unknown kind where the run does not describe it."""
+        return next((layer for layer in self.layers if layer.name == name), LayerMeta(name))
+
+    def parameter(self, name: str) -> ParameterMeta:
+        """The parameter called `name`; one that the run does not describe counts as a weight unless its name says bias."""
+        guess = ParameterMeta(name, "bias" if name.endswith("bias") else "weight")
+        return next((parameter for parameter in self.parameters if parameter.name == name), guess)
+
+    def describe(self, changes: Mapping[str, Any]) -> Meta:
+        """This with `changes`, whose layers and parameters may be plain mappings. Unknown keys raise TypeError."""
+        return dataclasses.replace(self, **_parsed(changes))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Meta:
+        """The inverse of `to_dict`; later versions' extra keys are ignored. Raises RunError on the wrong types."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        try:
+            meta = cls(**_parsed({key: value for key, value in data.items() if key in known}))
+        except (TypeError, ValueError, AttributeError) as fault:
+            raise RunError(f"run.json does not describe a run: {fault}") from fault
+        for f in dataclasses.fields(cls):
+            if isinstance(default := getattr(Meta(), f.name), str | dict) and not isinstance(
+                value := getattr(meta, f.name), Mapping if isinstance(default, dict) else str
+            ):
+                raise RunError(f"run.json: {f.name!r} has the wrong type, {type(value).__name__}")
+        return meta
+
+
+def _parsed(data: Mapping[str, Any]) -> dict[str, Any]:
+    parsed = dict(data)
+    for key, parse in (("layers", LayerMeta), ("parameters", ParameterMeta)):
+        if key in parsed:
+            parsed[key] = tuple(_named(parse, item) for item in parsed[key])
+    if "faults" in parsed:
+        parsed["faults"] = tuple(parsed["faults"])
+    return parsed
+
+
+_T = TypeVar("_T", LayerMeta, ParameterMeta)
+
+
+def _named(parse: type[_T], item: _T | Mapping[str, Any]) -> _T:
+    if isinstance(item, parse):
+        return item
+    known = {f.name for f in dataclasses.fields(parse)}
+    fields = {key: value for key, value in dict(item).items() if key in known}  # type: ignore[arg-type]
+    if not isinstance(fields.get("name"), str):
+        raise TypeError(f"a layer or parameter needs a name, got {item!r}")
+    fields["shape"] = tuple(int(n) for n in fields.get("shape") or ())
+    return parse(**fields)
+
+
+def versions() -> dict[str, str]:
+    """Versions that a reader of the run may want to know."""
+    from nndiag import __version__
+
+    return {"nndiag": __version__, "python": platform.python_version(), "numpy": np.__version__}

@@ -1,0 +1,31 @@
+"""How `nndiag.watch` takes hold of a Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nndiag.errors import NndiagError
+from nndiag.hooks import Hook
+from nndiag.nn.trainer import Trainer
+from nndiag.recorder import Recorder
+
+
+class WatchError(NndiagError, TypeError):
+    """What was to be watched is no Trainer, or came with what the Trainer already has."""
+
+
+def attach(trainer: Any, optimizer: Any, loss: Any, recorder: Recorder, hooks: Sequence[Hook]) -> Callable[[], None]:
+    """Let `hooks` on `trainer` feed `recorder`; gives back the function that takes them off again.
+
+    Raises `WatchError` for anything but a Trainer, and for an optimiser or a loss beside it: a Trainer has its own.
+    """
+    if not isinstance(trainer, Trainer):
+        raise WatchError(
+            f"nndiag.watch got an object of type {type(trainer).__name__}, wanted the nn.Trainer that trains it"
+        )
+    if optimizer is not None or loss is not None:
+        raise WatchError("nndiag.watch got an optimizer or a loss beside a Trainer; leave them out, it has its own")
+    trainer.hooks.add(hooks, recorder)
+    recorder.describe(**trainer.describe())
+    return lambda: trainer.hooks.remove(recorder)

@@ -1,0 +1,34 @@
+"""What a trainer consists of, in values fit for JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nndiag.nn.layers import Layer
+from nndiag.nn.parameter import Parameter
+from nndiag.nn.sequential import Sequential
+
+
+def layers(model: Sequential) -> list[dict[str, Any]]:
+    """Name, kind and shape of the output (without the batch) of each layer; [] where the width is not known."""
+    width = model.input_width
+    shapes = [[] for _ in model.layers] if width is None else [[out] for out in model.output_widths(width)]
+    return [
+        {"name": layer.name, "kind": layer.kind, "shape": shape}
+        for layer, shape in zip(model.layers, shapes, strict=True)
+    ]
+
+
+def parameters(model: Sequential) -> list[dict[str, Any]]:
+    """Name, kind, shape, frozen and layer of each parameter."""
+    return [_parameter(parameter, layer) for layer in model.layers for parameter in layer.parameters]
+
+
+def _parameter(parameter: Parameter, layer: Layer) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "kind": parameter.kind,
+        "shape": list(parameter.value.shape),
+        "frozen": parameter.frozen,
+        "layer": layer.name,
+    }

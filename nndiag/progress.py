@@ -1,0 +1,138 @@
+"""How far a loss has come, between where it started and the best it could do, and whether that beats a trivial predictor.
+
+Judged once, here, for all checks: it is the only road from a warning to a failure.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from nndiag import signals
+from nndiag.run import Run
+from nndiag.statistics import Array
+
+READS = 50
+"""Training losses that a judgement on training progress needs."""
+
+EVALUATIONS = 3
+"""Validation losses that a judgement on validation progress needs."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Start, floor, best and present loss (each smoothed), and the standard error of the present one.
+
+    `start` is the lower of the first reads and the trivial predictor's loss: inputs × 255 give first losses of 1e9 and a
+    run that ends at ln 10, which from those reads alone would look like a progress of 1.
+    """
+
+    start: float
+    now: float
+    best: float
+    error: float
+    floor: float
+    trivial: float | None
+
+    @property
+    def value(self) -> float:
+        """(start − now) / (start − floor): 0 for nothing learned, 1 for all there is; negative for a loss of ground."""
+        return self._of(self.now)
+
+    @property
+    def best_value(self) -> float:
+        """The same of the best smoothed loss."""
+        return self._of(self.best)
+
+    def _of(self, loss: float) -> float:
+        span = self.start - self.floor
+        return (self.start - loss) / span if span > 0 and math.isfinite(loss) else -math.inf
+
+    @property
+    def poor(self) -> bool | None:
+        """Whether the loss is not below the trivial predictor's by two standard errors; None where that is not known."""
+        if self.trivial is None:
+            return None
+        return not self.now < self.trivial - 2 * self.error
+
+
+def training(run: Run) -> Progress | None:
+    """Progress of the training loss; None with fewer than `READS` reads. A run that ends in NaN has none left."""
+    train = run.train
+    if ended_nonfinite(run):
+        start = float(np.median(train.to_numpy()[:5])) if len(train) else math.inf
+        known = trivial(run)
+        return Progress(min(start, known or start), math.inf, start, 0.0, floor(run), known)
+    return _progress(run, train.to_numpy(), max(20, len(train) // 10)) if len(train) >= READS else None
+
+
+def validation(run: Run) -> Progress | None:
+    """Progress of the validation loss; None with fewer than `EVALUATIONS` evaluations."""
+    losses = run.validation.to_numpy()
+    return _progress(run, losses, max(EVALUATIONS, len(losses) // 10)) if len(losses) >= EVALUATIONS else None
+
+
+def _progress(run: Run, losses: Array, window: int) -> Progress:
+    tail = signals.blocks(losses[-window:])
+    error = float(tail.std(ddof=1)) / math.sqrt(len(tail)) if len(tail) > 1 else 0.0
+    smooth = np.array([losses[i : i + window].mean() for i in range(0, len(losses) - window + 1, max(1, window // 4))])
+    known, first = trivial(run), float(np.median(losses[:5]))
+    now = float(tail.mean())
+    return Progress(min(first, known if known is not None else first), now, min(now, float(smooth.min())), error,
+                    floor(run), known)  # fmt: skip
+
+
+def ended_nonfinite(run: Run) -> bool:
+    """Whether no finite training loss follows the first non-finite one."""
+    if run.meta.first_nonfinite is None:
+        return False
+    train = run.train
+    return not len(train) or int(train.index[-1]) <= int(run.meta.first_nonfinite["step"])
+
+
+def trivial(run: Run) -> float | None:
+    """Loss of the best constant prediction: the entropy of the labels, or the variance of real targets under MSE."""
+    loss = run.meta.loss
+    if "trivial" in loss:
+        return float(loss["trivial"])
+    if loss.get("task") in ("classes", "binary"):
+        known = latest(run, "data", "entropy", "target")
+        smoothing, classes = _smoothing(run)
+        # Smoothed labels come close to the mixture of the label distribution with the uniform one: entropy is concave
+        return known if known is None or not smoothing else (1 - smoothing) * known + smoothing * math.log(classes)
+    return latest(run, "data", "total_variance", "target") if loss.get("name") == "MSE" else None
+
+
+def floor(run: Run) -> float:
+    """Lowest loss there is: 0, or the entropy of a smoothed label."""
+    if "floor" in run.meta.loss:
+        return float(run.meta.loss["floor"])
+    smoothing, classes = _smoothing(run)
+    return smoothed_floor(smoothing, classes)
+
+
+def smoothed_floor(smoothing: float, classes: float) -> float:
+    """Entropy of a label smoothed over `classes`, the lowest cross-entropy there is against it (Szegedy et al. 2016)."""
+    if not smoothing or classes < 2:
+        return 0.0
+    other = smoothing / classes
+    own = 1 - smoothing + other
+    return -own * math.log(own) - (classes - 1) * other * math.log(other)
+
+
+def _smoothing(run: Run) -> tuple[float, float]:
+    return float(run.meta.loss.get("label_smoothing") or 0.0), latest(run, "outputs", "width", "outputs") or 1.0
+
+
+def latest(run: Run, frame: str, statistic: str, name: str) -> float | None:
+    """The last recorded value of one column; None without any."""
+    series = run.series(frame, statistic, name)
+    return float(series.iloc[-1]) if len(series) else None
+
+
+def first(run: Run, frame: str, statistic: str, name: str) -> float | None:
+    """The first recorded value of one column; None without any."""
+    series = run.series(frame, statistic, name)
+    return float(series.iloc[0]) if len(series) else None

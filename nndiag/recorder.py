@@ -1,0 +1,452 @@
+"""The Recorder: takes what hooks, adapters or a hand-written loop see, and makes the rows of a run from it."""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import logging
+import math
+import time
+import traceback
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, Self, TypeVar
+
+import numpy as np
+
+from nndiag import frames, store
+from nndiag import statistics as st
+from nndiag.errors import NndiagError
+from nndiag.meta import Meta, versions
+from nndiag.pace import Pace
+from nndiag.statistics import Array, Summary
+from nndiag.table import Buffer, Column, Table
+
+if TYPE_CHECKING:
+    from nndiag.report import Report
+    from nndiag.run import Run
+
+log = logging.getLogger("nndiag")
+
+Rows = Mapping[str, tuple[tuple[Column, ...], Array]]
+"""One step: for each frame its columns and values."""
+
+
+class Exporter(Protocol):
+    """Shows a run elsewhere, while it is recorded or afterwards."""
+
+    def describe(self, meta: Meta) -> None:
+        """Layers, parameters and settings are known, or known better."""
+
+    def write(self, step: int, rows: Rows) -> None:
+        """What was recorded of `step`."""
+
+    def report(self, report: Report, step: int) -> None:
+        """The checklist has spoken, after `step` updates."""
+
+    def flush(self) -> None:
+        """Make what was written so far visible to readers."""
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def costed(method: Callable[Concatenate[Recorder, _P], _T]) -> Callable[Concatenate[Recorder, _P], _T]:
+    """Adds the time that `method` takes to the recorder's own cost."""
+
+    def timed(self: Recorder, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        begun = time.perf_counter()
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            self.pace.spent += time.perf_counter() - begun
+
+    return wraps(method)(timed)  # type: ignore[return-value]  # still a method of Recorder
+
+
+class Recorder:
+    """Records one training run, in memory or, with `run`, into a folder.
+
+    Feed it arrays for the iteration under way, then call `step()`. Several calls for one name within a step (the
+    micro-batches of one update) merge into one row. `every` is the cadence in steps: 1 reads every step, "auto" keeps
+    nndiag's own time under `budget` (a share of the training's) after the first 50 steps; losses are taken always.
+    A folder that exists and is not empty is left alone and a sibling `run-2` is used, unless `resume` appends to it.
+    Raises RunError if the folder cannot be made. Works as a context manager that closes the run.
+    """
+
+    def __init__(
+        self,
+        run: str | Path | None = None,
+        *,
+        every: int | Literal["auto"] = "auto",
+        budget: float = 0.02,
+        strict: bool = False,
+        resume: bool = False,
+        flush_seconds: float = 5.0,
+    ) -> None:
+        self.strict = strict
+        self.pace = Pace(every, budget)
+        self.step_number = 0
+        self.epoch = 0
+        self.recording = True
+        self.meta = Meta(versions=versions(), created=datetime.now(UTC).isoformat(timespec="seconds"))
+        self._folder: store.Folder | None = None
+        self._storing = run is not None
+        self._flush_seconds = flush_seconds
+        self._flushed = time.monotonic()
+        self._buffers: dict[str, Buffer] = defaultdict(Buffer)
+        self._exporters: list[Exporter] = []
+        self._on_close: list[Callable[[], None]] = []
+        self._ended: str | None = None
+        self._features: st.FeatureMoments | None = None
+        self._labels = frames.Labels()
+        self._activity: dict[str, st.UnitActivity] = {}
+        self._weights: dict[str, Array] = {}
+        self._begin_row()
+        if run is not None:
+            self._open(Path(run), resume)
+            atexit.register(_close_at_exit, weakref.ref(self))
+
+    def _open(self, path: Path, resume: bool) -> None:
+        if resume and (path / "run.json").exists():
+            self.meta = store.read_meta(path)
+            steps = [int(table.steps[-1]) for table in store.read_tables(path).values() if len(table)]
+            self.step_number = max(steps, default=-1) + 1
+        else:
+            claimed = store.claim(path)
+            if claimed != path:
+                log.warning("%s is not empty: this run is recorded into %s", path, claimed)
+            path = claimed
+        self.meta = dataclasses.replace(self.meta, name=path.name, ended="running", writer=store.writer())
+        self._folder = store.Folder(path)
+        self._write_meta()
+
+    def __repr__(self) -> str:
+        return f"<Recorder of {self.path or 'a run in memory'}, step {self.step_number}>"
+
+    @property
+    def path(self) -> Path | None:
+        """The run folder, or None while the record is only in memory."""
+        return self._folder.path if self._folder else None
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """nndiag's own time in seconds, its share of all time since the start, and the cadence in steps."""
+        return self.pace.cost
+
+    # What the loop tells
+
+    def describe(self, **meta: Any) -> None:
+        """Tell what is trained: any field of `nndiag.meta.Meta`, such as `layers=[{"name": "h1", "kind": "relu"}]`."""
+        self.meta = self.meta.describe(meta)
+        self._write_meta()
+        self._exporting(lambda exporter: exporter.describe(self.meta))
+
+    @costed
+    def data(self, x: Array, y: Array | None = None) -> None:
+        """Record scale, non-finite values and labels of a batch: inputs (batch, …), targets (batch,) or (batch, …)."""
+        x = _array(x, "the inputs")
+        summary = self._counted(x)
+        rows = x.reshape(len(x), -1) if x.ndim > 1 else x.reshape(-1, 1)
+        if self._features is None or len(self._features.mean) != rows.shape[1]:
+            self._features = st.FeatureMoments(rows.shape[1])
+        self._features.add(rows)
+        self._signal = summary.rms
+        self._buffers["data"].put("input", frames.INPUT, frames.input_entry(summary, self._features))
+        if y is not None:
+            self._target_data(_array(y, "the targets"))
+
+    def _target_data(self, y: Array) -> None:
+        summary = self._counted(y)
+        self._labels.add(y, binary=self.meta.loss.get("task") == "binary")
+        data = self._buffers["data"]
+        data.put("target", frames.TARGET, frames.target_entry(y, summary, self._labels))
+        if self.meta.loss.get("task") != "real" and self._labels.classes <= frames.MANY_CLASSES:
+            for label in self._labels.seen:
+                data.put(f"label {label}", ("count",), (self._labels.latest[label],))
+
+    @costed
+    def activation(self, name: str, array: Array, *, slope: Array | None = None) -> None:
+        """Record what layer `name` put out: (batch, …, units). Call it in forward order.
+
+        `slope` is the derivative of an activation function at every element over its largest possible value, for
+        functions that saturate.
+        """
+        array = _array(array, name)
+        if array.ndim < 2:
+            array = array.reshape(-1, 1)
+        summary = self._counted(array)
+        units = array.shape[-1]
+        if name not in self._activity or self._activity[name].units != units:
+            self._activity[name] = st.UnitActivity(units)
+        dead = self._activity[name].add(st.active_units(array), array.size // units) if array.size else math.nan
+        entry = frames.forward_entry(array, slope, dead, summary, self._signal)
+        if name in self._forward:
+            summary = self._forward[name][0] | summary
+        self._forward[name] = (summary, entry)
+        self._signal = summary.rms
+
+    @costed
+    def activation_gradient(self, name: str, array: Array) -> None:
+        """Record δ, the gradient of the loss with respect to what layer `name` put out."""
+        summary = self._counted(_array(array, name))
+        self._backward[name] = self._backward[name] | summary if name in self._backward else summary
+
+    @costed
+    def gradient(self, name: str, array: Array, *, weights: Array | None = None) -> None:
+        """Record the gradient of parameter `name`, before clipping.
+
+        With its `weights` (out, in, …), also whether all units of the layer are the same.
+        """
+        array = _array(array, name)
+        entry = frames.gradient_entry(array, weights, self._counted(array))
+        self._buffers["gradients"].put(name, frames.GRADIENT, entry)
+
+    @costed
+    def before_update(self, name: str, weights: Array) -> None:
+        """Remember the values of parameter `name` for `after_update`."""
+        kept = self._weights.get(name)
+        if kept is None or kept.shape != weights.shape or kept.dtype != weights.dtype:
+            self._weights[name] = np.array(weights, copy=True)
+        else:
+            np.copyto(kept, weights)
+
+    @costed
+    def after_update(self, name: str, weights: Array, gradient: Array | None = None) -> None:
+        """Record how the update moved parameter `name`, from its values at `before_update`."""
+        if name not in self._weights:
+            raise NndiagError(f"after_update({name!r}) came without before_update({name!r}); call that before the step")
+        entry = frames.update_entry(name, self._weights[name], _array(weights, name), gradient)
+        self._buffers["updates"].put(name, frames.UPDATE, entry)
+
+    @costed
+    def outputs(self, outputs: Array, targets: Array | None = None) -> None:
+        """Record what the network's outputs (batch, units) look like as they go into the loss, and the targets."""
+        outputs = _array(outputs, "the outputs")
+        buffer = self._buffers["outputs"]
+        rows = outputs if outputs.ndim > 1 else outputs.reshape(-1, 1)
+        buffer.put("outputs", frames.OUTPUT, frames.output_entry(rows, self._counted(rows)))
+        for unit, count in frames.predicted_counts(rows).items():
+            buffer.put(f"predicted {unit}", ("count",), (count,))
+        if targets is not None:
+            y = _array(targets, "the targets")
+            buffer.put("targets", frames.OUTPUT_TARGET, frames.output_target_entry(y, st.summarize(y)))
+
+    @costed
+    def histogram(self, name: str, array: Array) -> None:
+        """Record a histogram of the finite values under `name`, such as `weights/h1.weight`."""
+        if entry := frames.histogram_entry(_array(array, name)):
+            self._buffers["histograms"].put(name, frames.HISTOGRAM, entry)
+
+    def log(self, **values: float) -> None:
+        """Record numbers of this step: `loss`, `validation_loss`, `epoch`, and any metric, also as `validation_…`.
+
+        Raises TypeError on anything that is not a number.
+        """
+        for name, value in values.items():
+            self._log(name, _number(name, value))
+
+    def _log(self, name: str, value: float) -> None:
+        split = "train"
+        for prefix, owner in (("validation_", "validation"), ("val_", "validation"), ("train_", "train")):
+            if name.startswith(prefix):
+                name, split = name.removeprefix(prefix), owner
+        if name == "epoch":
+            self.epoch = int(value)
+        elif name != "loss":
+            self._buffers["metrics"].put(split, (name,), (value,))
+        elif split == "validation":
+            self._validation = value
+        else:
+            self._train.append(value)
+            if not math.isfinite(value):
+                self._nonfinite += 1
+                if self.meta.first_nonfinite is None:
+                    self.describe(first_nonfinite={"step": self.step_number, "what": "loss"})
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Epoch `epoch`, from 0, begins."""
+        self.epoch = epoch
+        for activity in self._activity.values():
+            activity.turn()
+
+    def probe(self, code: str, measurement: Mapping[str, Any]) -> None:
+        """Keep what a probe measured, plain JSON, for the check of that code."""
+        self.describe(probes={**self.meta.probes, code: dict(measurement)})
+
+    def fault(self, part: str, event: str, fault: BaseException) -> None:
+        """Note that a part of nndiag failed, so that the run says what it does not hold."""
+        text = "".join(traceback.format_exception_only(fault)).strip()
+        self.describe(faults=(*self.meta.faults, {"part": part, "event": event, "error": text}))
+
+    def _counted(self, array: Array) -> Summary:
+        summary = st.summarize(array)
+        self._nonfinite += summary.nonfinite
+        return summary
+
+    # The clock
+
+    @costed
+    def step(self) -> None:
+        """The iteration is over: its row is closed, and what comes belongs to the next."""
+        self._close_row()
+        self.step_number += 1
+        self.recording = self.pace.next(self.step_number)
+        if time.monotonic() - self._flushed > self._flush_seconds:
+            self.flush()
+
+    def end(self, ended: str) -> None:
+        """The loop has ended so: "completed", "interrupted" or "crashed"; it may start again until the run is closed."""
+        self._ended = ended
+        self.flush()
+
+    def _begin_row(self) -> None:
+        self._forward: dict[str, tuple[Summary, tuple[float, ...]]] = {}
+        self._backward: dict[str, Summary] = {}
+        self._train: list[float] = []
+        self._validation = math.nan
+        self._nonfinite = 0
+        self._signal = math.nan
+
+    def _fill_row(self) -> None:
+        """Put what was gathered for this step into the current rows; doing it twice changes nothing."""
+        activations = self._buffers["activations"]
+        for name, (s, entry) in self._forward.items():
+            merged = (s.mean, s.variance, entry[2], s.min, s.max, s.zero_fraction, *entry[6:8], s.nonfinite, entry[9])
+            activations.put(name, frames.FORWARD, merged)
+        for name, s in self._backward.items():
+            activations.put(name, frames.BACKWARD, (s.rms,))
+        if self._train or not math.isnan(self._validation):
+            train = sum(self._train) / len(self._train) if self._train else math.nan
+            self._buffers["losses"].put("", frames.LOSS, (self.epoch, train, self._validation))
+        if self._train or self._nonfinite:
+            self._buffers["metrics"].put("train", ("nonfinite",), (self._nonfinite,))
+
+    def _close_row(self) -> None:
+        self._fill_row()
+        rows = {
+            frame: (buffer.columns, buffer.close_row(self.step_number))
+            for frame, buffer in self._buffers.items()
+            if buffer.touched
+        }
+        self._begin_row()
+        if rows:
+            self._exporting(lambda exporter: exporter.write(self.step_number, rows))
+
+    def _exporting(self, action: Callable[[Exporter], None]) -> None:
+        for exporter in list(self._exporters):
+            try:
+                action(exporter)
+            except Exception as fault:
+                if self.strict:
+                    raise
+                name = type(exporter).__name__
+                log.error("%s failed and is detached; training goes on", name, exc_info=fault)
+                self._exporters.remove(exporter)
+                self.fault(name, "export", fault)
+
+    # The record
+
+    @property
+    def run(self) -> Run:
+        """What is recorded so far, the row under way included."""
+        from nndiag.run import Run
+
+        self._fill_row()
+        blocks = store.read_blocks(self._folder.path) if self._folder else {}
+        for frame, buffer in self._buffers.items():
+            blocks.setdefault(frame, []).extend([*buffer.blocks(), *buffer.pending(self.step_number)])
+        meta = dataclasses.replace(self.meta, ended=self._ended) if self._ended else self.meta
+        return Run(meta, {frame: Table.of(parts) for frame, parts in blocks.items()}, self.path)
+
+    def check(self) -> Report:
+        """The checklist's report on what is recorded so far; exporters show it."""
+        from nndiag.checklist import Checklist
+
+        report = Checklist().examine(self.run)
+        self._exporting(lambda exporter: exporter.report(report, self.step_number))
+        return report
+
+    def add_exporter(self, exporter: Exporter) -> None:
+        """Show every step from now on through `exporter`, and each report of `check`; it is closed with the recorder."""
+        exporter.describe(self.meta)
+        self._exporters.append(exporter)
+
+    def flush(self) -> None:
+        """Write finished rows to the run folder; where that fails they stay in memory, with one warning."""
+        self._flushed = time.monotonic()
+        self._stored(self._append_rows)
+        self._exporting(lambda exporter: exporter.flush())
+
+    def close(self, ended: str | None = None) -> None:
+        """End the run: detach the hooks, close the row under way, write everything. A second call does nothing."""
+        if self.meta.ended != "running":
+            return
+        self._ended = ended or self._ended or "completed"
+        for action in self._on_close:
+            action()
+        self._close_row()
+        self.flush()
+        self.meta = dataclasses.replace(self.meta, ended=self._ended)
+        self._write_meta()
+        self._exporting(lambda exporter: exporter.close())
+        self._exporters.clear()
+
+    def on_close(self, action: Callable[[], None]) -> None:
+        """Have `action` done first when the run is closed; adapters detach their hooks so."""
+        self._on_close.append(action)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, tb: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.close("interrupted" if issubclass(kind, KeyboardInterrupt) else "crashed")
+
+    def _append_rows(self, folder: store.Folder) -> None:
+        for frame, buffer in self._buffers.items():
+            folder.append(frame, buffer.blocks())
+            buffer.taken()
+
+    def _write_meta(self) -> None:
+        self._stored(lambda folder: folder.write_meta(self.meta))
+
+    def _stored(self, action: Callable[[store.Folder], None]) -> None:
+        if self._folder is None or not self._storing:
+            return
+        try:
+            action(self._folder)
+        except OSError as fault:
+            self._storing = False
+            log.warning("cannot write %s any more (%s): the rest of the run is kept in memory", self.path, fault)
+
+
+def _close_at_exit(reference: weakref.ref[Recorder]) -> None:
+    if recorder := reference():
+        recorder.close()
+
+
+def _array(value: Any, what: str) -> Array:
+    """`value` as a real NumPy array. Raises TypeError on text, objects and complex numbers."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{what}: wanted an array of real numbers, got {type(value).__name__} of dtype {array.dtype}")
+    return array
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"log({name}={value!r}): wanted a number, got {type(value).__name__}") from None

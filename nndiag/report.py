@@ -1,0 +1,247 @@
+"""Report: the verdicts and findings on one run, as text, Markdown, HTML, JSON and a frame."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nndiag.check import Check, Finding, Kind, Verdict
+from nndiag.meta import Meta
+
+SCHEMA = "nndiag.report/1"
+
+POINTS = {
+    "forward shapes match the declared layer dimensions": ("NDP03",),
+    "the loss falls on a tiny batch that is to be overfitted": ("NDP02",),
+    "gradients agree with finite differences": ("NDP01",),
+    "activation means and variances are healthy": ("ND203", "ND205", "ND207", "ND301"),
+    "gradient norms are tracked by layer": ("ND401", "ND402"),
+    "training and validation curves are read together": ("ND701", "ND702", "ND707"),
+}
+"""The lesson's six points, each with the checks that answer it."""
+
+COLORS = {Verdict.PASS: "32", Verdict.WARN: "33", Verdict.FAIL: "31", Verdict.NOT_CHECKED: "2"}
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The verdict of one check, with the reason, and remarks that do not change it."""
+
+    code: str
+    name: str
+    kind: Kind
+    verdict: Verdict
+    reason: str
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, check: Check, verdict: Verdict, reason: str, notes: tuple[str, ...] = ()) -> CheckResult:
+        """The result of `check`."""
+        return cls(check.code, check.name, check.kind, verdict, reason, notes)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the checklist says of one run.
+
+    `findings` are ordered root causes first; `headlines` are the codes of those that nothing else explains, and empty
+    for a healthy run.
+    """
+
+    meta: Meta
+    steps: int
+    path: Path | None
+    checks: tuple[CheckResult, ...]
+    findings: tuple[Finding, ...] = ()
+    headlines: tuple[str, ...] = ()
+    counts: dict[str, int] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        counted = Counter(check.verdict.value for check in self.checks)
+        object.__setattr__(self, "counts", {verdict.value: counted[verdict.value] for verdict in reversed(Verdict)})
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict of any check; NOT CHECKED when not one could be made."""
+        return max((check.verdict for check in self.checks), key=lambda v: v.severity, default=Verdict.NOT_CHECKED)
+
+    @property
+    def headline(self) -> Finding | None:
+        """The finding that most likely is the cause of all the others; None for a healthy run."""
+        return self.headline_findings[0] if self.headlines else None
+
+    @property
+    def headline_findings(self) -> list[Finding]:
+        """For each headline its first finding."""
+        return [next(finding for finding in self.findings if finding.code == code) for code in self.headlines]
+
+    @property
+    def points(self) -> list[tuple[str, Verdict, tuple[str, ...]]]:
+        """The lesson's six points: the point, the worst verdict of its checks, and their codes."""
+        verdicts = {check.code: check.verdict for check in self.checks}
+        missing = Verdict.NOT_CHECKED
+        return [
+            (point, max((verdicts.get(code, missing) for code in codes), key=lambda v: v.severity), codes)
+            for point, codes in POINTS.items()
+        ]
+
+    # As text
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def to_text(self, *, color: bool = False) -> str:
+        """The report for a terminal: verdict and headlines, a line a check, the six points."""
+        paint = _painter(color)
+        lines = [f"{paint(self.verdict)}  {printable(self._title())}", *map(printable, self._headline_lines()), ""]
+        width = max((len(check.name) for check in self.checks), default=0)
+        for check in self.checks:
+            lines.append(
+                f"  {paint(check.verdict, 11)}  {check.code:5}  {check.name:{width}}  {printable(check.reason)}"
+            )
+            lines += [f"  {'':11}  {'':5}  {'':{width}}  note: {printable(note)}" for note in check.notes]
+        lines += ["", "The six points"]
+        for number, (point, verdict, codes) in enumerate(self.points, 1):
+            lines.append(f"  {number}. {paint(verdict, 11)}  {point} ({', '.join(codes)})")
+        return "\n".join(lines)
+
+    def _title(self) -> str:
+        what = f"{self.meta.name}: {self.steps} steps, {self.meta.ended}"
+        if self.verdict is Verdict.NOT_CHECKED:
+            return f"{what}; not one check could be made"
+        return (
+            what
+            if self.headlines
+            else f"{what}; healthy as far as {self._made()} of {len(self.checks)} checks can tell"
+        )
+
+    def _made(self) -> int:
+        return sum(check.verdict is not Verdict.NOT_CHECKED for check in self.checks)
+
+    def _headline_lines(self) -> Iterable[str]:
+        for finding in self.headline_findings:
+            yield ""
+            yield f"{finding.code} {finding.name}: {finding.message}"
+            if finding.causes:
+                yield f"  likely:   {'; '.join(finding.causes)}"
+            yield f"  fix:      {finding.fix}"
+            if finding.confirm:
+                yield f"  confirm:  {finding.confirm}"
+            if after := self._consequences(finding):
+                yield f"  it explains {', '.join(after)}"
+
+    def _consequences(self, cause: Finding) -> list[str]:
+        return list(dict.fromkeys(f"{f.code} {f.name}" for f in self.findings if cause.code in f.consequence_of))
+
+    def to_markdown(self) -> str:
+        """The report as Markdown; text from the run is escaped."""
+        lines = [f"# {self.verdict.label}: {_md(self._title())}", ""]
+        for finding in self.headline_findings:
+            lines += [f"**{finding.code} {finding.name}**: {_md(finding.message)}", "", f"- fix: {_md(finding.fix)}"]
+            lines += [f"- confirm: {_md(finding.confirm)}"] if finding.confirm else []
+            lines += [f"- explains: {_md(', '.join(after))}"] if (after := self._consequences(finding)) else []
+            lines.append("")
+        lines += ["| verdict | code | check | reason |", "| --- | --- | --- | --- |"]
+        for check in self.checks:
+            reason = "; note: ".join([check.reason, *check.notes])
+            lines.append(f"| {check.verdict.label} | {check.code} | {check.name} | {_md(reason)} |")
+        lines += ["", "| | the six points | checks |", "| --- | --- | --- |"]
+        lines += [f"| {verdict.label} | {point} | {', '.join(codes)} |" for point, verdict, codes in self.points]
+        return "\n".join(lines) + "\n"
+
+    def _repr_html_(self) -> str:
+        """The report as a Jupyter notebook shows it; text from the run is escaped."""
+        rows = [(c.verdict.label, c.code, c.name, "; note: ".join([c.reason, *c.notes])) for c in self.checks]
+        points = [(verdict.label, point, ", ".join(codes)) for point, verdict, codes in self.points]
+        heads = "".join(
+            f"<p><b>{f.code} {_html(f.name)}</b>: {_html(f.message)}<br>fix: {_html(f.fix)}</p>"
+            for f in self.headline_findings
+        )
+        return (
+            f"<h4>{self.verdict.label}: {_html(self._title())}</h4>{heads}"
+            f"{_html_table(('verdict', 'code', 'check', 'reason'), rows)}"
+            f"{_html_table(('', 'the six points', 'checks'), points)}"
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a check: code (index), name, kind, verdict, reason."""
+        rows = [(c.code, c.name, c.kind, c.verdict.value, c.reason) for c in self.checks]
+        return pd.DataFrame(rows, columns=["code", "name", "kind", "verdict", "reason"]).set_index("code")
+
+    def to_json(self, *, indent: int | None = 1) -> str:
+        """The report as JSON, schema "nndiag.report/1"; numbers that are not finite are null."""
+        return json.dumps(_plain(self.to_dict()), indent=indent, allow_nan=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `to_json` writes, as plain values."""
+        return {
+            "schema": SCHEMA,
+            "run": {
+                "name": self.meta.name,
+                "path": str(self.path) if self.path else None,
+                "steps": self.steps,
+                "ended": self.meta.ended,
+                "created": self.meta.created,
+            },
+            "verdict": self.verdict.value,
+            "headlines": list(self.headlines),
+            "counts": self.counts,
+            "checks": [asdict(check) for check in self.checks],
+            "findings": [_finding_dict(finding) for finding in self.findings],
+        }
+
+
+def _finding_dict(finding: Finding) -> dict[str, Any]:
+    data = asdict(finding)
+    del data["kind"]
+    return data
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case float():
+            return value if math.isfinite(value) else None
+        case _:
+            return value
+
+
+def printable(text: str) -> str:
+    """`text` with control characters written as escapes, so that nothing from a run can steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def _md(text: str) -> str:
+    """`text` as literal Markdown, on one line."""
+    text = html.escape(printable(text.replace("\n", " ")), quote=False)
+    return "".join(f"\\{c}" if c in "\\`*_[]|#~" else c for c in text)
+
+
+def _html(text: str) -> str:
+    return html.escape(printable(text))
+
+
+def _html_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    cells = "".join(f"<tr>{''.join(f'<td>{_html(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return (
+        f"<table><thead><tr>{''.join(f'<th>{_html(c)}</th>' for c in head)}</tr></thead><tbody>{cells}</tbody></table>"
+    )
+
+
+def _painter(color: bool) -> Any:
+    def paint(verdict: Verdict, width: int = 0) -> str:
+        text = f"{verdict.label:{width}}"
+        return f"\x1b[{COLORS[verdict]}m{text}\x1b[0m" if color else text
+
+    return paint

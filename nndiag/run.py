@@ -1,0 +1,213 @@
+"""Run: the frozen record of one training run, as pandas frames; and how a run folder is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nndiag import store
+from nndiag.errors import RunError, UnknownName
+from nndiag.frames import FRAMES
+from nndiag.meta import Meta
+from nndiag.statistics import Array
+from nndiag.table import Column, Table
+
+LEVELS = {"activations": "layer", "gradients": "parameter", "updates": "parameter", "metrics": "split", "data": "part",
+          "outputs": "part", "histograms": "tensor"}  # fmt: skip
+"""What the second column level of each frame names; the first is the statistic."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The frames and metadata of one training run.
+
+    Every frame has the index `step` and columns (statistic, layer), (statistic, parameter) or the like, so that
+    `run.activations["variance"]` is a step × layer frame. A frame that was not recorded is empty.
+    """
+
+    meta: Meta = field(default_factory=Meta)
+    tables: Mapping[str, Table] = field(default_factory=dict, repr=False)
+    path: Path | None = None
+
+    @cached_property
+    def activations(self) -> pd.DataFrame:
+        """What flowed through each layer, and δ (`gradient_rms`) back to its output."""
+        return self.frame("activations")
+
+    @cached_property
+    def gradients(self) -> pd.DataFrame:
+        """Gradient of each parameter, before clipping."""
+        return self.frame("gradients")
+
+    @cached_property
+    def updates(self) -> pd.DataFrame:
+        """What the optimiser did to each parameter."""
+        return self.frame("updates")
+
+    @cached_property
+    def losses(self) -> pd.DataFrame:
+        """Columns `epoch`, `train` and `validation`; NaN where not evaluated."""
+        return self.frame("losses")
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """Columns (metric, split)."""
+        return self.frame("metrics")
+
+    @cached_property
+    def data(self) -> pd.DataFrame:
+        """Scale of inputs and targets, and label counts, of each batch."""
+        return self.frame("data")
+
+    @cached_property
+    def outputs(self) -> pd.DataFrame:
+        """What went into the loss, of each batch."""
+        return self.frame("outputs")
+
+    @cached_property
+    def histograms(self) -> pd.DataFrame:
+        """Bounds `low`, `high` and counts of equal bins, for tensors such as `weights/hidden1.weight`."""
+        return self.frame("histograms")
+
+    def frame(self, name: str) -> pd.DataFrame:
+        """The frame called `name`. Raises UnknownName if there is none such."""
+        if name not in FRAMES:
+            raise UnknownName(f"no frame {name!r}; there are {', '.join(FRAMES)}")
+        table = self.tables.get(name, Table((), np.empty(0, np.int64), np.empty((0, 0))))
+        order = self._order(name, table.columns)
+        index = pd.Index(table.steps, name="step")
+        if name == "losses":
+            losses = pd.DataFrame(table.values[:, order], index, [table.columns[i][0] for i in order])
+            return losses.reindex(columns=list(FRAMES[name])).astype({"epoch": "Int64"})
+        columns = pd.MultiIndex.from_tuples([table.columns[i] for i in order], names=["statistic", LEVELS[name]])
+        return pd.DataFrame(table.values[:, order], index, columns)
+
+    def _order(self, name: str, columns: tuple[Column, ...]) -> list[int]:
+        """Statistics in the order of the schema, then layers or parameters in forward order."""
+        known = {statistic: i for i, statistic in enumerate(FRAMES[name])}
+        described = [
+            *(layer.name for layer in self.meta.layers),
+            *(parameter.name for parameter in self.meta.parameters),
+        ]
+        place = {item: i for i, item in enumerate(dict.fromkeys([*described, *(owner for _, owner in columns)]))}
+        rank = {statistic: known.get(statistic, len(known)) for statistic, _ in columns}
+        return sorted(range(len(columns)), key=lambda i: (rank[columns[i][0]], columns[i][0], place[columns[i][1]]))
+
+    def statistic(self, frame: str, statistic: str) -> pd.DataFrame:
+        """Step × layer (or parameter, …) frame of one statistic, without rows that hold nothing; empty if not recorded."""
+        whole: pd.DataFrame = getattr(self, frame)
+        if frame == "losses":
+            return whole[[statistic]].astype(float).dropna(how="all")
+        if statistic not in whole.columns.get_level_values(0):
+            return pd.DataFrame(index=pd.Index([], name="step", dtype="int64"))
+        return pd.DataFrame(whole[statistic]).dropna(how="all")
+
+    def series(self, frame: str, statistic: str, name: str) -> pd.Series[float]:
+        """One column without missing values; empty if not recorded."""
+        values = self.statistic(frame, statistic)
+        return values[name].dropna() if name in values else pd.Series(dtype=float, index=values.index[:0])
+
+    @property
+    def train(self) -> pd.Series[float]:
+        """Training loss by step, where recorded and a number; `metrics["nonfinite"]` counts what was none."""
+        return self.statistic("losses", "train")["train"]
+
+    @property
+    def validation(self) -> pd.Series[float]:
+        """Validation loss by number of updates, where evaluated."""
+        return self.statistic("losses", "validation")["validation"]
+
+    @property
+    def steps(self) -> int:
+        """Number of updates that the record covers: a validation after the last one adds none."""
+        trained = [int(table.steps[-1]) + 1 for name, table in self.tables.items()
+                   if len(table) and name not in ("losses", "metrics")]  # fmt: skip
+        trained += [int(self.train.index[-1]) + 1] if len(self.train) else []
+        return max([*trained, int(self.validation.index[-1]) if len(self.validation) else 0])
+
+    def epoch_of(self, steps: pd.Index[int]) -> pd.Series[int]:
+        """The epoch of each of `steps`, from the losses frame."""
+        epochs = self.losses["epoch"].dropna()
+        epochs = epochs[~epochs.index.duplicated(keep="last")].sort_index()
+        return epochs.reindex(steps, method="ffill")
+
+    def tidy(self, name: str) -> pd.DataFrame:
+        """Frame `name` in long form: one row for each value, with columns step, epoch, statistic, layer (or such), value."""
+        wide = self.frame(name)
+        if name == "losses":
+            long = wide.drop(columns="epoch").melt(ignore_index=False, var_name="split", value_name="value")
+        else:
+            long = wide.melt(ignore_index=False, value_name="value")
+        long = long.dropna(subset="value")
+        long.insert(0, "epoch", self.epoch_of(long.index))
+        return long.reset_index()
+
+    def to_csv(self, folder: str | Path) -> list[Path]:
+        """Write every recorded frame in long form to `folder`/NAME.csv, and give back the files. Raises RunError."""
+        folder, files = Path(folder), []
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in FRAMES:
+                if len(self.tables.get(name, ())):
+                    files.append(folder / f"{name}.csv")
+                    self.tidy(name).to_csv(files[-1], index=False)
+        except OSError as fault:
+            raise RunError(f"cannot write to {folder}: {fault.strerror or fault}") from fault
+        return files
+
+    def rows(self) -> Iterator[tuple[int, dict[str, tuple[tuple[Column, ...], Array]]]]:
+        """Every step with what each frame holds of it: columns and values."""
+        places = {name: {int(step): i for i, step in enumerate(table.steps)} for name, table in self.tables.items()}
+        for step in sorted({step for place in places.values() for step in place}):
+            yield (
+                step,
+                {
+                    name: (self.tables[name].columns, self.tables[name].values[place[step]])
+                    for name, place in places.items()
+                    if step in place
+                },
+            )
+
+    def thinned(self, rows: int = 2000) -> Run:
+        """This run with at most `rows` rows a frame, evenly spread over its length; all of them while they are fewer.
+
+        Of every bucket of steps the rows whose values are smallest, middling and largest (root mean square, each column
+        over its typical magnitude) stay, so that spikes and rows with counts of non-finite values survive.
+        """
+        return Run(self.meta, {name: _thin(table, rows) for name, table in self.tables.items()}, self.path)
+
+
+def _thin(table: Table, rows: int) -> Table:
+    if len(table) <= rows:
+        return table
+    with np.errstate(all="ignore"):
+        size = np.sqrt(np.nanmean(np.square(table.values / _typical(table.values)), axis=1))
+    keep = {0, len(table) - 1}
+    for bucket in np.array_split(np.arange(len(table)), max(1, (rows - 2) // 3)):
+        ranked = bucket[np.argsort(size[bucket], kind="stable")]
+        keep |= {int(ranked[0]), int(ranked[len(ranked) // 2]), int(ranked[-1])}
+    at = np.array(sorted(keep))[:rows]
+    return Table(table.columns, table.steps[at], table.values[at])
+
+
+def _typical(values: Array) -> Array:
+    """Median magnitude of each column, 1 where that is zero or unknown."""
+    with np.errstate(all="ignore"):
+        typical = np.array([np.median(column[~np.isnan(column)]) if not np.isnan(column).all() else 1.0
+                            for column in np.abs(values).T])  # fmt: skip
+    return np.where(np.isfinite(typical) & (typical > 0), typical, 1.0)
+
+
+def open_run(path: str | Path) -> Run:
+    """The run in the folder that `nndiag.watch(..., run=path)` wrote, also while it is still being written.
+
+    Raises RunError, with what is wrong and what to do, if the folder is missing, is no run or is damaged.
+    """
+    path = Path(path)
+    meta = store.read_meta(path)
+    return Run(meta, store.read_tables(path), path)

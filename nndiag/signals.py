@@ -1,0 +1,53 @@
+"""Robust readings of recorded series that checks share: onsets, medians, spreads and slopes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nndiag.statistics import Array
+
+PATIENCE = 3
+"""Reads in a row that open a finding: two outliers in a row are common, three are a state."""
+
+
+def warm_up(reads: int) -> int:
+    """Reads at the start that relative rules leave out: 5 %, at least 5 and at most 50."""
+    return max(5, min(reads // 20, 50))
+
+
+def onset(bad: Array, patience: int = PATIENCE) -> int | None:
+    """Position where the first run of `patience` true values in a row begins; None without one."""
+    if len(bad) < patience:
+        return None
+    runs = np.convolve(np.asarray(bad, int), np.ones(patience, int), "valid") == patience
+    return int(np.argmax(runs)) if runs.any() else None
+
+
+def lasting_onset(bad: Array) -> int | None:
+    """Position from which on every value is true, to the end; None if the last is not."""
+    if not len(bad) or not bad[-1]:
+        return None
+    good = np.flatnonzero(~np.asarray(bad, bool))
+    return int(good[-1]) + 1 if len(good) else 0
+
+
+def spread(values: Array) -> float:
+    """Robust standard deviation, 1.4826 · MAD, with a floor of a thousandth of the median's magnitude."""
+    middle = float(np.median(values))
+    return max(1.4826 * float(np.median(np.abs(values - middle))), 1e-3 * abs(middle))
+
+
+def blocks(values: Array, count: int = 8) -> Array:
+    """Means of `count` equal blocks of a series (fewer if it is shorter): the noise of neighbours averages out."""
+    parts = np.array_split(np.asarray(values, float), max(1, min(count, len(values))))
+    return np.array([part.mean() for part in parts])
+
+
+def theil_sen(x: Array, y: Array, most: int = 200) -> float:
+    """Median of the slopes between all pairs of points, on at most `most` evenly spaced points (Theil 1950, Sen 1968)."""
+    at = np.unique(np.linspace(0, len(x) - 1, min(most, len(x))).astype(int))
+    i, j = np.triu_indices(len(at), 1)
+    if not len(i):
+        return 0.0
+    x, y = np.asarray(x, float)[at], np.asarray(y, float)[at]
+    return float(np.median((y[j] - y[i]) / (x[j] - x[i])))

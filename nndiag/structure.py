@@ -1,0 +1,52 @@
+"""Which layers of a run carry its signal, which are linear, which is the output: read from the kinds that it describes."""
+
+from __future__ import annotations
+
+from nndiag.run import Run
+
+LINEAR = ("affine", "convolution", "embedding")
+NORMS = ("layer_norm", "batch_norm", "group_norm", "rms_norm")
+RECTIFIERS = ("relu",)
+"""Activation functions that can fall silent: exactly zero over a half-line."""
+NEITHER = (*NORMS, "dropout", "softmax")
+
+
+def kind(run: Run, layer: str) -> str:
+    """Kind of `layer`, "unknown" where the run does not say."""
+    return run.meta.layer(layer).kind
+
+
+def recorded(run: Run, statistic: str) -> list[str]:
+    """Layers that have `statistic`, in forward order."""
+    return list(run.statistic("activations", statistic).columns)
+
+
+def linear(run: Run, statistic: str = "mean") -> list[str]:
+    """Layers with weights, in forward order; every recorded layer where no kinds are known."""
+    layers = recorded(run, statistic)
+    return [layer for layer in layers if kind(run, layer) in LINEAR] or [
+        layer for layer in layers if kind(run, layer) == "unknown"
+    ]
+
+
+def hidden(run: Run, statistic: str = "mean") -> list[str]:
+    """What each hidden block hands on: its activation function's output, or the layer itself where there is none.
+
+    Neither norms and dropout nor what comes from the last layer with weights on. All but the last where no kinds are
+    known.
+    """
+    layers = recorded(run, statistic)
+    weighted = linear(run, statistic)
+    before_output = layers[: layers.index(weighted[-1])] if weighted else []
+    functions = [layer for layer in before_output if kind(run, layer) not in (*LINEAR, *NEITHER, "unknown")]
+    return functions or [layer for layer in before_output if kind(run, layer) not in NEITHER]
+
+
+def normalized(run: Run) -> bool:
+    """Whether any layer normalises."""
+    return any(layer.kind in NORMS for layer in run.meta.layers)
+
+
+def weights(run: Run, frame: str, statistic: str) -> list[str]:
+    """Parameters of kind weight that have `statistic`: biases and norm scales have no meaningful ratio."""
+    return [name for name in run.statistic(frame, statistic).columns if run.meta.parameter(name).kind == "weight"]
