@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
+
 from nndiag import progress
 from nndiag.catalogue import catalogue, chosen
 from nndiag.causes import arrange
@@ -39,8 +41,9 @@ class Checklist:
     def examine(self, run: Run) -> Report:
         """The verdicts of all checks on `run`. A check that fails is NOT CHECKED, with its error as the reason."""
         thin = run.thinned()
-        severity = Severity(thin)
-        judged = [self._judge(check, thin, severity) for check in self.checks]
+        with np.errstate(all="ignore"):  # a run may hold infinities; that is for the checks to say
+            severity = Severity(thin)
+            judged = [self._judge(check, thin, severity) for check in self.checks]
         findings, headlines = arrange([finding for _, found in judged for finding in found])
         return Report(
             run.meta, run.steps, run.path, tuple(result for result, _ in judged), tuple(findings), tuple(headlines)

@@ -30,7 +30,7 @@ class Pace:
         self._own: deque[float] = deque(maxlen=MEMORY)
         self._begun = self._last = time.perf_counter()
         self._spent_before = 0.0
-        self._due = 0
+        self._due = self.every
         self._reading = True
 
     def next(self, step: int) -> bool:

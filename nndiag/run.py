@@ -83,7 +83,8 @@ class Run:
         index = pd.Index(table.steps, name="step")
         if name == "losses":
             losses = pd.DataFrame(table.values[:, order], index, [table.columns[i][0] for i in order])
-            return losses.reindex(columns=list(FRAMES[name])).astype({"epoch": "Int64"})
+            losses = losses.reindex(columns=list(FRAMES[name]))
+            return losses if losses["epoch"].isna().any() else losses.astype({"epoch": np.int64})
         columns = pd.MultiIndex.from_tuples([table.columns[i] for i in order], names=["statistic", LEVELS[name]])
         return pd.DataFrame(table.values[:, order], index, columns)
 

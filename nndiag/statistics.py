@@ -90,7 +90,8 @@ def summarize(array: Array) -> Summary:
         return Summary(0, math.nan, 0.0, math.nan, math.nan, 0, 0)
     if flat.dtype not in (np.float32, np.float64):
         flat = flat.astype(np.float64)
-    return _finite(flat) if math.isfinite(np.add.reduce(flat)) else _partly_finite(flat)
+    with np.errstate(all="ignore"):  # whatever the user has set: an overflow here is a fact to record
+        return _finite(flat) if math.isfinite(np.add.reduce(flat)) else _partly_finite(flat)
 
 
 def _partly_finite(flat: Array) -> Summary:

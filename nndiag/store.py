@@ -119,16 +119,22 @@ def _segments(path: Path) -> Iterator[tuple[str, int, Path]]:
 
 
 def _block(schema: Path, run: Path) -> Block:
-    columns = tuple(_column(item, schema) for item in _json(schema, run).get("columns", ()))
+    named = _json(schema, run).get("columns")
+    if not isinstance(named, list) or not named:
+        raise RunError(f"{schema} is damaged: it names no columns")
+    columns = tuple(_column(item, schema) for item in named)
     file = schema.with_suffix(".f64")
     width = 1 + len(columns)
     try:
         rows = file.stat().st_size // (width * ROW.itemsize) if file.exists() else 0
         if not rows:
             return columns, np.empty((0, width))
-        return columns, np.memmap(file, dtype=ROW, mode="r", shape=(rows, width))
+        values = np.memmap(file, dtype=ROW, mode="r", shape=(rows, width))
     except OSError as fault:
         raise RunError(f"cannot read {file}: {fault.strerror or fault}") from fault
+    if not np.all((values[:, 0] >= 0) & (values[:, 0] < 2**53)):
+        raise RunError(f"{file} is damaged: a row does not begin with a step")
+    return columns, values
 
 
 def _column(item: Any, schema: Path) -> Column:

@@ -48,14 +48,15 @@ class ActivationVariance(Check):
             return reason
         if structure.normalized(run):
             return "the network has normalisation layers, which reset the scale"
-        return (
-            None if len(self._signal(run)) > 1 else "needs a hidden layer with living units and the scale of the input"
-        )
+        signal = self._signal(run)
+        if len(signal) < 2 or not signal.iloc[0] > 0:
+            return "needs a hidden layer with living units and an input that is not all zero"
+        return None
 
     def examine(self, run: Run) -> Iterator[Finding]:
         signal = self._signal(run)
         layers = len(signal) - 1
-        end_to_end = float(signal.iloc[-1] / signal.iloc[0]) if signal.iloc[0] else 0.0
+        end_to_end = float(signal.iloc[-1] / signal.iloc[0])
         per_layer = end_to_end ** (1 / layers) if end_to_end else 0.0
         steep = layers >= self.depth and not 1 / self.per_layer <= per_layer <= self.per_layer
         if not steep and 1 / self.total <= end_to_end <= self.total:

@@ -57,13 +57,13 @@ class NotLearning(Check):
 
     @classmethod
     def _run(cls, end: float) -> Run:
-        train = np.linspace(2.3, end, 100)
-        return synthetic.run(train=train, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES)
+        train = np.linspace(2.3, end, 200) + 0.2 * np.random.default_rng(0).standard_normal(200)
+        return synthetic.run(steps=200, train=train, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES)
 
     @classmethod
     def healthy(cls) -> Run:
-        return cls._run(2.3 * 0.97)
+        return cls._run(2.3 * 0.96)
 
     @classmethod
     def sick(cls) -> Run:
-        return cls._run(2.3 * 0.999)
+        return cls._run(2.3 * 0.99)

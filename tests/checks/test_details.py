@@ -1,0 +1,331 @@
+"""What single checks see beyond the contract: layers, neighbours, traps and fixes."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+import nndiag
+from nndiag import Checklist, Finding, Verdict, nn, synthetic
+from nndiag.checks import (
+    ActivationVariance,
+    DeadUnits,
+    DoubleSoftmax,
+    ExplodingGradients,
+    InitialLoss,
+    InputScale,
+    LearningRateHigh,
+    LearningRateLow,
+    MeanShift,
+    Nonfinite,
+    Overfitting,
+    SymmetricWeights,
+    VanishingGradients,
+)
+from nndiag.run import Run
+from nndiag.statistics import Array
+
+
+def findings(check: nndiag.Check, run: Run) -> list[Finding]:
+    assert check.not_checked(run) is None
+    return [found for found in check.examine(run) if found.kind != "note"]
+
+
+def first_step(trainer: nn.Trainer, x: Array, y: Array) -> Run:
+    with nndiag.watch(trainer, every=1, strict=True) as recorder:
+        trainer.step(x, y)
+    return recorder.run
+
+
+def deep(std: float | None, **options: object) -> Run:
+    """The first step of the lesson's deep net: 20 layers of 256 units, 512 standard normal inputs."""
+    rng = np.random.default_rng(2)
+    init = "he_normal" if std is None else nn.normal(std)
+    model = nn.MLP([256] * 20 + [10], init=init, seed=0, **options)  # type: ignore[arg-type]
+    trainer = nn.Trainer(model, nn.SoftmaxCrossEntropy(), nn.SGD(0.01))
+    return first_step(trainer, rng.standard_normal((512, 256)), rng.integers(0, 10, 512))
+
+
+# ND203, ND401: the lesson's section 8
+
+
+@pytest.mark.parametrize(("std", "word"), [(0.02, "shrinks"), (0.2, "grows")])
+def test_the_lessons_deep_net_is_named_with_the_std_to_use(std: float, word: str) -> None:
+    (found,) = findings(ActivationVariance(), deep(std))
+
+    assert word in found.message
+    assert found.layer == "hidden1.relu"
+    assert "std = 0.088 (He" in found.fix
+
+
+def test_the_lessons_he_net_is_sound() -> None:
+    run = deep(None)
+
+    report = Checklist(select="ND2").examine(run)
+
+    assert report.verdict is Verdict.PASS
+    assert run.activations["variance"].loc[0, "hidden19.relu"] > 0.1
+
+
+def test_xavier_with_relu_is_sound() -> None:
+    rng = np.random.default_rng(0)
+    model = nn.MLP([64] * 8 + [10], init="xavier_normal")
+    run = first_step(
+        nn.Trainer(model, nn.SoftmaxCrossEntropy(), nn.SGD(0.01)), rng.standard_normal((256, 64)), np.arange(256) % 10
+    )
+
+    assert not findings(ActivationVariance(), run)
+
+
+def test_normalised_nets_are_exempt_from_activation_variance() -> None:
+    reason = ActivationVariance().not_checked(deep(0.2, norm="layer"))
+
+    assert reason is not None
+    assert "normalisation" in reason
+
+
+def test_delta_shows_what_weight_gradients_hide() -> None:
+    run = deep(0.02)
+    delta, norms = run.activations["gradient_rms"].loc[0], run.gradients["rms"].loc[0]
+
+    assert delta["hidden1"] / delta["output"] < 1e-12
+    assert norms["hidden1.weight"] / norms["output.weight"] > 1e-3
+
+
+def test_vanishing_gradients_needs_three_layers() -> None:
+    run = synthetic.run(activations={"gradient_rms": {"h1": 1e-9, "output": 1.0}})
+
+    assert VanishingGradients().not_checked(run) == "needs three layers with weights or more"
+
+
+def test_a_threshold_of_ones_own_counts() -> None:
+    run = VanishingGradients.sick()
+
+    assert not findings(VanishingGradients(ratio=1e-4), run)
+
+
+# ND202
+
+
+def test_zero_heads_and_logistic_regression_are_sound(data: tuple[Array, Array]) -> None:
+    for sizes in ([8, 3], [8, 16, 3]):
+        model = nn.MLP(sizes)
+        model.layers[-1].parameters[0].value[...] = 0.0
+        run = first_step(nn.Trainer(model, nn.SoftmaxCrossEntropy(), nn.SGD(0.1)), *data)
+        assert not findings(SymmetricWeights(), run)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_equal_weights_are_named_by_layer(value: float, data: tuple[Array, Array]) -> None:
+    model = nn.MLP([8, 16, 12, 3], init=nn.constant(value))
+    run = first_step(nn.Trainer(model, nn.SoftmaxCrossEntropy(), nn.SGD(0.1)), *data)
+
+    assert [found.layer for found in findings(SymmetricWeights(), run)][:2] == ["hidden1", "hidden2"]
+
+
+# ND002
+
+
+@pytest.mark.parametrize("scale", [1.0, 16.0])
+def test_ordinary_scales_of_pixels_pass(scale: float) -> None:
+    x = scale * np.random.default_rng(0).integers(0, 17, (64, 16)) / 16
+    recorder = nndiag.Recorder(every=1)
+    recorder.data(x)
+
+    assert not findings(InputScale(), recorder.run)
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (255 * np.random.default_rng(0).random((64, 8)), "root mean square of 1"),
+        (1e-3 * np.random.default_rng(0).random((64, 8)), "root mean square of 0.0006"),
+        (np.random.default_rng(0).standard_normal((64, 3)) + [0, 2000, 0], "feature 1 .* mean 2"),
+        (np.random.default_rng(0).standard_normal((64, 3)) * [1, 1, 1e5], "feature 2 .* varies"),
+    ],
+)
+def test_odd_scales_are_named(x: Array, words: str) -> None:
+    recorder = nndiag.Recorder(every=1)
+    recorder.data(x)
+    (found,) = findings(InputScale(), recorder.run)
+
+    assert re.search(words, found.message)
+
+
+def test_a_leading_norm_takes_any_scale() -> None:
+    run = synthetic.run(data={"rms": {"input": 1e3}}, layers=[{"name": "norm", "kind": "layer_norm"}])
+
+    assert "layer_norm" in (InputScale().not_checked(run) or "")
+
+
+# ND101
+
+
+def test_a_sigmoid_before_a_binary_loss_is_seen_by_its_values() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((64, 4)), rng.integers(0, 2, 64)
+    model = nn.Sequential([nn.Affine(4, 8), nn.ReLU(), nn.Affine(8, 1), nn.Sigmoid()])
+    trainer = nn.Trainer(model, nn.BCEWithLogits(), nn.SGD(0.1))
+    with nndiag.watch(trainer, every=1) as recorder:
+        trainer.fit(x, y, epochs=2, batch_size=16)
+
+    (found,) = findings(DoubleSoftmax(), recorder.run)
+    assert "sigmoid" in found.message
+
+
+def test_probabilities_into_their_own_loss_are_no_fault(data: tuple[Array, Array]) -> None:
+    model = nn.Sequential([nn.Affine(8, 3), nn.Softmax()])
+    run = first_step(nn.Trainer(model, nn.CrossEntropy(), nn.SGD(0.1)), *data)
+
+    assert DoubleSoftmax().not_checked(run) == "needs a loss on logits"
+
+
+# ND201, ND207
+
+
+def test_a_network_that_knows_something_is_not_checked_for_its_first_loss() -> None:
+    run = synthetic.run(train=0.3, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES)
+
+    assert "trained already" in (InitialLoss().not_checked(run) or "")
+
+
+def test_fresh_sigmoid_layers_are_not_shifted(data: tuple[Array, Array]) -> None:
+    model = nn.MLP([8, 32, 32, 32, 3], activation="sigmoid")
+    run = first_step(nn.Trainer(model, nn.SoftmaxCrossEntropy(), nn.SGD(0.1)), *data)
+
+    assert not findings(MeanShift(), run)
+
+
+# ND301
+
+
+def test_many_zeros_are_no_dead_units() -> None:
+    activations = {"dead_fraction": {"h1": 0.0, "output": 0.0}, "zero_fraction": {"h1": 0.8, "output": 0.0}}
+
+    assert not findings(DeadUnits(), synthetic.run(activations=activations))
+
+
+def test_only_the_dying_layer_is_named() -> None:
+    dead = {"h1": 0.1, "h2": np.linspace(0, 1, 100), "output": 0.0}
+    (found,) = findings(DeadUnits(), synthetic.run(activations={"dead_fraction": dead}))
+
+    assert found.layer == "h2"
+    assert found.first_step in range(50, 70)
+
+
+# ND402
+
+
+def test_a_single_spike_is_no_explosion() -> None:
+    norm = 1.0 + 0.1 * np.random.default_rng(0).standard_normal(200)
+    norm[[60, 61, 120]] = 500.0
+
+    assert not findings(ExplodingGradients(), synthetic.run(steps=200, gradients={"norm": {"w": norm}}))
+
+
+def test_hard_batches_of_a_converged_run_are_no_explosion() -> None:
+    norm = np.concatenate([np.geomspace(1, 1e-4, 150), 1e-4 * np.ones(50)])
+    norm[170:176] = 1e-2
+
+    assert not findings(ExplodingGradients(), synthetic.run(steps=200, gradients={"norm": {"w": norm}}))
+
+
+def test_norms_near_overflow_are_named_at_once() -> None:
+    norm = np.ones(60)
+    norm[55] = 1e36
+    (found,) = findings(ExplodingGradients(), synthetic.run(steps=60, gradients={"norm": {"a": 1.0, "b": norm}}))
+
+    assert (found.parameter, found.first_step) == ("b", 55)
+
+
+# ND501, ND502
+
+
+def test_the_learning_rate_to_try_is_told() -> None:
+    train = np.concatenate([[2.3], np.full(99, 100.0)])
+    run = synthetic.run(train=train, metrics={"lr": {"train": 3.0}}, updates={"ratio": {"w": 0.1}}, **synthetic.CLASSES)
+    (found,) = findings(LearningRateHigh(), run)
+
+    assert found.fix == "Try lr = 0.09 instead of 3, or warm it up."
+
+
+def test_a_bump_after_the_start_is_sound() -> None:
+    train = synthetic.decay(start=2.5)
+    train[2:6] = 4.0
+
+    assert not findings(LearningRateHigh(), synthetic.run(train=train))
+
+
+def test_a_learning_rate_of_zero_is_named() -> None:
+    run = synthetic.run(train=2.3, metrics={"lr": {"train": 0.0}}, updates={"ratio": {"w": 0.0}})
+    (found,) = findings(LearningRateLow(), run)
+
+    assert found.fix.startswith("The learning rate is 0")
+
+
+def test_tiny_updates_at_the_end_of_a_decayed_run_are_sound() -> None:
+    ratio = 1e-3 * np.cos(np.linspace(0, np.pi / 2, 1000)) ** 4
+
+    assert not findings(
+        LearningRateLow(), synthetic.run(steps=1000, train=synthetic.decay(1000), updates={"ratio": {"w": ratio}})
+    )
+
+
+# ND701: the lesson's section 12
+
+
+def lesson_curves(steps: int) -> Run:
+    s = np.arange(steps)
+    train = np.exp(-s / 25) + 0.05
+    validation = np.exp(-s / 35) + 0.08 + 0.002 * np.maximum(s - 45, 0)
+    return synthetic.run(steps=steps, train=train, validation=dict(enumerate(validation.tolist())))
+
+
+def test_the_lessons_curves_pass_with_a_note_that_the_gap_widens() -> None:
+    run = lesson_curves(80)
+    assert run.validation.idxmin() == 79
+    assert run.validation.iloc[-1] == pytest.approx(0.25264905532319576)
+
+    result = {check.code: check for check in Checklist(select="ND7").examine(run).checks}["ND701"]
+
+    assert result.verdict is Verdict.PASS
+    assert "the gap to the training loss has widened" in result.notes[0]
+
+
+def test_the_same_curves_continued_overfit() -> None:
+    (found,) = findings(Overfitting(), lesson_curves(200))
+
+    best = 35 * math.log(1 / (35 * 0.002))
+    assert found.first_step == pytest.approx(best, abs=3)
+
+
+def test_a_noisy_plateau_is_no_overfitting() -> None:
+    noise = np.random.default_rng(0).standard_normal(40)
+    validation = {5 * i: 0.5 + 1.5 * math.exp(-i / 5) + 0.03 * noise[i] for i in range(40)}
+
+    assert not findings(Overfitting(), synthetic.run(steps=200, train=synthetic.decay(200), validation=validation))
+
+
+# ND801
+
+
+def test_the_first_tensor_in_the_order_of_a_step_is_named() -> None:
+    later, earlier = [0.0] * 8 + [1.0] * 2, [0.0] * 7 + [2.0] * 3
+    activations = {"nonfinite": {"h1": later, "output": earlier}, "max": {"h1": 1.0, "output": 1e35},
+                   "min": {"h1": 0.0, "output": 0.0}}  # fmt: skip
+    gradients = {"nonfinite": {"w": earlier}, "max_abs": {"w": 1.0}}
+    (found,) = findings(Nonfinite(), synthetic.run(steps=10, train=1.0, activations=activations, gradients=gradients))
+
+    assert (found.layer, found.first_step) == ("output", 7)
+    assert "an overflow" in found.message
+
+
+def test_a_loss_alone_that_is_nan_is_found() -> None:
+    run = synthetic.run(steps=10, train=1.0, first_nonfinite={"step": 9, "what": "loss"})
+    (found,) = findings(Nonfinite(), run)
+
+    assert "the loss is not finite at step 9" in found.message
+    assert "invalid operation" in found.message

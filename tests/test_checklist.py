@@ -1,0 +1,151 @@
+"""Selecting checks, judging severity, and the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from nndiag import Check, Checklist, Finding, NndiagError, UnknownName, Verdict, synthetic
+from nndiag.catalogue import catalogue, collect, find
+from nndiag.check import Kind
+from nndiag.checks import VanishingGradients
+from nndiag.run import Run
+
+ENTROPY = {"data": {"entropy": {"target": 2.3}}, **synthetic.CLASSES}
+LEARNS = synthetic.run(train=synthetic.decay(), validation={10 * i: 2.0 / i for i in range(1, 10)}, **ENTROPY)
+FAILS_TO_LEARN = synthetic.run(train=2.31, validation={10 * i: 2.4 for i in range(1, 10)}, **ENTROPY)
+LOSES_HALF = synthetic.run(
+    train=synthetic.decay(),
+    validation={10 * i: v for i, v in enumerate([1.0, 0.5, 0.5, 0.5, 1.6, 1.6, 1.6], 1)},
+    **ENTROPY,
+)
+
+
+@dataclass(frozen=True)
+class Always(Check):
+    """Finds something on every run."""
+
+    code = "ND401"
+    name = "always"
+    kind = "training"
+    advice = "nothing"
+    passed = "never"
+
+    as_kind: Kind = "training"
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        yield self.finding("found", kind=self.as_kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "run", "verdict"),
+    [
+        ("exact", LEARNS, Verdict.FAIL),
+        ("training", LEARNS, Verdict.WARN),
+        ("training", FAILS_TO_LEARN, Verdict.FAIL),
+        ("training", Run(), Verdict.WARN),
+        ("generalisation", LEARNS, Verdict.WARN),
+        ("generalisation", FAILS_TO_LEARN, Verdict.FAIL),
+        ("generalisation", LOSES_HALF, Verdict.FAIL),
+        ("note", FAILS_TO_LEARN, Verdict.PASS),
+    ],
+)
+def test_kind_and_progress_decide_the_severity(kind: Kind, run: Run, verdict: Verdict) -> None:
+    report = Checklist(select="ND401", checks=[Always(as_kind=kind)]).examine(run)
+
+    assert report.verdict is verdict
+
+
+def test_a_note_leaves_the_pass_and_stands_beside_it() -> None:
+    report = Checklist(select="ND401", checks=[Always(as_kind="note")]).examine(LEARNS)
+
+    assert report.findings == ()
+    assert report.checks[0].notes == ("found",)
+
+
+@pytest.mark.parametrize(
+    ("select", "ignore", "codes"),
+    [
+        ("ND4", None, {"ND401", "ND402"}),
+        ("ND401,overfitting", None, {"ND401", "ND701"}),
+        (["ND4", "NDP03"], "exploding-gradients", {"ND401", "NDP03"}),
+        ("ND", "ND0,ND1,ND2,ND3,ND5,ND6,ND7,ND8,NDP", {"ND401", "ND402"}),
+    ],
+)
+def test_checks_are_chosen_by_code_prefix_and_name(
+    select: str | list[str], ignore: str | None, codes: set[str]
+) -> None:
+    assert {check.code for check in Checklist(select, ignore).checks} == codes
+
+
+@pytest.mark.parametrize("word", ["ND9X", "vanishing", "", "nd401"])
+def test_a_word_that_names_no_check_is_refused(word: str) -> None:
+    with pytest.raises(UnknownName, match=f"no check is called '{word}'"):
+        Checklist(select=word)
+
+
+def test_an_instance_stands_in_for_the_check_of_its_code() -> None:
+    checklist = Checklist(checks=[VanishingGradients(ratio=0.5)])
+
+    assert [check for check in checklist.checks if check.code == "ND401"] == [VanishingGradients(ratio=0.5)]
+    assert len(checklist.checks) == len(catalogue())
+
+
+@dataclass(frozen=True)
+class Broken(Always):
+    """Fails."""
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        raise ZeroDivisionError("in a check")
+
+
+def test_a_check_that_fails_is_not_checked(caplog: pytest.LogCaptureFixture) -> None:
+    report = Checklist(checks=[Broken()]).examine(LEARNS)
+
+    result = next(check for check in report.checks if check.code == "ND401")
+    assert result.verdict is Verdict.NOT_CHECKED
+    assert "ZeroDivisionError" in result.reason
+    assert "Traceback" in caplog.text
+
+
+def test_too_few_reads_are_not_checked() -> None:
+    run = synthetic.run(steps=7, activations={"gradient_rms": {"a": 1.0, "b": 1.0, "c": 1.0}})
+
+    assert VanishingGradients().not_checked(run) == "needs 20 reads of activations.gradient_rms, has 7"
+
+
+def test_two_checks_of_one_code_name_both_owners() -> None:
+    with pytest.raises(NndiagError, match="two checks are called ND401: one of ours, one of theirs"):
+        collect([("ours", lambda: [VanishingGradients]), ("theirs", lambda: [Always])])
+
+
+def test_a_check_without_a_name_is_refused() -> None:
+    class Nameless(Always):
+        name = ""
+
+    with pytest.raises(TypeError, match="Nameless has no name"):
+        collect([("ours", lambda: [Nameless])])
+
+
+def test_a_check_that_needs_what_no_frame_holds_is_refused() -> None:
+    class Greedy(Always):
+        needs = ("activations.sharpness",)
+
+    with pytest.raises(TypeError, match=r"needs 'activations\.sharpness', which no frame holds"):
+        collect([("ours", lambda: [Greedy])])
+
+
+@pytest.mark.parametrize("word", ["ND401", "vanishing-gradients"])
+def test_a_check_is_found_by_code_and_name(word: str) -> None:
+    assert find(word) is VanishingGradients
+
+
+def test_an_infinite_threshold_never_warns() -> None:
+    assert np.isinf(VanishingGradients(ratio=float("inf")).ratio)
+    assert (
+        Checklist(select="ND401", checks=[VanishingGradients(ratio=0.0)]).examine(VanishingGradients.sick()).findings
+        == ()
+    )

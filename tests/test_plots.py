@@ -1,0 +1,79 @@
+"""Pictures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from nndiag import Run, UnknownName, plots, synthetic
+
+
+def test_losses_draws_both_curves(run: Run) -> None:
+    ax = plots.losses(run)
+
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["training", "validation"]
+    np.testing.assert_allclose(ax.lines[-1].get_ydata(), run.validation)
+
+
+def test_layers_draws_one_line_a_parameter(run: Run) -> None:
+    ax = plots.layers(run, "gradients", "norm")
+
+    assert len(ax.lines) == 6
+    assert ax.get_yscale() == "log"
+
+
+def test_heatmap_has_the_first_layer_on_top(run: Run) -> None:
+    ax = plots.heatmap(run, "activations", "variance")
+
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels == ["hidden1", "hidden1.relu", "hidden2", "hidden2.relu", "output"]
+    assert ax.yaxis_inverted()
+
+
+def test_pictures_go_into_axes_that_are_given(run: Run, tmp_path: Path) -> None:
+    figure = Figure(figsize=(8, 3))
+    left, middle, right = figure.subplots(1, 3)
+
+    assert plots.losses(run, ax=left) is left
+    assert plots.layers(run, "activations", "mean", ax=middle) is middle
+    assert plots.heatmap(run, "updates", "ratio", ax=right) is right
+    figure.savefig(tmp_path / "all.png")
+    assert (tmp_path / "all.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("draw", [lambda r: plots.losses(r), lambda r: plots.layers(r, "gradients", "norm"),
+                                  lambda r: plots.heatmap(r, "gradients", "norm")])  # fmt: skip
+@pytest.mark.parametrize("value", [0.0, 1.0, np.nan, np.inf, -1.0])
+def test_odd_values_can_be_drawn(draw: object, value: float, tmp_path: Path) -> None:
+    norm = np.full(10, 1.0)
+    norm[3:] = value
+    odd = synthetic.run(steps=10, train=norm, gradients={"norm": {"$x_{$": norm, "b": 1.0}})
+
+    draw(odd).figure.savefig(tmp_path / "odd.png")  # type: ignore[operator]
+
+
+def test_an_empty_run_has_an_empty_picture() -> None:
+    assert not plots.losses(Run()).lines
+
+
+@pytest.mark.parametrize(
+    ("frame", "statistic", "words"), [("gradient", "norm", "no frame 'gradient'"), ("gradients", "mean", "no 'mean'")]
+)
+def test_what_is_not_there_is_refused(frame: str, statistic: str, words: str, run: Run) -> None:
+    with pytest.raises(UnknownName, match=words):
+        plots.layers(run, frame, statistic)
+
+
+def test_pyplot_and_the_backend_are_left_alone() -> None:
+    code = (
+        "import sys, nndiag; nndiag.plots.losses(nndiag.synthetic.run(train=1.0)).figure.savefig('/dev/null', format='png')\n"
+        "print('matplotlib.pyplot' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert result.stdout.strip() == "False"

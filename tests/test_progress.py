@@ -1,0 +1,80 @@
+"""Progress: how far a loss has come, and the two traps."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from nndiag import progress, synthetic
+from nndiag.run import Run
+from nndiag.statistics import Array
+
+CLASSES = {"data": {"entropy": {"target": math.log(10)}}, **synthetic.CLASSES}
+REAL = {"data": {"total_variance": {"target": 1.0}}, "loss": {"name": "MSE", "task": "real", "expects": "real"}}
+
+
+def run(train: Array, **meta: object) -> Run:
+    return synthetic.run(steps=len(train), train=train, **meta)  # type: ignore[arg-type]
+
+
+def test_a_loss_that_ends_at_its_floor_has_progress_one() -> None:
+    made = progress.training(run(np.concatenate([np.full(50, 2.4), np.zeros(100)]), **CLASSES))
+
+    assert made is not None
+    assert made.value == pytest.approx(1.0)
+    assert made.poor is False
+
+
+def test_huge_first_losses_are_no_progress() -> None:
+    train = np.concatenate([np.geomspace(1e9, 3.0, 20), np.full(200, math.log(10))])
+
+    made = progress.training(run(train, **CLASSES))
+
+    assert made is not None
+    assert made.value == pytest.approx(0.0)
+    assert made.poor
+
+
+def test_a_low_but_true_r_squared_is_not_poor() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 1000)
+    made = progress.training(run(0.91 + 0.09 * np.exp(-np.arange(1000) / 50) + noise, **REAL))
+
+    assert made is not None
+    assert made.value == pytest.approx(0.09, abs=0.04)
+    assert made.poor is False
+
+
+def test_where_the_trivial_loss_is_not_known_nothing_is_poor() -> None:
+    made = progress.training(run(np.full(100, 5.0)))
+
+    assert made is not None
+    assert made.poor is None
+
+
+def test_a_run_that_ends_in_nan_has_no_progress_left() -> None:
+    made = progress.training(run(np.full(60, 0.1), first_nonfinite={"step": 60, "what": "loss"}, **CLASSES))
+
+    assert made is not None
+    assert made.poor
+    assert made.value == -math.inf
+
+
+def test_a_nonfinite_loss_in_the_middle_is_forgotten() -> None:
+    made = progress.training(run(np.full(60, 0.1), first_nonfinite={"step": 30, "what": "loss"}, **CLASSES))
+
+    assert made is not None
+    assert made.poor is False
+
+
+@pytest.mark.parametrize(("reads", "known"), [(49, False), (50, True)])
+def test_training_needs_fifty_reads(reads: int, known: bool) -> None:
+    assert (progress.training(run(np.ones(reads), **CLASSES)) is not None) == known
+
+
+def test_label_smoothing_has_a_floor() -> None:
+    own, other = 0.91, 0.01
+
+    assert progress.smoothed_floor(0.1, 10) == pytest.approx(-own * math.log(own) - 9 * other * math.log(other))
+    assert progress.smoothed_floor(0.0, 10) == 0.0

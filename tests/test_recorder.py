@@ -1,0 +1,223 @@
+"""The Recorder, fed by hand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nndiag
+from nndiag import NndiagError, Recorder, ShapeError, open_run
+
+
+def test_a_row_holds_what_happened_in_its_step() -> None:
+    recorder = Recorder(every=1)
+    h = np.array([[0.0, 2.0], [0.0, 4.0]])
+    recorder.data(np.array([[1.0, -1.0], [1.0, 1.0]]), np.array([0, 1]))
+    recorder.activation("h1", h)
+    recorder.activation_gradient("h1", 0.5 * np.ones((2, 2)))
+    recorder.gradient("h1.weight", np.array([[3.0, 4.0]]))
+    recorder.log(loss=2.0, epoch=3, lr=0.1)
+    recorder.step()
+
+    run = recorder.run
+
+    row = run.activations.xs("h1", axis=1, level="layer").loc[0]
+    assert (row["mean"], row["variance"], row["min"], row["max"]) == (1.5, h.var(), 0.0, 4.0)
+    assert row["batch_variance"] == pytest.approx(h.var(axis=0).mean())
+    assert (row["zero_fraction"], row["dead_fraction"], row["nonfinite"]) == (0.5, 0.5, 0.0)
+    assert row["gain"] == pytest.approx(np.sqrt(np.mean(h**2)) / 1.0)
+    assert row["gradient_rms"] == 0.5
+    assert run.gradients["norm"].loc[0, "h1.weight"] == pytest.approx(5.0)
+    assert run.losses.loc[0].to_dict() == pytest.approx({"epoch": 3, "train": 2.0, "validation": np.nan}, nan_ok=True)
+    assert run.metrics["lr"].loc[0, "train"] == 0.1
+    assert run.data["entropy"].loc[0, "target"] == pytest.approx(np.log(2))
+
+
+def test_micro_batches_merge_into_one_row() -> None:
+    recorder, rng = Recorder(every=1), np.random.default_rng(0)
+    halves = rng.standard_normal((2, 8, 3))
+    for half in halves:
+        recorder.activation("h1", half)
+        recorder.log(loss=float(half.mean()))
+    recorder.step()
+
+    run = recorder.run
+
+    assert run.activations["variance"].loc[0, "h1"] == pytest.approx(halves.var())
+    assert run.losses.loc[0, "train"] == pytest.approx(halves.mean())
+
+
+def test_validation_after_n_updates_stands_in_row_n() -> None:
+    recorder = Recorder(every=1)
+    for step in range(3):
+        recorder.log(loss=3.0 - step)
+        recorder.step()
+    recorder.log(validation_loss=0.5, validation_accuracy=0.9)
+
+    run = recorder.run
+
+    assert run.validation.to_dict() == {3: 0.5}
+    assert run.metrics["accuracy"].loc[3, "validation"] == 0.9
+    assert run.steps == 3
+
+
+def test_looking_at_the_run_in_the_middle_of_a_step_changes_nothing() -> None:
+    recorder = Recorder(every=1)
+    recorder.log(validation_loss=0.5)
+    assert recorder.run.validation.to_dict() == {0: 0.5}
+    recorder.log(loss=1.0)
+    recorder.step()
+
+    run = recorder.run
+
+    assert (run.train.to_dict(), run.validation.to_dict()) == ({0: 1.0}, {0: 0.5})
+
+
+def test_an_update_is_measured_between_before_and_after() -> None:
+    recorder = Recorder(every=1)
+    weights, gradient = np.array([3.0, 4.0]), np.array([1.0, 1.0])
+    recorder.before_update("w", weights)
+    weights -= 0.5 * gradient
+    recorder.after_update("w", weights, gradient)
+    recorder.step()
+
+    row = recorder.run.updates.xs("w", axis=1, level="parameter").loc[0]
+
+    assert row["weight_norm"] == pytest.approx(5.0)
+    assert row["ratio"] == pytest.approx(0.5 * np.sqrt(2) / 5)
+    assert row["descent"] == 1.0
+
+
+def test_an_uphill_update_has_negative_descent() -> None:
+    recorder = Recorder(every=1)
+    recorder.before_update("w", np.zeros(2))
+    recorder.after_update("w", np.ones(2), np.ones(2))
+
+    assert recorder.run.updates["descent"].loc[0, "w"] == -1.0
+
+
+def test_the_first_nonfinite_loss_is_remembered_with_its_step() -> None:
+    recorder = Recorder(every=1)
+    for loss in (1.0, float("nan"), float("inf")):
+        recorder.log(loss=loss)
+        recorder.step()
+
+    run = recorder.run
+
+    assert run.meta.first_nonfinite == {"step": 1, "what": "loss"}
+    assert run.metrics["nonfinite"]["train"].tolist() == [0.0, 1.0, 1.0]
+
+
+def test_histograms_count_finite_values_between_their_bounds() -> None:
+    recorder = Recorder(every=1)
+    recorder.histogram("weights/w", np.array([0.0, 1.0, 1.0, np.nan]))
+
+    row = recorder.run.histograms.xs("weights/w", axis=1, level="tensor").loc[0]
+
+    assert (row["low"], row["high"], row["bin0"], row["bin29"]) == (0.0, 1.0, 1.0, 2.0)
+
+
+@pytest.mark.parametrize("name", ["loss", "validation_loss", "accuracy"])
+@pytest.mark.parametrize("value", ["high", None, [1, 2]])
+def test_log_refuses_what_is_no_number(name: str, value: object) -> None:
+    with pytest.raises(TypeError, match=f"log\\({name}="):
+        Recorder().log(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ["text", np.array(["a"]), np.array([1j]), [object()]])
+def test_arrays_must_be_real_numbers(value: object) -> None:
+    with pytest.raises(TypeError, match="h1: wanted an array of real numbers"):
+        Recorder().activation("h1", value)  # type: ignore[arg-type]
+
+
+def test_updates_must_keep_their_shape() -> None:
+    recorder = Recorder()
+    recorder.before_update("w", np.zeros(2))
+
+    with pytest.raises(ShapeError, match=r"w has shape \(2,\) before the update and \(3,\) after"):
+        recorder.after_update("w", np.zeros(3))
+
+
+def test_after_update_needs_before_update() -> None:
+    with pytest.raises(NndiagError, match=r"without before_update\('w'\)"):
+        Recorder().after_update("w", np.zeros(2))
+
+
+@pytest.mark.parametrize(("every", "budget"), [(0, 0.02), ("often", 0.02), (1.5, 0.02), ("auto", 0.0)])
+def test_a_cadence_that_makes_no_sense_is_refused(every: object, budget: float) -> None:
+    with pytest.raises(ValueError, match=r"every=|budget="):
+        Recorder(every=every, budget=budget)  # type: ignore[arg-type]
+
+
+def test_empty_and_scalar_arrays_are_taken() -> None:
+    recorder = Recorder(every=1)
+    recorder.activation("empty", np.empty((0, 3)))
+    recorder.activation("scalar", np.float32(2.0))
+    recorder.gradient("w", np.empty(0))
+    recorder.step()
+
+    assert recorder.run.activations["mean"].loc[0, "scalar"] == 2.0
+
+
+def test_numpy_set_to_raise_is_no_trouble(recwarn: pytest.WarningsRecorder) -> None:
+    recorder = Recorder(every=1)
+
+    with np.errstate(all="raise"):
+        recorder.activation("h1", np.full((4, 4), 1e38, np.float32) * 3)
+        recorder.gradient("w", np.full((4, 4), 1e-40, np.float32))
+        recorder.step()
+
+    assert recorder.run.activations["mean"].loc[0, "h1"] == pytest.approx(3e38)
+
+
+def test_nothing_recorded_is_an_empty_run() -> None:
+    run = Recorder().run
+
+    assert run.steps == 0
+    for name in ("activations", "gradients", "updates", "losses", "metrics", "data", "outputs", "histograms"):
+        assert getattr(run, name).empty
+
+
+def test_every_second_step_is_read_but_every_loss_is_taken(trainer: nndiag.nn.Trainer, data: tuple) -> None:  # type: ignore[type-arg]
+    with nndiag.watch(trainer, every=2, strict=True) as recorder:
+        trainer.fit(*data, epochs=2, batch_size=16)
+
+    assert recorder.run.losses.index.tolist() == list(range(12))
+    assert recorder.run.activations.index.tolist() == list(range(0, 12, 2))
+
+
+def test_an_exception_in_a_with_block_leaves_a_crashed_run(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="boom"), Recorder(tmp_path / "run") as recorder:
+        recorder.log(loss=1.0)
+        raise RuntimeError("boom")
+
+    run = open_run(tmp_path / "run")
+    assert run.meta.ended == "crashed"
+    assert run.train.tolist() == [1.0]
+
+
+def test_a_recorder_that_nobody_closes_is_closed_at_exit(tmp_path: Path) -> None:
+    code = (
+        "import nndiag, sys; r = nndiag.Recorder(sys.argv[1]); r.log(loss=1.0); r.step(); r.log(loss=2.0); r.step()\n"
+        "assert nndiag.open_run(sys.argv[1]).meta.ended == 'running'"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=True)
+
+    run = open_run(tmp_path / "run")
+
+    assert run.meta.ended == "completed"
+    assert run.train.tolist() == [1.0, 2.0]
+
+
+def test_the_cost_is_told() -> None:
+    recorder = Recorder(every=1)
+    recorder.activation("h1", np.ones((100, 100)))
+    recorder.step()
+
+    assert recorder.cost["seconds"] > 0
+    assert 0 < recorder.cost["share"] < 1
+    assert recorder.cost["every"] == 1

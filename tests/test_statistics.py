@@ -1,0 +1,162 @@
+"""One-pass statistics against float64 NumPy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+from hypothesis.extra import numpy as arrays
+
+from nndiag import statistics as st
+from nndiag.statistics import Array, FeatureMoments, UnitActivity, summarize
+
+FLOATS = arrays.arrays(
+    some.sampled_from([np.float32, np.float64]),
+    arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=20),
+    elements=some.floats(-1e6, 1e6, width=32),
+)
+
+
+@given(FLOATS)
+def test_summary_agrees_with_float64_numpy(array: Array) -> None:
+    wide = array.astype(np.float64)
+
+    summary = summarize(array)
+
+    assert summary.count == array.size
+    if array.size:
+        scale = np.abs(wide).max() or 1.0
+        assert summary.mean == pytest.approx(wide.mean(), rel=1e-5, abs=1e-6 * scale)
+        assert summary.variance == pytest.approx(wide.var(), rel=1e-4, abs=1e-9 * scale**2)
+        assert summary.norm == pytest.approx(np.linalg.norm(wide), rel=1e-5)
+        assert (summary.min, summary.max) == (wide.min(), wide.max())
+        assert summary.zeros == np.sum(wide == 0)
+
+
+@given(FLOATS, FLOATS)
+def test_merged_summaries_are_the_summary_of_both(a: Array, b: Array) -> None:
+    whole = summarize(np.concatenate([a.ravel(), b.ravel()]).astype(np.float64))
+
+    merged = summarize(a.astype(np.float64)) | summarize(b.astype(np.float64))
+
+    assert (merged.count, merged.zeros, merged.nonfinite) == (whole.count, whole.zeros, whole.nonfinite)
+    assert merged.mean == pytest.approx(whole.mean, rel=1e-9, abs=1e-6, nan_ok=True)
+    assert merged.m2 == pytest.approx(whole.m2, rel=1e-9, abs=1e-3)
+
+
+def test_variance_survives_a_mean_ten_thousand_times_the_deviation() -> None:
+    array = (1e4 + np.random.default_rng(0).standard_normal(100_000)).astype(np.float32)
+
+    summary = summarize(array)
+
+    assert summary.variance == pytest.approx(array.astype(np.float64).var(), rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-3, 1e25])
+def test_norm_survives_squares_beyond_float32(scale: float) -> None:
+    array = (scale * np.random.default_rng(0).standard_normal(1000)).astype(np.float32)
+
+    assert summarize(array).norm == pytest.approx(np.linalg.norm(array.astype(np.float64)), rel=1e-5)
+
+
+def test_nonfinite_values_are_counted_and_left_out() -> None:
+    summary = summarize(np.array([1.0, np.nan, 3.0, np.inf, -np.inf]))
+
+    assert (summary.count, summary.nonfinite) == (2, 3)
+    assert (summary.mean, summary.variance, summary.min, summary.max) == (2.0, 1.0, 1.0, 3.0)
+
+
+def test_finite_values_whose_sum_overflows_stay_finite() -> None:
+    summary = summarize(np.full(4, 3e38, np.float32))
+
+    assert summary.nonfinite == 0
+    assert summary.mean == pytest.approx(3e38, rel=1e-6)
+
+
+@pytest.mark.parametrize("array", [np.empty(0), np.array([np.nan])])
+def test_nothing_finite_has_no_moments(array: Array) -> None:
+    summary = summarize(array)
+
+    assert math.isnan(summary.variance)
+    assert math.isnan(summary.min)
+    assert summary.norm == 0.0
+
+
+@pytest.mark.parametrize("layout", [lambda a: a.T, lambda a: a[::2, ::-1], np.asfortranarray])
+def test_memory_layout_does_not_matter(layout: object) -> None:
+    array = layout(np.random.default_rng(0).standard_normal((20, 30)))  # type: ignore[operator]
+
+    assert summarize(array).variance == pytest.approx(array.var())
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int64, np.uint8, bool])
+def test_other_dtypes_are_summarised_in_float64(dtype: type) -> None:
+    array = np.array([0, 1, 1, 0, 1], dtype)
+
+    assert summarize(array).mean == pytest.approx(0.6)
+
+
+def test_batch_variance_leaves_out_what_differs_between_units() -> None:
+    rng = np.random.default_rng(0)
+    array = rng.standard_normal((500, 8)) + 10.0 * np.arange(8)
+
+    found = st.batch_variance(array, summarize(array).variance)
+
+    assert found == pytest.approx(array.var(axis=0).mean(), rel=1e-6)
+
+
+def test_identical_rows_are_seen_through_rounding_only() -> None:
+    rows = np.ones((5, 3), np.float32)
+
+    assert st.identical_rows(rows * (1 + 1e-7), 1e-6)
+    rows[4, 2] += 1e-3
+    assert not st.identical_rows(rows, 1e-6)
+    assert not st.identical_rows(rows[:1], 1e-6)
+
+
+def test_feature_moments_of_batches_are_those_of_all_rows() -> None:
+    rows = np.random.default_rng(0).standard_normal((100, 4)) * [1, 10, 100, 0] + [0, 5, 0, 3]
+    moments = FeatureMoments(4)
+
+    for batch in np.array_split(rows, 7):
+        moments.add(batch)
+
+    np.testing.assert_allclose(moments.mean, rows.mean(axis=0))
+    np.testing.assert_allclose(moments.m2 / moments.count, rows.var(axis=0), atol=1e-12)
+    assert moments.constant_fraction == 0.25
+
+
+def test_feature_scales_leave_out_constant_rare_and_indicator_features() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.stack([rng.standard_normal(2000), 50 * rng.standard_normal(2000), np.full(2000, 7.0),
+                     np.arange(2000) % 1000 == 0, rng.integers(0, 2, 2000)], axis=1)  # fmt: skip
+    rows[:, 3] *= 1e9
+    moments = FeatureMoments(5)
+
+    moments.add(rows)
+    _, _, spread, widest = moments.scales()
+
+    assert widest == 1
+    assert spread == pytest.approx(50, rel=0.1)
+
+
+def test_rows_with_nan_do_not_enter_feature_moments() -> None:
+    moments = FeatureMoments(2)
+
+    moments.add(np.array([[1.0, np.nan], [2.0, 3.0]]))
+
+    assert moments.count == 1
+    np.testing.assert_array_equal(moments.mean, [2.0, 3.0])
+
+
+def test_a_unit_is_silent_only_if_it_was_so_over_the_whole_window() -> None:
+    activity = UnitActivity(2)
+
+    assert activity.add(np.array([True, False]), 1500) == 0.5
+    assert activity.add(np.array([False, True]), 1500) == 0.0
+    assert activity.add(np.array([True, False]), 1500) == 0.0  # unit 1 fired in the span before
+    assert activity.add(np.array([True, False]), 1500) == 0.0
+    assert activity.add(np.array([True, False]), 1500) == 0.5
