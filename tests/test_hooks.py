@@ -12,7 +12,7 @@ import pytest
 
 import nndiag
 from nndiag import Recorder, nn
-from nndiag.hooks import EVENTS, Hook, HistogramHook, default_hooks
+from nndiag.hooks import EVENTS, HistogramHook, Hook, default_hooks
 from nndiag.statistics import Array
 
 Data = tuple[Array, Array]
@@ -235,7 +235,7 @@ def test_interrupting_the_training_is_remembered(trainer: nn.Trainer, data: Data
 
 
 def test_what_is_no_hook_is_refused(trainer: nn.Trainer) -> None:
-    with pytest.raises(TypeError, match="subclass of nndiag.Hook, got 'hook'"):
+    with pytest.raises(TypeError, match=r"subclass of nndiag\.Hook, got 'hook'"):
         trainer.hooks.add(["hook"], Recorder())  # type: ignore[list-item]
 
 

@@ -191,9 +191,13 @@ def test_every_second_step_is_read_but_every_loss_is_taken(trainer: nndiag.nn.Tr
 
 
 def test_an_exception_in_a_with_block_leaves_a_crashed_run(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="boom"), Recorder(tmp_path / "run") as recorder:
-        recorder.log(loss=1.0)
-        raise RuntimeError("boom")
+    def train() -> None:
+        with Recorder(tmp_path / "run") as recorder:
+            recorder.log(loss=1.0)
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        train()
 
     run = open_run(tmp_path / "run")
     assert run.meta.ended == "crashed"

@@ -16,7 +16,7 @@ from nndiag.frames import FRAMES
 def test_tidy_and_wide_hold_the_same(run: Run) -> None:
     long = run.tidy("activations")
 
-    back = long.pivot(index="step", columns=["statistic", "layer"], values="value")
+    back = long.pivot_table(index="step", columns=["statistic", "layer"], values="value")
     wide = run.activations.dropna(axis=1, how="all")
     pd.testing.assert_frame_equal(back[wide.columns], wide, check_names=False)
     assert long["epoch"].tolist() == [step // 6 for step in long["step"]]

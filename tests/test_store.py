@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from pathlib import Path
 
@@ -137,7 +136,7 @@ def test_a_folder_that_vanishes_does_not_stop_the_loop(tmp_path: Path, caplog: p
     recorder = Recorder(tmp_path / "run", every=1)
     recorder.log(loss=1.0)
     recorder.step()
-    os.rename(tmp_path / "run", tmp_path / "away")
+    (tmp_path / "run").rename(tmp_path / "away")
 
     recorder.flush()
     recorder.log(loss=2.0)

@@ -44,7 +44,7 @@ def deep(std: float | None, **options: object) -> Run:
     """The first step of the lesson's deep net: 20 layers of 256 units, 512 standard normal inputs."""
     rng = np.random.default_rng(2)
     init = "he_normal" if std is None else nn.normal(std)
-    model = nn.MLP([256] * 20 + [10], init=init, seed=0, **options)  # type: ignore[arg-type]
+    model = nn.MLP([*[256] * 20, 10], init=init, seed=0, **options)  # type: ignore[arg-type]
     trainer = nn.Trainer(model, nn.SoftmaxCrossEntropy(), nn.SGD(0.01))
     return first_step(trainer, rng.standard_normal((512, 256)), rng.integers(0, 10, 512))
 
@@ -72,7 +72,7 @@ def test_the_lessons_he_net_is_sound() -> None:
 
 def test_xavier_with_relu_is_sound() -> None:
     rng = np.random.default_rng(0)
-    model = nn.MLP([64] * 8 + [10], init="xavier_normal")
+    model = nn.MLP([*[64] * 8, 10], init="xavier_normal")
     run = first_step(
         nn.Trainer(model, nn.SoftmaxCrossEntropy(), nn.SGD(0.01)), rng.standard_normal((256, 64)), np.arange(256) % 10
     )

@@ -57,7 +57,7 @@ class NotLearning(Check):
 
     @classmethod
     def _run(cls, end: float) -> Run:
-        train = np.linspace(2.3, end, 200) + 0.2 * np.random.default_rng(0).standard_normal(200)
+        train = np.linspace(2.3, end, 200) + 0.1 * np.random.default_rng(0).standard_normal(200)
         return synthetic.run(steps=200, train=train, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES)
 
     @classmethod

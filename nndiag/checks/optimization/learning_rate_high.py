@@ -49,7 +49,7 @@ class LearningRateHigh(Check):
             start, peak = float(early.iloc[0]), float(early.max())
             yield self.finding(
                 f"the loss rises from {start:.3g} to {peak:.3g} within the first {self.early} steps",
-                first_step=at, last_step=int(early.index[early.argmax()]), value=peak / start,
+                first_step=at, last_step=int(early.index[int(early.argmax())]), value=peak / start,
                 threshold=self.rise, causes=("learning rate too high",), fix=self._fix(run),
             )  # fmt: skip
         elif (seen := self._too_large(run)) is not None:
