@@ -60,9 +60,11 @@ class Finding:
     consequence_of: tuple[str, ...] = ()
 
     @property
-    def place(self) -> str:
-        """The layer or parameter, if it is about one."""
-        return self.layer or self.parameter or ""
+    def where(self) -> str:
+        """Layer or parameter and steps, in words."""
+        place = f"in {self.parameter or self.layer}, " if self.parameter or self.layer else ""
+        first, last = self.first_step or 0, self.last_step
+        return f"{place}at step {first}" if last in (None, first) else f"{place}from step {first} to {last}"
 
 
 @dataclass(frozen=True)

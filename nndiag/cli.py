@@ -162,7 +162,7 @@ def _report(options: argparse.Namespace) -> int:
 
     report = Checklist(options.select, options.ignore).examine(open_run(options.path))
     _write(report.to_markdown(), options.output)
-    return _exit_code(report, "fail")
+    return HEALTHY
 
 
 def _export(options: argparse.Namespace) -> int:

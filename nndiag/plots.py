@@ -56,7 +56,7 @@ def layers(run: Run, frame: str, statistic: str, ax: Axes | None = None) -> Axes
 
 
 def heatmap(run: Run, frame: str, statistic: str, ax: Axes | None = None) -> Axes:
-    """Step × layer map of a statistic, the first layer at the top.
+    """Step × layer map of a statistic, the first layer at the top; grey where a logarithmic scale has no place for it.
 
     Raises UnknownName for a frame or statistic that the run does not hold.
     """
@@ -66,6 +66,7 @@ def heatmap(run: Run, frame: str, statistic: str, ax: Axes | None = None) -> Axe
     shown = np.where(grid > 0, grid, np.nan) if norm else grid
     steps = values.index.to_numpy()
     edges = np.append(steps, steps[-1] + 1)
+    ax.set_facecolor("0.8")
     mesh = ax.pcolormesh(edges, np.arange(grid.shape[0] + 1), shown, norm=norm, cmap="viridis")
     figure = ax.get_figure()
     assert figure is not None

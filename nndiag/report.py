@@ -130,6 +130,7 @@ class Report:
         for finding in self.headline_findings:
             yield ""
             yield f"{finding.code} {finding.name}: {finding.message}"
+            yield f"  seen:     {finding.where}"
             if finding.causes:
                 yield f"  likely:   {'; '.join(finding.causes)}"
             yield f"  fix:      {finding.fix}"
@@ -145,7 +146,8 @@ class Report:
         """The report as Markdown; text from the run is escaped."""
         lines = [f"# {self.verdict.label}: {_md(self._title())}", ""]
         for finding in self.headline_findings:
-            lines += [f"**{finding.code} {finding.name}**: {_md(finding.message)}", "", f"- fix: {_md(finding.fix)}"]
+            lines += [f"**{finding.code} {finding.name}**: {_md(finding.message)}", "", f"- seen: {_md(finding.where)}"]
+            lines.append(f"- fix: {_md(finding.fix)}")
             lines += [f"- confirm: {_md(finding.confirm)}"] if finding.confirm else []
             lines += [f"- explains: {_md(', '.join(after))}"] if (after := self._consequences(finding)) else []
             lines.append("")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def replace(path: Path, text: str) -> None:
 
 def writer() -> dict[str, Any]:
     """Who is writing a run: enough to tell later whether it is still there."""
-    return {"pid": os.getpid(), "host": socket.gethostname()}
+    return {"pid": os.getpid(), "host": platform.node()}
 
 
 def read_meta(path: Path) -> Meta:
@@ -166,7 +166,7 @@ def _json(file: Path, run: Path) -> Mapping[str, Any]:
 def _alive(who: Mapping[str, Any]) -> bool:
     """Whether the writer may still be there; on another host nobody can tell, so yes."""
     pid = who.get("pid")
-    if who.get("host") != socket.gethostname() or not isinstance(pid, int) or pid <= 0:
+    if who.get("host") != platform.node() or not isinstance(pid, int) or pid <= 0:
         return True
     try:
         os.kill(pid, 0)

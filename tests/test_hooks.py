@@ -261,12 +261,18 @@ def test_a_subclass_of_a_watched_class_is_watched() -> None:
     assert recorder.run.steps == 1
 
 
-def test_importing_nndiag_loads_numpy_and_nothing_heavy() -> None:
-    code = (
-        "import sys, nndiag; heavy = {'pandas', 'matplotlib', 'tensorboardX', 'torch', 'tqdm', 'scipy', 'google'}\n"
-        "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+HEAVY = "sorted({'pandas', 'matplotlib', 'tensorboardX', 'torch', 'tqdm', 'scipy', 'google'} & set(sys.modules))"
+TRAIN = """
+from nndiag import nn
+t = nn.Trainer(nn.MLP([4, 3]), nn.SoftmaxCrossEntropy(), nn.SGD(0.1))
+with nndiag.watch(t): t.fit(numpy.ones((8, 4)), numpy.zeros(8, int))
+"""
+
+
+@pytest.mark.parametrize("code", ["", "nndiag.watch, nndiag.Hook, nndiag.Recorder", TRAIN], ids=["import", "names", "train"])
+def test_importing_and_watching_load_numpy_and_nothing_heavy(code: str) -> None:
+    script = f"import sys, numpy, nndiag\n{code}\nprint({HEAVY})"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert result.stdout.strip() == "[]"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import uuid
@@ -13,13 +14,15 @@ import numpy as np
 from tensorboardX import summary as tbx
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.summary_pb2 import HistogramProto, Summary, SummaryMetadata
+from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
+
+from nndiag import store
 
 SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 class Scalar(NamedTuple):
-    """One point of a chart; `help` is shown beside the chart when its first point is written."""
+    """One point of a chart; `help` (Markdown) stands beside the chart, and is given with its first point."""
 
     tag: str
     value: float
@@ -53,39 +56,45 @@ class Sink(Protocol):
 
 def single(value: float) -> float:
     """`value` as TensorBoard's float32 can hold it: what is finite stays finite, what is not zero stays off zero."""
-    if value == 0 or not np.isfinite(value):
+    if value == 0 or not math.isfinite(value):
         return value
-    return float(np.copysign(np.clip(abs(value), SMALLEST, LARGEST), value))
+    return math.copysign(min(max(abs(value), SMALLEST), LARGEST), value)
 
 
 class EventFiles:
     """Event files of our own below `logdir`, one event a step, one folder a TensorBoard run.
 
     Written directly rather than through a SummaryWriter, whose queue loses what is not drained and blocks the training
-    when it is full, and whose file names, made of whole seconds, let two writers erase each other.
+    when it is full, and whose file names, made of whole seconds, let two writers erase each other. Nor is a folder
+    shared with other event files: TensorBoard's Python loader follows only the last file of a folder while it grows.
+    So the runs are `train` and `validation`, or `train-2` and `validation-2` beside other people's. Raises OSError.
     """
 
     def __init__(self, logdir: Path) -> None:
-        self.logdir = logdir
+        self._logdir = logdir.absolute()  # whatever the training does to the working directory; and never read as a URL
+        self._logdir.mkdir(parents=True, exist_ok=True)
+        self._number = store.claim(self._logdir / "train").name.removeprefix("train")
         self._suffix = f".{os.getpid()}.{uuid.uuid4().hex[:12]}"
         self._writers: dict[str, EventsWriter] = {}
-        logdir.mkdir(parents=True, exist_ok=True)
+        self._writer("train")
 
     def _writer(self, run: str) -> EventsWriter:
         if run not in self._writers:
-            (self.logdir / run).mkdir(exist_ok=True)
-            self._writers[run] = EventsWriter(str(self.logdir / run / "events"), self._suffix)
+            folder = self._logdir / f"{run}{self._number}"
+            folder.mkdir(exist_ok=True)
+            self._writers[run] = EventsWriter(str(folder / "events"), self._suffix)
         return self._writers[run]
 
     def write(self, run: str, step: int, scalars: Sequence[Scalar], histograms: Sequence[Histogram] = ()) -> None:
-        values = [_scalar(scalar) for scalar in scalars] + [_histogram(histogram) for histogram in histograms]
+        values = [_scalar(scalar) for scalar in scalars]
+        values += [value for histogram in histograms for value in tbx.histogram_raw(*_raw(histogram)).value]
         if values:
             self._event(run, Summary(value=values), step)
 
     def text(self, tag: str, text: str, step: int) -> None:
         self._event("train", tbx.text(tag, text), step)
 
-    def _event(self, run: str, content: Summary, step: int) -> None:
+    def _event(self, run: str, content: Any, step: int) -> None:
         self._writer(run).write_event(Event(wall_time=time.time(), step=step, summary=content))
 
     def flush(self) -> None:
@@ -105,18 +114,16 @@ def _scalar(scalar: Scalar) -> Any:
     return value
 
 
-def _moments(histogram: Histogram) -> tuple[list[float], float, float, float]:
-    """Upper bin limits, number, sum and sum of squares of the values, taken at the middle of their bins."""
-    edges = np.linspace(histogram.low, histogram.high, len(histogram.counts) + 1)
-    middles, counts = (edges[:-1] + edges[1:]) / 2, np.asarray(histogram.counts)
-    return edges[1:].tolist(), float(counts.sum()), float(counts @ middles), float(counts @ middles**2)
+def _raw(histogram: Histogram) -> tuple[Any, ...]:
+    """Arguments of `add_histogram_raw`: tag, min, max, number, sum and sum of squares of values, upper limits, counts.
 
-
-def _histogram(histogram: Histogram) -> Any:
-    limits, number, total, squares = _moments(histogram)
-    proto = HistogramProto(min=histogram.low, max=histogram.high, num=number, sum=total, sum_squares=squares,
-                           bucket_limit=limits, bucket=[float(count) for count in histogram.counts])  # fmt: skip
-    return Summary.Value(tag=histogram.tag, histo=proto)
+    The values of a bin are taken to lie in its middle.
+    """
+    low, high, counts = single(histogram.low), single(histogram.high), np.asarray(histogram.counts, float)
+    edges = np.linspace(low, high, len(counts) + 1)
+    middles = (edges[:-1] + edges[1:]) / 2
+    total, squares = float(counts @ middles), float(counts @ middles**2)
+    return (histogram.tag, low, high, int(counts.sum()), total, squares, edges[1:].tolist(), counts.tolist())
 
 
 class UsersWriter:
@@ -131,12 +138,10 @@ class UsersWriter:
     def write(self, run: str, step: int, scalars: Sequence[Scalar], histograms: Sequence[Histogram] = ()) -> None:
         for scalar in scalars:
             tag = f"{scalar.tag}/{run}" if scalar.tag == "loss" or run != "train" else scalar.tag
-            if np.isfinite(scalar.value):
+            if math.isfinite(scalar.value):
                 self._writer.add_scalar(tag, single(scalar.value), step)
         for histogram in histograms:
-            limits, number, total, squares = _moments(histogram)
-            self._writer.add_histogram_raw(histogram.tag, histogram.low, histogram.high, int(number), total, squares,
-                                           limits, list(histogram.counts), step)  # fmt: skip
+            self._writer.add_histogram_raw(*_raw(histogram), step)
 
     def text(self, tag: str, text: str, step: int) -> None:
         self._writer.add_text(tag, text, step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,9 @@ from nndiag.errors import RunError
 from nndiag.exporters.event_files import EventFiles, Histogram, Scalar, Sink, UsersWriter
 from nndiag.meta import Meta
 from nndiag.recorder import Rows
-from nndiag.report import Report
+from nndiag.report import Report, printable
 from nndiag.statistics import Array
+from nndiag.structure import RECTIFIERS
 from nndiag.table import Column
 
 log = logging.getLogger("nndiag")
@@ -33,33 +35,42 @@ CHARTS = {
 LAYERS = 40
 """Layers with charts of their own: with five groups that keeps a run near the 300 tags that TensorBoard lists fast."""
 
+NONFINITE = (
+    "Values that were NaN or infinite so far, in everything recorded. TensorBoard's sampling can hide single NaNs."
+)
+TOTAL, REPORT, FINDINGS = "nndiag/nonfinite_total", "nndiag/report", "nndiag/findings_"
+
 
 class TensorBoard:
     """Shows a run in TensorBoard.
 
     `target` is a log directory, also one with other people's events in it, or a SummaryWriter (tensorboardX's or
-    PyTorch's). Below a directory there are two TensorBoard runs, `train` and `validation`, whose `loss` shares a chart.
-    Of more than `layers` layers, evenly spaced ones get charts. Raises RunError if the directory cannot be made.
+    PyTorch's). Below a directory there are two TensorBoard runs, `train` and `validation`, whose `loss` shares a chart;
+    where there is a `train` already they are `train-2` and `validation-2`. Of more than `layers` layers, evenly spaced
+    ones get charts. Raises RunError if the directory cannot be written.
     """
 
-    def __init__(self, target: str | Path | Any, *, layers: int = LAYERS) -> None:
+    def __init__(self, target: str | os.PathLike[str] | Any, *, layers: int = LAYERS) -> None:
         self._sink = _sink(target)
         self._layers = layers
         self._tags = Tags()
-        self._shown: dict[str, int] = {}
+        self._places: dict[str, str | None] = {}
+        self._never_dead: set[str] = set()
         self._explained: set[str] = set()
+        self._warned = False
         self._nonfinite = 0.0
 
     def describe(self, meta: Meta) -> None:
-        """Number the layers in forward order; parameters go with their layer."""
+        """Number the layers in forward order, zero-padded so that charts sort; parameters go with their layer."""
         names = [layer.name for layer in meta.layers]
-        chosen = np.unique(np.linspace(0, len(names) - 1, min(self._layers, len(names))).astype(int)) if names else []
-        if len(chosen) < len(names):
-            log.warning("TensorBoard gets charts of %d of the %d layers; the run holds all", len(chosen), len(names))
-        self._shown = {names[i]: int(i) for i in chosen}
-        self._shown |= {p.name: self._shown[p.layer] for p in meta.parameters if p.layer in self._shown}
-        self._described = bool(names)
-        self._width = max(2, len(str(len(names))))
+        shown = set(np.linspace(0, len(names) - 1, min(self._layers, len(names))).astype(int).tolist())
+        width = max(2, len(str(len(names))))
+        self._places = {name: f"{i + 1:0{width}d}_" if i in shown else None for i, name in enumerate(names)}
+        self._places |= {p.name: self._places[p.layer] for p in meta.parameters if p.layer in self._places}
+        self._never_dead = {layer.name for layer in meta.layers if layer.kind not in (*RECTIFIERS, "unknown")}
+        if len(shown) < len(names) and not self._warned:
+            log.warning("TensorBoard gets charts of %d of the %d layers; the run holds all", len(shown), len(names))
+            self._warned = True
 
     def write(self, step: int, rows: Rows) -> None:
         """Send what was recorded of `step`: one event for training, one for validation if there was one."""
@@ -70,8 +81,8 @@ class TensorBoard:
 
     def report(self, report: Report, step: int) -> None:
         """Put the report into the Text tab as `nndiag/report`, and the number of findings into charts."""
-        self._sink.text("nndiag/report", report.to_markdown(), step)
-        counts = [Scalar(f"nndiag/findings_{verdict}", report.counts[verdict]) for verdict in ("fail", "warn")]
+        self._sink.text(REPORT, _narrow(report.to_markdown()), step)
+        counts = [Scalar(f"{FINDINGS}{verdict}", report.counts[verdict]) for verdict in ("fail", "warn")]
         self._sink.write("train", step, counts)
         self.flush()
 
@@ -85,85 +96,94 @@ class TensorBoard:
 
     def _losses(self, rows: Rows) -> list[Scalar]:
         """The training loss; NaN, which TensorBoard marks, where it was not a number rather than not taken."""
-        nonfinite = any(value > 0 for value in _column(rows, "metrics", ("nonfinite", "train")))
-        missing = [math.nan] if nonfinite and "losses" in rows else []
-        return [Scalar("loss", value) for value in _column(rows, "losses", ("train", "")) or missing]
+        losses = _column(rows, "losses", ("train", ""))
+        if not losses and "losses" in rows and sum(_column(rows, "metrics", ("nonfinite", "train"))):
+            losses = [math.nan]
+        return [Scalar("loss", loss) for loss in losses]
 
     def _metrics(self, rows: Rows, split: str) -> list[Scalar]:
         return [
-            Scalar(self._tags.clean(name), value)
+            Scalar(self._tags.clean(name, "metric"), value)
             for (name, owner), value in _cells(rows, "metrics")
             if owner == split and name != "nonfinite"
         ]
 
     def _nonfinite_total(self, rows: Rows) -> list[Scalar]:
         """Cumulative count: TensorBoard's sampling drops single NaN points, a level that rises stays visible."""
-        for value in _column(rows, "metrics", ("nonfinite", "train")):
-            self._nonfinite += value
-            return [Scalar("nndiag/nonfinite_total", self._nonfinite, self._help("nndiag/nonfinite_total", NONFINITE))]
-        return []
+        counts = _column(rows, "metrics", ("nonfinite", "train"))
+        self._nonfinite += sum(counts)
+        return [Scalar(TOTAL, self._nonfinite, self._help(TOTAL, NONFINITE))] if counts else []
 
     def _charts(self, rows: Rows) -> Iterator[Scalar]:
         for frame in ("activations", "gradients", "updates"):
             for (statistic, name), value in _cells(rows, frame):
-                if (frame, statistic) in CHARTS and (number := self._number(name)) is not None:
-                    group, text = CHARTS[frame, statistic]
-                    tag = self._tags.clean(f"{group}/{number}{name}")
-                    yield Scalar(tag, value, self._help(tag, f"`{name}`. {text}"))
+                place = self._place(name)
+                if (frame, statistic) not in CHARTS or place is None:
+                    continue
+                if statistic == "dead_fraction" and name in self._never_dead:
+                    continue
+                group, text = CHARTS[frame, statistic]
+                tag = self._tags.clean(f"{group}/{place}{name}", "chart")
+                yield Scalar(tag, value, self._help(tag, text, name))
 
     def _histograms(self, rows: Rows) -> Iterator[Histogram]:
         bins: dict[str, dict[str, float]] = {}
         for (statistic, tensor), value in _cells(rows, "histograms"):
             bins.setdefault(tensor, {})[statistic] = value
         for tensor, values in bins.items():
-            group, _, name = tensor.partition("/")
-            if (number := self._number(name)) is not None:
-                low, high = values.pop("low"), values.pop("high")
-                yield Histogram(self._tags.clean(f"{group}/{number}{name}"), low, high, list(values.values()))
+            group, slash, name = tensor.partition("/")
+            if (place := self._place(name)) is not None:
+                tag = self._tags.clean(f"{group}{slash}{place}{name}", "histogram")
+                yield Histogram(tag, values.pop("low"), values.pop("high"), list(values.values()))
 
-    def _number(self, name: str) -> str | None:
-        """Zero-padded place of a layer or parameter in forward order, so that charts sort; None if it has no charts."""
-        if name in self._shown:
-            return f"{self._shown[name] + 1:0{self._width}d}_"
-        return None if self._described else ""
+    def _place(self, name: str) -> str | None:
+        """What stands before a layer or parameter in a tag: its number, nothing if undescribed; None if not shown."""
+        return self._places.get(name, "")
 
-    def _help(self, tag: str, text: str) -> str:
+    def _help(self, tag: str, text: str, name: str = "") -> str:
+        """`text`, with the name as it was before cleaning, when `tag` is written for the first time."""
         if tag in self._explained:
             return ""
         self._explained.add(tag)
-        return text
+        code = printable(name).replace("`", "'")
+        return f"`{code}`. {text}" if name else text
 
 
-NONFINITE = (
-    "Values that were NaN or infinite so far, in everything recorded. TensorBoard's sampling can hide single NaNs."
-)
+def _narrow(markdown: str) -> str:
+    """`markdown` with the first three columns of the checks' table as one: TensorBoard breaks words in narrow columns."""
+    merged = re.sub(r"(?m)^\| (.+?) \| (.+?) \| (.+?) \| (?=.)", r"| \1 \2 \3 | ", markdown)
+    return merged.replace("| --- --- --- |", "| --- |")
 
 
 class Tags:
     """Names as TensorBoard keeps them: other characters than letters, digits and -/._ become _, and no two become one."""
 
     def __init__(self) -> None:
-        self._of: dict[str, str] = {}
-        self._taken: set[str] = set()
+        self._of: dict[tuple[str, str], str] = {}
+        self._taken = {"loss", TOTAL, f"{REPORT}/text_summary", f"{FINDINGS}fail", f"{FINDINGS}warn"}
 
-    def clean(self, name: str) -> str:
-        """The tag of `name`, the same at every call."""
-        if name not in self._of:
-            tag = base = re.sub(r"[^-/\w.]", "_", name)
+    def clean(self, name: str, kind: str) -> str:
+        """The tag of `name` among tags of its kind, the same at every call."""
+        if (kind, name) not in self._of:
+            tag = base = re.sub(r"[^-/\w.]", "_", name).lstrip("/")
             number = 1
             while tag in self._taken:
                 number += 1
                 tag = f"{base}_{number}"
-            self._of[name] = tag
+            self._of[kind, name] = tag
             self._taken.add(tag)
-        return self._of[name]
+        return self._of[kind, name]
 
 
 def _sink(target: Any) -> Sink:
     if hasattr(target, "add_scalar"):
         return UsersWriter(target)
-    if not isinstance(target, str | Path):
+    if not isinstance(target, str | os.PathLike):
         raise TypeError(f"TensorBoard() wants a log directory or a SummaryWriter, got {type(target).__name__}")
+    if re.match(r"\w{2,}:/", os.fspath(target)):
+        raise RunError(
+            f"TensorBoard() got the URL {target}; give a local directory, and copy it when training has ended"
+        )
     try:
         return EventFiles(Path(target))
     except OSError as fault:

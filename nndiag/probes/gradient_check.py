@@ -33,8 +33,9 @@ class GradientCheck(Probe):
     Measures on a copy in float64, without dropout, on `samples` samples: `coordinates` entries of each parameter, drawn
     with a fixed seed, and `directions` directions. Where the derivatives to the left and to the right differ by more than
     `kinks` a kink of ReLU was crossed, and where they are so small that rounding drowns them nothing can be compared:
-    such points are dropped. The error is |analytic − numeric| over the larger of the two. Above `fail` it FAILs;
-    above `kinks`, the most that a kink which is not dropped can hide, it is a warning.
+    such points are dropped, and where less than `least` of the parameters have any left the verdict is NOT CHECKED. The
+    error is |analytic − numeric| over the larger of the two. Above `fail` it FAILs; above `kinks`, the most that a kink
+    which is not dropped can hide, it is a warning.
     """
 
     code = "NDP01"
@@ -46,6 +47,7 @@ class GradientCheck(Probe):
     passed = "gradients agree with finite differences"
 
     fail: float = 1e-2
+    least: float = 0.5
     kinks: float = 1e-4
     samples: int = 16
     coordinates: int = 20
@@ -128,8 +130,9 @@ class GradientCheck(Probe):
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
-        if not self.measured(run).get("compared"):
-            return "no gradient was large enough, or finite, to be compared with finite differences"
+        compared, dropped = len(self.measured(run)["errors"]), len(self.measured(run)["dropped"])
+        if compared < self.least * (compared + dropped):
+            return f"only {compared} of {compared + dropped} gradients are large enough to be compared with differences"
         return None
 
     def examine(self, run: Run) -> Iterator[Finding]:
@@ -144,8 +147,8 @@ class GradientCheck(Probe):
                     first_step=0, last_step=0, value=error, threshold=self.fail if error > self.fail else self.kinks,
                     causes=("a mistake in a backward pass",),
                 )  # fmt: skip
-        if measured["dropped"]:
-            yield self.note(f"too small, or at kinks, to be compared: {', '.join(measured['dropped'])}")
+        if dropped := measured["dropped"]:
+            yield self.note(f"too small, or at kinks, to be compared: {', '.join(dropped)}")
 
     @classmethod
     def healthy(cls) -> Run:

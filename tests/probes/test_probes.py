@@ -82,8 +82,8 @@ def test_gradients_too_small_to_compare_are_said_to_be_so(data: Data) -> None:
     trainer = nn.Trainer(nn.MLP([8, 6, 6, 3], init=nn.constant(0.0)), nn.SoftmaxCrossEntropy(), nn.SGD(0.1))
     report = probes.gradient_check(trainer, *data)
 
-    assert verdict(report) is Verdict.PASS
-    assert "hidden1.weight" in report.checks[0].notes[0]
+    assert verdict(report) is Verdict.NOT_CHECKED
+    assert "only 2 of 7 gradients are large enough" in report.checks[0].reason
 
 
 def test_a_sound_network_learns_a_tiny_batch(trainer: nn.Trainer, data: Data) -> None:

@@ -61,7 +61,7 @@ class VanishingGradients(Check):
             if middle[name] < np.sqrt(self.ratio) * middle[layers[-1]] or name == layers[0]
         )
         yield self.finding(
-            f"δ in {layers[0]} is {worst:.2g} of that in {layers[-1]}: the first layers get next to no gradient",
+            f"δ in {layers[0]} is {worst:.2g} times that in {layers[-1]}: the first layers get next to no gradient",
             layer=layer if middle[layer] > 0 else layers[0],
             first_step=int(delta.index[at]), last_step=int(delta.index[np.flatnonzero(bad)[-1]]),
             value=worst, threshold=self.ratio,

@@ -1,0 +1,62 @@
+"""The README says what is true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nndiag.catalogue import catalogue
+from nndiag.cli import main
+from nndiag.demo import FAULTS
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_checks_is_the_catalogue() -> None:
+    rows = [line.split(" | ") for line in README.splitlines() if line.startswith("| ND")]
+
+    shown = [(row[0].removeprefix("| "), row[1], row[2], row[3].removesuffix(" |")) for row in rows]
+    assert shown == [(c.code, c.name, c.kind, c.summary()) for c in catalogue().values()]  # else: python docs/readme.py
+
+
+def test_the_two_commands_stand_at_the_top() -> None:
+    commands = re.findall(r"```\n(.*?)\n```", README, re.DOTALL)
+
+    assert commands[:2] == ["pip install . && nndiag demo", "pip install '.[test]' && pytest"]
+
+
+def test_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#]+?)\)", README)
+
+    assert links
+    assert all((ROOT / link).exists() for link in links if "://" not in link)
+
+
+def test_every_command_shown_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = set(re.findall(r"nndiag (demo|[a-z]+)(?= [A-Z`-]|$| runs)", README))
+
+    for command in shown:
+        with pytest.raises(SystemExit) as exit:
+            main([command, "--help"])
+        assert exit.value.code == 0
+    assert {"check", "report", "export"} <= shown
+
+
+@pytest.mark.parametrize("fault", re.findall(r"--fault ([a-z-]+)", README))
+def test_every_fault_shown_is_one(fault: str) -> None:
+    assert fault in FAULTS or fault == "list"
+
+
+def test_the_code_of_the_first_minute_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from nndiag.datasets import digits
+
+    code = re.findall(r"```python\n(import nndiag.*?)```", README, re.DOTALL)[0]
+    monkeypatch.chdir(tmp_path)
+    split = digits()._asdict()
+
+    exec(code, split)
+
+    assert capsys.readouterr().out.startswith("PASS  digits: 460 steps")
