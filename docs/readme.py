@@ -23,7 +23,9 @@ def demo(*arguments: str) -> str:
 def table() -> str:
     """The catalogue as a Markdown table."""
     rows = [f"| {check.code} | {check.name} | {check.kind} | {check.summary()} |" for check in catalogue().values()]
-    return "\n".join(["| code | name | kind | what is wrong, or for probes what is right |", "| --- | --- | --- | --- |", *rows])
+    return "\n".join(
+        ["| code | name | kind | what is wrong, or for probes what is right |", "| --- | --- | --- | --- |", *rows]
+    )
 
 
 def updated(text: str) -> str:

@@ -256,7 +256,7 @@ class DataHook(Hook):
 
 
 class HistogramHook(Hook):
-    """Records histograms of activations, gradients and weights every `every` steps."""
+    """Records histograms of activations, gradients and weights every `every` steps, or at the next step that is read."""
 
     frame_name = "histograms"
 
@@ -264,16 +264,20 @@ class HistogramHook(Hook):
         if every < 1:
             raise ValueError(f"HistogramHook(every={every!r}): give a number of steps, 1 or more")
         self.every = every
+        self._next, self._due = 0, False
 
-    def _due(self) -> bool:
-        return self.recorder.step_number % self.every == 0
+    def on_step_begin(self, x: Array, y: Array) -> None:
+        step = self.recorder.step_number
+        self._due = self.recorder.recording and step >= self._next
+        if self._due:
+            self._next = step + self.every
 
     def on_forward(self, layer: LayerLike, x: Array, output: Array) -> None:
-        if self._due():
+        if self._due:
             self.recorder.histogram(f"activations/{layer.name}", output)
 
     def on_gradients(self, parameters: Sequence[ParameterLike]) -> None:
-        if self._due():
+        if self._due:
             for parameter in parameters:
                 if not parameter.frozen:
                     self.recorder.histogram(f"gradients/{parameter.name}", parameter.gradient)

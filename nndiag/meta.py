@@ -72,7 +72,10 @@ class Meta:
         return next((parameter for parameter in self.parameters if parameter.name == name), guess)
 
     def describe(self, changes: Mapping[str, Any]) -> Meta:
-        """This with `changes`, whose layers and parameters may be plain mappings. Unknown keys raise TypeError."""
+        """This with `changes`, whose layers and parameters may be plain mappings. Raises TypeError for what does not fit."""
+        if unknown := changes.keys() - {f.name for f in dataclasses.fields(self)}:
+            known = ", ".join(f.name for f in dataclasses.fields(self))
+            raise TypeError(f"describe() got {', '.join(sorted(unknown))}; a run can be told {known}")
         return dataclasses.replace(self, **_parsed(changes))
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,8 +114,10 @@ _T = TypeVar("_T", LayerMeta, ParameterMeta)
 def _named(parse: type[_T], item: _T | Mapping[str, Any]) -> _T:
     if isinstance(item, parse):
         return item
+    if not isinstance(item, Mapping):
+        raise TypeError(f'wanted a mapping such as {{"name": "h1", "kind": "relu"}}, got {item!r}')
     known = {f.name for f in dataclasses.fields(parse)}
-    fields = {key: value for key, value in dict(item).items() if key in known}  # type: ignore[arg-type]
+    fields = {key: value for key, value in item.items() if key in known}
     if not isinstance(fields.get("name"), str):
         raise TypeError(f"a layer or parameter needs a name, got {item!r}")
     fields["shape"] = tuple(int(n) for n in fields.get("shape") or ())

@@ -29,10 +29,14 @@ def losses(run: Run, ax: Axes | None = None) -> Axes:
     train, validation = run.train, run.validation
     if len(train):
         smooth = train.rolling(max(1, len(train) // 50), min_periods=1).mean()
+        marker = "o" if len(train) == 1 else None
         ax.plot(train.index, train, color="C0", alpha=0.3, linewidth=0.8)
-        ax.plot(smooth.index, smooth, color="C0", label="training")
+        ax.plot(smooth.index, smooth, color="C0", marker=marker, label="training")
     if len(validation):
-        ax.plot(validation.index, validation, color="C1", marker="o", markersize=3, label="validation")
+        marker = "o" if len(validation) <= 50 else None
+        ax.plot(validation.index, validation, color="C1", marker=marker, markersize=3, label="validation")
+    if run.meta.first_nonfinite:
+        ax.axvline(run.meta.first_nonfinite["step"], color="C3", linestyle="--", label="no longer a number")
     values = np.concatenate([train.to_numpy(), validation.to_numpy()])
     if len(values) and values.min() > 0 and values.max() > 30 * values.min():
         ax.set_yscale("log")

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, Self
 
 import numpy as np
 
@@ -57,17 +57,21 @@ class Exporter(Protocol):
 
 
 _P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 
-def costed(method: Callable[Concatenate[Recorder, _P], _T]) -> Callable[Concatenate[Recorder, _P], _T]:
-    """Adds the time that `method` takes to the recorder's own cost; what the user has told np.seterr is not its affair."""
+def read(method: Callable[Concatenate[Recorder, _P], None]) -> Callable[Concatenate[Recorder, _P], None]:
+    """Makes `method` do nothing on steps that are not to be read, and adds its time to the recorder's own cost.
 
-    def timed(self: Recorder, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    What the user has told np.seterr is not its affair: an overflow here is a fact to record.
+    """
+
+    def timed(self: Recorder, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        if not self.recording:
+            return
         begun = time.perf_counter()
         try:
             with np.errstate(all="ignore"):
-                return method(self, *args, **kwargs)
+                method(self, *args, **kwargs)
         finally:
             self.pace.spent += time.perf_counter() - begun
 
@@ -77,7 +81,8 @@ def costed(method: Callable[Concatenate[Recorder, _P], _T]) -> Callable[Concaten
 class Recorder:
     """Records one training run, in memory or, with `run`, into a folder.
 
-    Feed it arrays for the iteration under way, then call `step()`. Several calls for one name within a step (the
+    Feed it arrays for the iteration under way, then call `step()`; `recording` says whether this step is read at all.
+    Several calls for one name within a step (the
     micro-batches of one update) merge into one row. `every` is the cadence in steps: 1 reads every step, "auto" keeps
     nndiag's own time under `budget` (a share of the training's) after the first 50 steps; losses are taken always.
     A folder that exists and is not empty is left alone and a sibling `run-2` is used, unless `resume` appends to it.
@@ -152,7 +157,7 @@ class Recorder:
         self._write_meta()
         self._exporting(lambda exporter: exporter.describe(self.meta))
 
-    @costed
+    @read
     def data(self, x: Array, y: Array | None = None) -> None:
         """Record scale, non-finite values and labels of a batch: inputs (batch, …), targets (batch,) or (batch, …)."""
         x = _array(x, "the inputs")
@@ -175,7 +180,7 @@ class Recorder:
             for label in self._labels.seen:
                 data.put(f"label {label}", ("count",), (self._labels.latest[label],))
 
-    @costed
+    @read
     def activation(self, name: str, array: Array, *, slope: Array | None = None) -> None:
         """Record what layer `name` put out: (batch, …, units). Call it in forward order.
 
@@ -196,13 +201,13 @@ class Recorder:
         self._forward[name] = (summary, entry)
         self._signal = summary.rms
 
-    @costed
+    @read
     def activation_gradient(self, name: str, array: Array) -> None:
         """Record δ, the gradient of the loss with respect to what layer `name` put out."""
         summary = self._counted(_array(array, name))
         self._backward[name] = self._backward[name] | summary if name in self._backward else summary
 
-    @costed
+    @read
     def gradient(self, name: str, array: Array, *, weights: Array | None = None) -> None:
         """Record the gradient of parameter `name`, before clipping.
 
@@ -212,7 +217,7 @@ class Recorder:
         entry = frames.gradient_entry(array, weights, self._counted(array))
         self._buffers["gradients"].put(name, frames.GRADIENT, entry)
 
-    @costed
+    @read
     def before_update(self, name: str, weights: Array) -> None:
         """Remember the values of parameter `name` for `after_update`."""
         kept = self._weights.get(name)
@@ -221,7 +226,7 @@ class Recorder:
         else:
             np.copyto(kept, weights)
 
-    @costed
+    @read
     def after_update(self, name: str, weights: Array, gradient: Array | None = None) -> None:
         """Record how the update moved parameter `name`, from its values at `before_update`."""
         if name not in self._weights:
@@ -229,7 +234,7 @@ class Recorder:
         entry = frames.update_entry(name, self._weights[name], _array(weights, name), gradient)
         self._buffers["updates"].put(name, frames.UPDATE, entry)
 
-    @costed
+    @read
     def outputs(self, outputs: Array, targets: Array | None = None) -> None:
         """Record what the network's outputs (batch, units) look like as they go into the loss, and the targets."""
         outputs = _array(outputs, "the outputs")
@@ -242,7 +247,7 @@ class Recorder:
             y = _array(targets, "the targets")
             buffer.put("targets", frames.OUTPUT_TARGET, frames.output_target_entry(y, st.summarize(y)))
 
-    @costed
+    @read
     def histogram(self, name: str, array: Array) -> None:
         """Record a histogram of the finite values under `name`, such as `weights/h1.weight`."""
         if entry := frames.histogram_entry(_array(array, name)):
@@ -296,11 +301,12 @@ class Recorder:
 
     # The clock
 
-    @costed
     def step(self) -> None:
         """The iteration is over: its row is closed, and what comes belongs to the next."""
+        begun = time.perf_counter()
         self._close_row()
         self.step_number += 1
+        self.pace.spent += time.perf_counter() - begun
         self.recording = self.pace.next(self.step_number)
         if time.monotonic() - self._flushed > self._flush_seconds:
             self.flush()

@@ -28,6 +28,8 @@ POINTS = {
 }
 """The lesson's six points, each with the checks that answer it."""
 
+NUMBERS = {point: number for number, point in enumerate(POINTS, 1)}
+
 COLORS = {Verdict.PASS: "32", Verdict.WARN: "33", Verdict.FAIL: "31", Verdict.NOT_CHECKED: "2"}
 
 
@@ -48,7 +50,7 @@ class CheckResult:
         return cls(check.code, check.name, check.kind, verdict, reason, notes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What the checklist says of one run.
 
@@ -85,18 +87,27 @@ class Report:
 
     @property
     def points(self) -> list[tuple[str, Verdict, tuple[str, ...]]]:
-        """The lesson's six points: the point, the worst verdict of its checks, and their codes."""
+        """The lesson's six points: the point, the worst verdict of its checks, and their codes.
+
+        Of a selection of checks, the points that any of them answers.
+        """
         verdicts = {check.code: check.verdict for check in self.checks}
-        missing = Verdict.NOT_CHECKED
+        asked = [(point, [code for code in codes if code in verdicts]) for point, codes in POINTS.items()]
         return [
-            (point, max((verdicts.get(code, missing) for code in codes), key=lambda v: v.severity), codes)
-            for point, codes in POINTS.items()
+            (point, max((verdicts[code] for code in codes), key=lambda v: v.severity), tuple(codes))
+            for point, codes in asked
+            if codes
         ]
 
     # As text
 
     def __str__(self) -> str:
         return self.to_text()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Report {self.verdict.label}: {printable(self._title())}; {', '.join(self.headlines) or 'no findings'}>"
+        )
 
     def to_text(self, *, color: bool = False) -> str:
         """The report for a terminal: verdict and headlines, a line a check, the six points."""
@@ -108,9 +119,9 @@ class Report:
                 f"  {paint(check.verdict, 11)}  {check.code:5}  {check.name:{width}}  {printable(check.reason)}"
             )
             lines += [f"  {'':11}  {'':5}  {'':{width}}  note: {printable(note)}" for note in check.notes]
-        lines += ["", "The six points"]
-        for number, (point, verdict, codes) in enumerate(self.points, 1):
-            lines.append(f"  {number}. {paint(verdict, 11)}  {point} ({', '.join(codes)})")
+        lines += ["", "The six points"] if self.points else []
+        for point, verdict, codes in self.points:
+            lines.append(f"  {NUMBERS[point]}. {paint(verdict, 11)}  {point} ({', '.join(codes)})")
         return "\n".join(lines)
 
     def _title(self) -> str:
@@ -155,7 +166,7 @@ class Report:
         for check in self.checks:
             reason = "; note: ".join([check.reason, *check.notes])
             lines.append(f"| {check.verdict.label} | {check.code} | {check.name} | {_md(reason)} |")
-        lines += ["", "| | the six points | checks |", "| --- | --- | --- |"]
+        lines += ["", "| | the six points | checks |", "| --- | --- | --- |"] if self.points else []
         lines += [f"| {verdict.label} | {point} | {', '.join(codes)} |" for point, verdict, codes in self.points]
         return "\n".join(lines) + "\n"
 
@@ -170,7 +181,7 @@ class Report:
         return (
             f"<h4>{self.verdict.label}: {_html(self._title())}</h4>{heads}"
             f"{_html_table(('verdict', 'code', 'check', 'reason'), rows)}"
-            f"{_html_table(('', 'the six points', 'checks'), points)}"
+            f"{_html_table(('', 'the six points', 'checks'), points) if points else ''}"
         )
 
     def to_frame(self) -> pd.DataFrame:

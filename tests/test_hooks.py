@@ -269,7 +269,9 @@ with nndiag.watch(t): t.fit(numpy.ones((8, 4)), numpy.zeros(8, int))
 """
 
 
-@pytest.mark.parametrize("code", ["", "nndiag.watch, nndiag.Hook, nndiag.Recorder", TRAIN], ids=["import", "names", "train"])
+@pytest.mark.parametrize(
+    "code", ["", "nndiag.watch, nndiag.Hook, nndiag.Recorder", TRAIN], ids=["import", "names", "train"]
+)
 def test_importing_and_watching_load_numpy_and_nothing_heavy(code: str) -> None:
     script = f"import sys, numpy, nndiag\n{code}\nprint({HEAVY})"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -297,3 +299,10 @@ def test_a_fault_is_logged_with_its_traceback(
         trainer.fit(*data)
 
     assert caplog.text.count("Traceback") == 1
+
+
+def test_histograms_wait_for_a_step_that_is_read(trainer: nn.Trainer, data: Data) -> None:
+    with nndiag.watch(trainer, hooks=[HistogramHook(every=4)], every=3) as recorder:
+        trainer.fit(*data, epochs=2, batch_size=16)
+
+    assert recorder.run.histograms.index.tolist() == [0, 6]

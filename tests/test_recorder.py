@@ -225,3 +225,16 @@ def test_the_cost_is_told() -> None:
     assert recorder.cost["seconds"] > 0
     assert 0 < recorder.cost["share"] < 1
     assert recorder.cost["every"] == 1
+
+
+def test_a_hand_fed_loop_keeps_the_cadence_too() -> None:
+    recorder = Recorder(every=3)
+    for step in range(7):
+        recorder.activation("h1", np.full((2, 2), step))
+        recorder.log(loss=1.0)
+        recorder.step()
+
+    run = recorder.run
+
+    assert run.activations["mean"]["h1"].to_dict() == {0: 0.0, 3: 3.0, 6: 6.0}
+    assert len(run.train) == 7

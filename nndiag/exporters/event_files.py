@@ -14,11 +14,15 @@ import numpy as np
 from tensorboardX import summary as tbx
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboardX.proto.summary_pb2 import Summary
 
 from nndiag import store
 
 SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
+DATA_CLASS_SCALAR = b"\x20\x01"
+"""Field 4 of SummaryMetadata on the wire, `data_class`, of value 1, for which tensorboardX's proto has no name: without it
+TensorBoard's default (Rust) loader drops what is written beside a chart."""
 
 
 class Scalar(NamedTuple):
@@ -110,7 +114,10 @@ class EventFiles:
 def _scalar(scalar: Scalar) -> Any:
     value = Summary.Value(tag=scalar.tag, simple_value=single(scalar.value))
     if scalar.help:
-        value.metadata.CopyFrom(SummaryMetadata(summary_description=scalar.help))
+        plugin = SummaryMetadata.PluginData(
+            plugin_name="scalars"
+        )  # without it TensorBoard's Rust loader drops the help
+        value.metadata.CopyFrom(SummaryMetadata(summary_description=scalar.help, plugin_data=plugin))
     return value
 
 

@@ -68,7 +68,7 @@ class TensorBoard:
         self._places = {name: f"{i + 1:0{width}d}_" if i in shown else None for i, name in enumerate(names)}
         self._places |= {p.name: self._places[p.layer] for p in meta.parameters if p.layer in self._places}
         self._never_dead = {layer.name for layer in meta.layers if layer.kind not in (*RECTIFIERS, "unknown")}
-        if len(shown) < len(names) and not self._warned:
+        if len(shown) < len(names) :
             log.warning("TensorBoard gets charts of %d of the %d layers; the run holds all", len(shown), len(names))
             self._warned = True
 
@@ -97,7 +97,7 @@ class TensorBoard:
     def _losses(self, rows: Rows) -> list[Scalar]:
         """The training loss; NaN, which TensorBoard marks, where it was not a number rather than not taken."""
         losses = _column(rows, "losses", ("train", ""))
-        if not losses and "losses" in rows and sum(_column(rows, "metrics", ("nonfinite", "train"))):
+        if not losses and "losses" in rows and any(_column(rows, "metrics", ("nonfinite", "train"))):
             losses = [math.nan]
         return [Scalar("loss", loss) for loss in losses]
 

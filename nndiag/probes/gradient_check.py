@@ -18,6 +18,9 @@ from nndiag.run import Run
 from nndiag.statistics import Array
 
 MACHINE = float(np.finfo(np.float64).eps)
+ALL = "all parameters"
+"""What the random directions through all parameters are called."""
+
 ROUNDINGS = 1e3
 """How much larger than one rounding the error of a loss may be after its many operations."""
 
@@ -70,7 +73,7 @@ class GradientCheck(Probe):
             model.backward(loss.backward())
             gradients = [parameter.gradient.copy() for parameter in model.parameters]
             points = {p.name: self._errors(value, p, g) for p, g in zip(model.parameters, gradients, strict=True)}
-            points["all parameters"] = self._direction_errors(value, model.parameters, gradients)
+            points[ALL] = self._direction_errors(value, model.parameters, gradients)
         errors = {name: max(found) for name, found in points.items() if found}
         return {"errors": errors, "compared": sum(map(len, points.values())),
                 "dropped": [name for name, found in points.items() if not found]}  # fmt: skip
@@ -137,18 +140,25 @@ class GradientCheck(Probe):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         measured = self.measured(run)
-        for name, error in sorted(measured["errors"].items(), key=lambda item: -item[1]):
-            if error > self.kinks:
-                yield self.finding(
-                    f"the gradient of {name} differs from finite differences by {error:.1e} of its size",
-                    kind="exact" if error > self.fail else "training",
-                    layer=run.meta.parameter(name).layer or None,
-                    parameter=name if name != "all parameters" else None,
-                    first_step=0, last_step=0, value=error, threshold=self.fail if error > self.fail else self.kinks,
-                    causes=("a mistake in a backward pass",),
-                )  # fmt: skip
+        wrong = {name: error for name, error in measured["errors"].items() if error > self.kinks}
+        for name, error in sorted(wrong.items(), key=lambda item: -item[1]):
+            yield self.finding(
+                f"the gradient of {name} differs from finite differences by {error:.1e} of its size",
+                kind="exact" if error > self.fail else "training",
+                layer=run.meta.parameter(name).layer or None, parameter=name if name != ALL else None,
+                first_step=0, last_step=0, value=error, threshold=self.fail if error > self.fail else self.kinks,
+                causes=("a mistake in a backward pass",), fix=self._fix(list(measured["errors"]), set(wrong)),
+            )  # fmt: skip
         if dropped := measured["dropped"]:
             yield self.note(f"too small, or at kinks, to be compared: {', '.join(dropped)}")
+
+    def _fix(self, names: list[str], wrong: set[str]) -> str:
+        """Where to look: gradients are wrong from the mistake back to the first layer, and right behind it."""
+        names = [name for name in names if name != ALL]
+        last = max((i for i, name in enumerate(names) if name in wrong), default=-1)
+        if last < 0 or last + 1 == len(names):
+            return "The mistake lies in the gradient of the loss or in the backward pass of the last layers."
+        return f"The mistake lies in the backward pass between {names[last]} and {names[last + 1]}, whose gradient is right."
 
     @classmethod
     def healthy(cls) -> Run:

@@ -143,7 +143,7 @@ def test_ordinary_scales_of_pixels_pass(scale: float) -> None:
     [
         (255 * np.random.default_rng(0).random((64, 8)), "root mean square of 1"),
         (1e-3 * np.random.default_rng(0).random((64, 8)), "root mean square of 0.0006"),
-        (np.random.default_rng(0).standard_normal((64, 3)) + [0, 2000, 0], "feature 1 .* mean 2"),
+        (np.random.default_rng(0).standard_normal((64, 3)) + np.array([0, 2000, 0]), "feature 1 .* mean 2"),
         (np.random.default_rng(0).standard_normal((64, 3)) * [1, 1, 1e5], "feature 2 .* varies"),
     ],
 )

@@ -50,7 +50,9 @@ def test_every_fault_shown_is_one(fault: str) -> None:
     assert fault in FAULTS or fault == "list"
 
 
-def test_the_code_of_the_first_minute_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_code_of_the_first_minute_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from nndiag.datasets import digits
 
     code = re.findall(r"```python\n(import nndiag.*?)```", README, re.DOTALL)[0]

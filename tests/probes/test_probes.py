@@ -67,6 +67,7 @@ def test_a_wrong_backward_pass_fails_the_gradient_check(data: Data) -> None:
     named = {finding.parameter for finding in report.findings}
     assert "affine1.weight" in named
     assert not {"affine2.weight", "affine2.bias"} & named
+    assert "between affine1.bias and affine2.weight" in report.findings[0].fix
 
 
 @pytest.mark.parametrize("loss", [nn.SoftmaxCrossEntropy(0.1), nn.MSE(), nn.BCEWithLogits()])

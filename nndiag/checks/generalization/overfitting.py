@@ -70,20 +70,22 @@ class Overfitting(Check):
         return signals.spread(steps - np.median(steps)) / np.sqrt(2) if len(steps) > 1 else 0.0
 
     def _train_at(self, run: Run) -> pd.Series[float]:
-        """Smoothed training loss at each evaluation."""
-        train = run.train.rolling(20, min_periods=1).mean()
-        return train.reindex(run.validation.index, method="ffill").bfill()
+        """Training loss at each evaluation: the mean of the reads since the one before, 20 at the most."""
+        evaluations = run.validation.index
+        spacing = int(np.median(np.diff(evaluations))) if len(evaluations) > 1 else 1
+        train = run.train.rolling(min(max(spacing, 1), 20), min_periods=1).mean()
+        return train.reindex(evaluations, method="ffill").bfill()
 
     def _epoch(self, run: Run, step: int) -> str:
         epoch = run.losses["epoch"].get(step)
         return f" (epoch {epoch})" if epoch is not None and not pd.isna(epoch) and epoch > 0 else ""
 
     def _gap(self, validation: pd.Series[float], train: pd.Series[float]) -> Iterator[Finding]:
-        gap = validation - train
-        third = len(gap) // 3
-        first, last = float(gap.iloc[:third].median()), float(gap.iloc[-third:].median())
+        gap, few = validation - train, max(self.evaluations, len(validation) // 10)
+        first, last = float(gap.iloc[:few].median()), float(gap.iloc[-few:].median())
+        third = len(validation) // 3
         falling = validation.iloc[-third:].median() < validation.iloc[-2 * third : -third].median()
-        if last > max(2 * first, 0.05 * float(validation.iloc[0])) and falling:
+        if falling and last > max(1.5 * first, 0.05 * float(validation.iloc[0])):
             yield self.note(
                 f"the gap to the training loss has widened from {first:.2g} to {last:.2g}; validation still falls"
             )

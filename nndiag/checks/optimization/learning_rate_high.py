@@ -23,10 +23,11 @@ class LearningRateHigh(Check):
     A step that is too long overshoots: the loss climbs instead of falling, units die, or the run jumps about without
     settling (Goodfellow, Bengio & Courville 2016, section 8.3.1).
 
-    Decides on two things. The loss rises from the start: on 3 of the first `early` reads in a row it is above `rise`
-    times the loss before any update, and above what a trivial prediction costs if that is known, or it is not finite.
-    Or updates stay too large: the norm of the update over that of the weight above `ratio` (10^-1.5) in the median of
-    all weights on most reads after the warm-up, thirty times the usual 1e-3, while training makes poor progress.
+    Decides on two things. The loss rises from the start: the mean of `window` reads in a row, among the first `early`, is
+    above `rise` times the loss before any update and above `rise` times what a trivial prediction costs, or the loss is
+    no number after such a read. Or updates stay too large: the norm of the update over that of the weight above `ratio`
+    (10^-1.5) in the median of all weights on most reads after the warm-up, thirty times the usual 1e-3, while training
+    makes poor progress.
     """
 
     code = "ND501"
@@ -41,6 +42,7 @@ class LearningRateHigh(Check):
     ratio: float = 10**-1.5
     rise: float = 3.0
     early: int = 50
+    window: int = 10
     most: float = 0.5
 
     def examine(self, run: Run) -> Iterator[Finding]:
@@ -61,17 +63,17 @@ class LearningRateHigh(Check):
             )  # fmt: skip
 
     def _rising(self, run: Run) -> int | None:
-        train = run.train
-        start = float(train.iloc[0])
-        floor = max(start, progress.trivial(run) or start)
-        early = train.iloc[: self.early]
-        at = signals.onset((early > self.rise * floor).to_numpy())
-        if at is not None:
-            return int(early.index[at])
+        early = run.train.iloc[: self.early]
+        start = float(early.iloc[0])
+        limit = self.rise * max(start, progress.trivial(run) or start)
+        above = early.index[early > limit]
+        if not len(above):
+            return None
+        window = min(self.window, len(early) - 1)
+        lasting = bool((early.iloc[1:].rolling(window).mean() > limit).any())
         broken = run.meta.first_nonfinite
-        if broken and len(early) > 1 and int(broken["step"]) < self.early and float(early.iloc[-1]) > self.rise * floor:
-            return int(broken["step"])
-        return None
+        lost = broken is not None and int(above[0]) <= int(broken["step"]) < self.early
+        return int(above[0]) if lasting or lost else None
 
     def _too_large(self, run: Run) -> tuple[float, int, int] | None:
         trained = progress.training(run)

@@ -73,7 +73,7 @@ class LearningRateLow(Check):
             return "The learning rate is 0: give one, such as 0.01."
         if not lr or not typical > 0:
             return self.advice
-        return f"Try lr = {lr * USUAL_RATIO / typical:.1g} instead of {lr:.3g}."
+        return f"Try lr = {lr * USUAL_RATIO / typical:.1g} instead of {lr:.3g}, and go on up by 10 while the loss falls faster."
 
     @classmethod
     def _run(cls, ratio: float) -> Run:

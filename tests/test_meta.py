@@ -1,0 +1,45 @@
+"""What a run says of itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from nndiag import Recorder
+from nndiag.meta import LayerMeta, Meta, ParameterMeta
+
+
+def test_layers_may_be_plain_mappings() -> None:
+    meta = Meta().describe({"layers": [{"name": "h1", "kind": "relu", "shape": [4], "extra": 1}]})
+
+    assert meta.layers == (LayerMeta("h1", "relu", (4,)),)
+    assert meta.layer("h1").kind == "relu"
+    assert meta.layer("h2").kind == "unknown"
+
+
+def test_a_round_trip_through_json_types_keeps_everything() -> None:
+    meta = Meta().describe({"parameters": [{"name": "w", "shape": (3, 4)}], "faults": [{"part": "x"}], "batch_size": 8})
+
+    assert Meta.from_dict(meta.to_dict() | {"of a later version": 1}) == meta
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"layer": []}, "describe\\(\\) got layer; a run can be told name, "),
+        ({"layers": ["h1"]}, 'wanted a mapping such as .*, got \'h1\''),
+        ({"layers": [{"kind": "relu"}]}, "needs a name"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(told: dict[str, object], words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        Recorder().describe(**told)
+
+
+@pytest.mark.parametrize(("shape", "fan_in"), [((10, 64), 64), ((8, 3, 5, 5), 75), ((10,), 0), ((), 0)])
+def test_fan_in_is_what_one_unit_takes(shape: tuple[int, ...], fan_in: int) -> None:
+    assert ParameterMeta("w", shape=shape).fan_in == fan_in
+
+
+@pytest.mark.parametrize(("name", "kind"), [("h1.bias", "bias"), ("h1.weight", "weight"), ("w", "weight")])
+def test_the_kind_of_a_parameter_that_is_not_described_is_guessed(name: str, kind: str) -> None:
+    assert Meta().parameter(name).kind == kind
