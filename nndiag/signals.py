@@ -37,6 +37,11 @@ def spread(values: Array) -> float:
     return max(1.4826 * float(np.median(np.abs(values - middle))), 1e-3 * abs(middle))
 
 
+def clearly_above(share: float, count: int) -> float:
+    """`share` plus two standard errors of a share of `count`, at most 1: what is clearly more than it."""
+    return float(min(1.0, share + 2 * np.sqrt(share * (1 - share) / count)))
+
+
 def blocks(values: Array, count: int = 8) -> Array:
     """Means of `count` equal blocks of a series (fewer if it is shorter): the noise of neighbours averages out."""
     parts = np.array_split(np.asarray(values, float), max(1, min(count, len(values))))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from nndiag.run import Run
 
 LINEAR = ("affine", "convolution", "embedding")
@@ -50,3 +52,13 @@ def normalized(run: Run) -> bool:
 def weights(run: Run, frame: str, statistic: str) -> list[str]:
     """Parameters of kind weight that have `statistic`: biases and norm scales have no meaningful ratio."""
     return [name for name in run.statistic(frame, statistic).columns if run.meta.parameter(name).kind == "weight"]
+
+
+def rectified(run: Run) -> list[str]:
+    """Hidden layers whose units can be exactly zero, and so fall silent; where no kinds are known, all hidden ones."""
+    return [layer for layer in hidden(run, "dead_fraction") if kind(run, layer) in (*RECTIFIERS, "unknown")]
+
+
+def units(run: Run, layer: str) -> int:
+    """Number of units of `layer`; 64 where the run does not describe it."""
+    return math.prod(run.meta.layer(layer).shape) if run.meta.layer(layer).shape else 64

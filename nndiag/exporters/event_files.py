@@ -114,10 +114,9 @@ class EventFiles:
 def _scalar(scalar: Scalar) -> Any:
     value = Summary.Value(tag=scalar.tag, simple_value=single(scalar.value))
     if scalar.help:
-        plugin = SummaryMetadata.PluginData(
-            plugin_name="scalars"
-        )  # without it TensorBoard's Rust loader drops the help
-        value.metadata.CopyFrom(SummaryMetadata(summary_description=scalar.help, plugin_data=plugin))
+        value.metadata.MergeFromString(DATA_CLASS_SCALAR)
+        value.metadata.plugin_data.plugin_name = "scalars"
+        value.metadata.summary_description = scalar.help
     return value
 
 

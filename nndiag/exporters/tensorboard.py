@@ -68,7 +68,7 @@ class TensorBoard:
         self._places = {name: f"{i + 1:0{width}d}_" if i in shown else None for i, name in enumerate(names)}
         self._places |= {p.name: self._places[p.layer] for p in meta.parameters if p.layer in self._places}
         self._never_dead = {layer.name for layer in meta.layers if layer.kind not in (*RECTIFIERS, "unknown")}
-        if len(shown) < len(names) :
+        if len(shown) < len(names) and not self._warned:
             log.warning("TensorBoard gets charts of %d of the %d layers; the run holds all", len(shown), len(names))
             self._warned = True
 

@@ -41,16 +41,15 @@ class DeadUnits(Check):
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
-        if not self._layers(run):
+        if not structure.rectified(run):
             return "no ReLU layers: only units that can be exactly zero can be silent"
         reads = len(self._full(run))
         return None if reads >= self.min_reads else f"needs {self.min_reads} reads after a full epoch, has {reads}"
 
     def examine(self, run: Run) -> Iterator[Finding]:
         dead = self._full(run)
-        for layer in self._layers(run):
-            units = float(np.prod(run.meta.layer(layer).shape or (64,)))
-            limit = min(1.0, self.fraction + 2 * (self.fraction * (1 - self.fraction) / units) ** 0.5)
+        for layer in structure.rectified(run):
+            limit = signals.clearly_above(self.fraction, structure.units(run, layer))
             bad = (dead[layer] >= limit).to_numpy()
             if (at := signals.onset(bad)) is not None:
                 yield self.finding(
@@ -59,13 +58,6 @@ class DeadUnits(Check):
                     value=float(dead[layer].max()), threshold=limit,
                     causes=("ND501", "ND205", "biases driven far below zero"),
                 )  # fmt: skip
-
-    def _layers(self, run: Run) -> list[str]:
-        return [
-            layer
-            for layer in structure.hidden(run, "dead_fraction")
-            if structure.kind(run, layer) in (*structure.RECTIFIERS, "unknown")
-        ]
 
     def _full(self, run: Run) -> pd.DataFrame:
         """Reads whose window holds an epoch or the span of samples."""

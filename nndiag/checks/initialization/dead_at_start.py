@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nndiag import structure, synthetic
+from nndiag import signals, structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 
@@ -40,29 +40,21 @@ class DeadAtStart(Check):
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
-        if not self._layers(run):
+        if not structure.rectified(run):
             return "no ReLU layers: only units that can be exactly zero can be silent"
         return None if self._read(run) is not None else f"needs {self.samples} samples"
 
     def examine(self, run: Run) -> Iterator[Finding]:
         reads, at = run.statistic("activations", "dead_fraction"), self._read(run) or 0
         dead, step = reads.iloc[at], int(reads.index[at])
-        for layer in self._layers(run):
-            units = float(np.prod(run.meta.layer(layer).shape or (64,)))
-            limit = self.fraction + 2 * (self.fraction * (1 - self.fraction) / units) ** 0.5
-            if dead[layer] >= min(limit, 1.0):
+        for layer in structure.rectified(run):
+            limit = signals.clearly_above(self.fraction, structure.units(run, layer))
+            if dead[layer] >= limit:
                 yield self.finding(
                     f"{dead[layer]:.0%} of the units of {layer} are silent on every input at the start",
                     layer=layer, first_step=step, last_step=step, value=float(dead[layer]),
                     threshold=limit, causes=("negative biases", "weights all zero or of one sign"),
                 )  # fmt: skip
-
-    def _layers(self, run: Run) -> list[str]:
-        return [
-            layer
-            for layer in structure.hidden(run, "dead_fraction")
-            if structure.kind(run, layer) in (*structure.RECTIFIERS, "unknown")
-        ]
 
     def _read(self, run: Run) -> int | None:
         """Position of the first read that covers enough inputs; the first where sample counts are not recorded."""
