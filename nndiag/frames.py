@@ -121,10 +121,12 @@ def histogram_entry(array: Array) -> tuple[float, ...] | None:
     if not len(values):
         return None
     low, high = float(values.min()), float(values.max())
-    if not low < high:
+    if not low / 2 < high / 2:
         pad = max(abs(low), 1.0) / 2
         low, high = low - pad, high + pad
-    counts = np.bincount(np.minimum(((values - low) * (BINS / (high - low))).astype(int), BINS - 1), minlength=BINS)
+    half = high / 2 - low / 2  # halves, since the whole range of ±1e308 is not a number
+    places = ((values / 2 - low / 2) / half * BINS).astype(int)
+    counts = np.bincount(np.minimum(places, BINS - 1), minlength=BINS)
     return (low, high, *counts.tolist())
 
 

@@ -11,6 +11,7 @@ import traceback
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -272,6 +273,7 @@ class Recorder:
             self._buffers["metrics"].put(split, (name,), (value,))
         elif split == "validation":
             self._validation = value
+            self._nonfinite += not math.isfinite(value)
         else:
             self._train.append(value)
             if not math.isfinite(value):
@@ -360,6 +362,8 @@ class Recorder:
                 log.error("%s failed and is detached; training goes on", name, exc_info=fault)
                 self._exporters.remove(exporter)
                 self.fault(name, "export", fault)
+                with suppress(Exception):
+                    exporter.close()
 
     # The record
 

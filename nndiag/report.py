@@ -162,12 +162,12 @@ class Report:
             lines += [f"- confirm: {_md(finding.confirm)}"] if finding.confirm else []
             lines += [f"- explains: {_md(', '.join(after))}"] if (after := self._consequences(finding)) else []
             lines.append("")
-        lines += ["| verdict | code | check | reason |", "| --- | --- | --- | --- |"]
+        lines += ["| check | reason |", "| --- | --- |"]
         for check in self.checks:
             reason = "; note: ".join([check.reason, *check.notes])
-            lines.append(f"| {check.verdict.label} | {check.code} | {check.name} | {_md(reason)} |")
-        lines += ["", "| | the six points | checks |", "| --- | --- | --- |"] if self.points else []
-        lines += [f"| {verdict.label} | {point} | {', '.join(codes)} |" for point, verdict, codes in self.points]
+            lines.append(f"| {check.verdict.label} {check.code} {check.name} | {_md(reason)} |")
+        lines += ["", "| the six points | checks |", "| --- | --- |"] if self.points else []
+        lines += [f"| {verdict.label} {point} | {', '.join(codes)} |" for point, verdict, codes in self.points]
         return "\n".join(lines) + "\n"
 
     def _repr_html_(self) -> str:
@@ -238,7 +238,7 @@ def printable(text: str) -> str:
 def _md(text: str) -> str:
     """`text` as literal Markdown, on one line."""
     text = html.escape(printable(text.replace("\n", " ")), quote=False)
-    return "".join(f"\\{c}" if c in "\\`*_[]|#~" else c for c in text)
+    return "".join(f"\\{c}" if c in "\\`*_[]|#" else c for c in text).replace("~", "&#126;")
 
 
 def _html(text: str) -> str:

@@ -51,8 +51,8 @@ class Summary:
 
     @property
     def norm(self) -> float:
-        """L2 norm, RMS · √count; 0 for an empty array."""
-        return self.rms * math.sqrt(self.count) if self.count else 0.0
+        """L2 norm, RMS · √count; 0 for an empty array, NaN when no value is finite."""
+        return self.rms * math.sqrt(self.count) if self.count or self.nonfinite else 0.0
 
     @property
     def max_abs(self) -> float:

@@ -238,3 +238,14 @@ def test_a_hand_fed_loop_keeps_the_cadence_too() -> None:
 
     assert run.activations["mean"]["h1"].to_dict() == {0: 0.0, 3: 3.0, 6: 6.0}
     assert len(run.train) == 7
+
+
+@pytest.mark.parametrize("values", [[-1e308, 1e308], [5e-324, 0.0], [3.0, 3.0]])
+def test_every_finite_value_falls_into_a_bin(values: list[float]) -> None:
+    recorder = Recorder(every=1)
+    recorder.histogram("w", np.array(values))
+
+    row = recorder.run.histograms.xs("w", axis=1, level="tensor").loc[0]
+
+    assert row.filter(like="bin").sum() == 2
+    assert np.isfinite(row).all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from nndiag.exporters.tensorboard import TensorBoard as TensorBoard
 from nndiag.recorder import Exporter
 from nndiag.report import Report
@@ -10,9 +12,9 @@ from nndiag.run import Run
 
 def replay(run: Run, exporter: Exporter, report: Report | None = None) -> None:
     """Send everything that `run` holds through `exporter`, then `report`, and close it."""
-    exporter.describe(run.meta)
-    for step, rows in run.rows():
-        exporter.write(step, rows)
-    if report is not None:
-        exporter.report(report, run.steps)
-    exporter.close()
+    with closing(exporter):
+        exporter.describe(run.meta)
+        for step, rows in run.rows():
+            exporter.write(step, rows)
+        if report is not None:
+            exporter.report(report, run.steps)

@@ -81,7 +81,7 @@ class TensorBoard:
 
     def report(self, report: Report, step: int) -> None:
         """Put the report into the Text tab as `nndiag/report`, and the number of findings into charts."""
-        self._sink.text(REPORT, _narrow(report.to_markdown()), step)
+        self._sink.text(REPORT, report.to_markdown(), step)
         counts = [Scalar(f"{FINDINGS}{verdict}", report.counts[verdict]) for verdict in ("fail", "warn")]
         self._sink.write("train", step, counts)
         self.flush()
@@ -147,12 +147,6 @@ class TensorBoard:
         self._explained.add(tag)
         code = printable(name).replace("`", "'")
         return f"`{code}`. {text}" if name else text
-
-
-def _narrow(markdown: str) -> str:
-    """`markdown` with the first three columns of the checks' table as one: TensorBoard breaks words in narrow columns."""
-    merged = re.sub(r"(?m)^\| (.+?) \| (.+?) \| (.+?) \| (?=.)", r"| \1 \2 \3 | ", markdown)
-    return merged.replace("| --- --- --- |", "| --- |")
 
 
 class Tags:

@@ -115,7 +115,7 @@ def test_the_report_stands_in_the_text_tab_and_its_findings_in_charts(
     assert step == 18
     assert "gradient norms are tracked by layer" in text
     assert re.search(r"(?m)^\| PASS ND001 nonfinite-input \| inputs and targets are finite \|$", text)
-    assert "| verdict code check | reason |\n| --- | --- |\n" in text
+    assert "| check | reason |\n| --- | --- |\n" in text
     fails = Checklist().examine(recorder.run).counts["fail"]
     assert events.scalars["train", "nndiag/findings_fail"] == [(18, fails)]
 
@@ -298,7 +298,7 @@ def test_a_metric_cannot_take_the_tag_of_something_else(tmp_path: Path, read: Re
         recorder.activation("h1", np.ones((1, 2)))
 
     scalars = read(tmp_path).scalars
-    assert all(len(points) == 1 for points in scalars.values())
+    assert all(len(points) == 1 and not tag.startswith("/") for (_, tag), points in scalars.items())
     assert scalars["train", "loss"] == [(0, 1.0)]
     assert scalars["train", "nndiag/nonfinite_total"] == [(0, 0.0)]
     assert [value for [(_, value)] in scalars.values()].count(7.0) == 3
@@ -344,7 +344,9 @@ def test_exporters_of_the_same_second_do_not_erase_each_other(
         recorder.log(loss=float(number))
         recorder.close()
 
-    scalars = read(tmp_path).scalars
+    events = read(tmp_path)
+    scalars = events.scalars
+    assert len({file.name for file in events.files}) == 3
     assert {run: scalars[run, "loss"] for run, tag in list(scalars) if tag == "loss"} == {
         "train": [(0, 0.0)], "train-2": [(0, 1.0)], "train-3": [(0, 2.0)],
     }  # fmt: skip
@@ -491,6 +493,23 @@ def test_a_run_of_one_step_is_exported(tmp_path: Path, read: Read) -> None:
 
 
 # When it fails
+
+
+def test_a_replay_that_fails_closes_its_exporter(tmp_path: Path) -> None:
+    class Full(TensorBoard):
+        closed = False
+
+        def write(self, step: int, rows: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        def close(self) -> None:
+            super().close()
+            self.closed = True
+
+    full = Full(tmp_path)
+    with pytest.raises(OSError, match="No space left"):
+        replay(synthetic.run(steps=1, train=1.0), full)
+    assert full.closed
 
 
 def test_an_exporter_that_fails_is_detached_and_the_training_is_the_same(

@@ -25,9 +25,10 @@ class LearningRateHigh(Check):
 
     Decides on two things. The loss rises from the start: the mean of `window` reads in a row, among the first `early`, is
     above `rise` times the loss before any update and above `rise` times what a trivial prediction costs, or the loss is
-    no number after such a read. Or updates stay too large: the norm of the update over that of the weight above `ratio`
-    (10^-1.5) in the median of all weights on most reads after the warm-up, thirty times the usual 1e-3, while training
-    makes poor progress.
+    no number after such a read. Or training makes poor progress and updates are too large: the norm of the update over
+    that of the weight, in the median of all weights, above `ratio` (10^-1.5, thirty times the usual 1e-3) on most reads
+    after the warm-up, or above `leap` in the median of the first `window` reads. Sound runs with momentum begin with up to
+    0.035; a leap of a tenth of all weights at each of the first steps loses the initialisation.
     """
 
     code = "ND501"
@@ -40,6 +41,7 @@ class LearningRateHigh(Check):
     passed = "updates are in proportion to the weights"
 
     ratio: float = 10**-1.5
+    leap: float = 0.1
     rise: float = 3.0
     early: int = 50
     window: int = 10
@@ -57,7 +59,7 @@ class LearningRateHigh(Check):
         elif (seen := self._too_large(run)) is not None:
             value, step, last = seen
             yield self.finding(
-                f"updates are {value:.2g} of the weights, thirty times the usual {USUAL_RATIO:g} or more",
+                f"updates are {value:.2g} of the weights, where about {USUAL_RATIO:g} is usual",
                 first_step=step, last_step=last, value=value, threshold=self.ratio,
                 causes=("learning rate too high",), fix=self._fix(run),
             )  # fmt: skip
@@ -81,11 +83,13 @@ class LearningRateHigh(Check):
         if trained is None or not trained.poor or not weights:
             return None
         ratio = run.statistic("updates", "ratio")[weights].median(axis=1)
-        ratio = ratio.iloc[signals.warm_up(len(ratio)) :]
-        bad = (ratio > self.ratio).to_numpy()
+        early, later = ratio.iloc[: self.window], ratio.iloc[signals.warm_up(len(ratio)) :]
+        if early.median() > self.leap:
+            return float(early.median()), int(early.index[0]), int(early.index[-1])
+        bad = (later > self.ratio).to_numpy()
         if len(bad) < 20 or bad.mean() < self.most or (at := signals.onset(bad)) is None:
             return None
-        return float(ratio.median()), int(ratio.index[at]), int(ratio.index[np.flatnonzero(bad)[-1]])
+        return float(later.median()), int(later.index[at]), int(later.index[np.flatnonzero(bad)[-1]])
 
     def _fix(self, run: Run) -> str:
         lr, weights = first(run, "metrics", "lr", "train"), structure.weights(run, "updates", "ratio")
