@@ -6,7 +6,7 @@ Judged once, here, for all checks: it is the only road from a warning to a failu
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -72,23 +72,30 @@ def training(run: Run) -> Progress | None:
         start = float(np.median(train.to_numpy()[:5])) if len(train) else math.inf
         known = trivial(run)
         return Progress(min(start, known or start), math.inf, start, 0.0, floor(run), known)
-    return _progress(run, train.to_numpy(), max(20, len(train) // 10)) if len(train) >= READS else None
+    window = max(20, len(train) // 10)
+    return _progress(run, train.to_numpy(), window, window) if len(train) >= READS else None
 
 
 def validation(run: Run) -> Progress | None:
-    """Progress of the validation loss; None with fewer than `EVALUATIONS` evaluations."""
-    losses = run.validation.to_numpy()
-    return _progress(run, losses, max(EVALUATIONS, len(losses) // 10)) if len(losses) >= EVALUATIONS else None
+    """Progress of the validation loss; None with fewer than `EVALUATIONS` evaluations.
+
+    It starts at the trivial loss where that is known: the first evaluation comes after training has begun.
+    """
+    losses, known = run.validation.to_numpy(), trivial(run)
+    if len(losses) < EVALUATIONS:
+        return None
+    made = _progress(run, losses, max(EVALUATIONS, len(losses) // 10), EVALUATIONS)
+    return made if known is None else replace(made, start=known)
 
 
-def _progress(run: Run, losses: Array, window: int) -> Progress:
-    tail = signals.blocks(losses[-window:])
-    error = float(tail.std(ddof=1)) / math.sqrt(len(tail)) if len(tail) > 1 else 0.0
-    smooth = np.array([losses[i : i + window].mean() for i in range(0, len(losses) - window + 1, max(1, window // 4))])
-    known, first = trivial(run), float(np.median(losses[:5]))
-    now = float(tail.mean())
-    return Progress(min(first, known if known is not None else first), now, min(now, float(smooth.min())), error,
-                    floor(run), known)  # fmt: skip
+def _progress(run: Run, losses: Array, tail: int, window: int) -> Progress:
+    """Progress with the last `tail` reads as the present, and the best mean of `window` reads as the best."""
+    last = signals.blocks(losses[-tail:])
+    error = float(last.std(ddof=1)) / math.sqrt(len(last)) if len(last) > 1 else 0.0
+    smooth = np.convolve(losses, np.full(window, 1 / window), "valid")
+    known, early, now = trivial(run), float(np.median(losses[:5])), float(last.mean())
+    start = min(early, known if known is not None else early)
+    return Progress(start, now, min(now, float(smooth.min())), error, floor(run), known)
 
 
 def ended_nonfinite(run: Run) -> bool:
