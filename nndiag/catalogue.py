@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
@@ -50,9 +51,9 @@ def chosen(wanted: str | Iterable[str], known: Iterable[type[Check]]) -> set[str
     words = [word for part in ([wanted] if isinstance(wanted, str) else wanted) for word in part.split(",")]
     codes: set[str] = set()
     for word in (word.strip() for word in words):
-        matching = {check.code for check in known if word and (check.name == word or check.code.startswith(word))}
+        matching = {check.code for check in known if _is(check, word) or (word and check.code.startswith(word.upper()))}
         if not matching:
-            raise UnknownName(f"no check is called {word!r}; `nndiag checks` lists codes and names")
+            raise _unknown(word, known)
         codes |= matching
     return codes
 
@@ -60,6 +61,16 @@ def chosen(wanted: str | Iterable[str], known: Iterable[type[Check]]) -> set[str
 def find(word: str) -> type[Check]:
     """The check of that code or name. Raises UnknownName."""
     for check in catalogue().values():
-        if word in (check.code, check.name):
+        if _is(check, word):
             return check
-    raise UnknownName(f"no check is called {word!r}; `nndiag checks` lists codes and names")
+    raise _unknown(word, catalogue().values())
+
+
+def _is(check: type[Check], word: str) -> bool:
+    return word.lower() in (check.code.lower(), check.name)
+
+
+def _unknown(word: str, known: Iterable[type[Check]]) -> UnknownName:
+    close = get_close_matches(word, [name for check in known for name in (check.code, check.name)], n=2)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    return UnknownName(f"no check is called {word!r}; {hint}`nndiag checks` lists codes and names")

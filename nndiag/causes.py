@@ -8,30 +8,30 @@ from dataclasses import replace
 from nndiag.check import Finding, Verdict
 
 ORDER = (
-    "NDP03", "NDP01", "ND001", "ND1", "ND0", "ND9", "ND202", "ND203", "ND205", "ND207", "ND201", "ND2", "ND102", "ND501",
-    "ND502", "ND3", "ND4", "ND5", "ND6", "ND707", "ND7", "NDP02", "NDP", "ND8",
+    "NDP03", "NDP01", "ND001", "ND1", "ND0", "ND9", "ND202", "ND203", "ND205", "ND207", "ND201", "ND2", "ND501",
+    "ND502", "ND3", "ND4", "ND102", "ND5", "ND6", "ND707", "ND7", "NDP02", "NDP", "ND8",
 )  # fmt: skip
 """Codes and families, root causes first; what stands behind can be a consequence of what stands before, by EXPLAINS."""
 
-TRAINING = ("ND3", "ND4", "ND5", "ND6", "ND702", "ND8", "NDP02")
+TRAINING = ("ND3", "ND4", "ND102", "ND5", "ND6", "ND702", "ND8", "NDP02")
 """What a network that cannot learn shows downstream. Not ND701 and ND707: they speak of networks that do learn."""
 
 EXPLAINS: dict[str, tuple[str, ...]] = {
     "NDP03": ("ND",),
     "NDP01": TRAINING,
     "ND001": ("ND",),
-    "ND002": ("ND102", "ND2", "ND7", *TRAINING),
+    "ND002": ("ND2", "ND7", *TRAINING),
     "ND101": TRAINING,
-    "ND202": ("ND102", "ND203", "ND205", "ND207", *TRAINING),
-    "ND203": ("ND102", "ND201", "ND205", "ND207", *TRAINING),
-    "ND205": ("ND102", "ND201", "ND207", *TRAINING),
-    "ND207": ("ND102", "ND201", *TRAINING),
+    "ND202": ("ND203", "ND205", "ND207", *TRAINING),
+    "ND203": ("ND201", "ND205", "ND207", *TRAINING),
+    "ND205": ("ND201", "ND207", *TRAINING),
+    "ND207": ("ND201", *TRAINING),
     "ND201": ("ND501", "ND6", "ND801"),
-    "ND102": TRAINING,
-    "ND501": ("ND502", "ND3", "ND4", "ND6", "ND7", "ND8", "NDP02"),
+    "ND102": ("ND6", "ND702", "NDP02"),
+    "ND501": ("ND102", "ND502", "ND3", "ND4", "ND6", "ND7", "ND8", "NDP02"),
     "ND502": ("ND4", "ND6", "ND702", "NDP02"),
-    "ND301": ("ND4", "ND6", "ND702", "NDP02"),
-    "ND401": ("ND6", "ND702", "NDP02"),
+    "ND301": ("ND4", "ND102", "ND6", "ND702", "NDP02"),
+    "ND401": ("ND102", "ND6", "ND702", "NDP02"),
     "ND402": ("ND6", "ND702", "ND8"),
     "ND601": ("ND702", "NDP02"),
     "ND602": ("ND702", "ND701"),

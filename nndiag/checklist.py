@@ -40,13 +40,23 @@ class Checklist:
 
     def examine(self, run: Run) -> Report:
         """The verdicts of all checks on `run`. A check that fails is NOT CHECKED, with its error as the reason."""
+        if not isinstance(run, Run):
+            raise TypeError(
+                f"a checklist examines a Run (recorder.run, or nndiag.open_run(path)), got a {type(run).__name__}"
+            )
         thin = run.thinned()
         with np.errstate(all="ignore"):  # a run may hold infinities; that is for the checks to say
             severity = Severity(thin)
             judged = [self._judge(check, thin, severity) for check in self.checks]
         findings, headlines = arrange([finding for _, found in judged for finding in found])
         return Report(
-            run.meta, run.steps, run.path, tuple(result for result, _ in judged), tuple(findings), tuple(headlines)
+            run.meta,
+            run.steps,
+            run.reads,
+            run.path,
+            tuple(result for result, _ in judged),
+            tuple(findings),
+            tuple(headlines),
         )
 
     def _judge(self, check: Check, run: Run, severity: Severity) -> tuple[CheckResult, list[Finding]]:

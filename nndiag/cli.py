@@ -205,10 +205,13 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _write(text: str, output: Path | None) -> None:
-    if output is None:
-        print(text)
-    else:
+    if output is not None:
         output.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+        return
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # whoever read it has seen enough; the verdict stands
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _exit_code(report: Report, fail_on: str) -> int:

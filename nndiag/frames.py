@@ -18,7 +18,7 @@ GRADIENT = ("norm", "rms", "max_abs", "zero_fraction", "nonfinite", "identical_r
 UPDATE = ("weight_norm", "update_norm", "ratio", "descent")
 LOSS = ("epoch", "train", "validation")
 INPUT = ("mean", "variance", "rms", "min", "max", "nonfinite_fraction", "feature_shift", "shifted_feature",
-         "feature_spread", "widest_feature", "constant_fraction", "samples")  # fmt: skip
+         "feature_spread", "widest_feature", "constant_fraction", "samples", "nonzero_rms")  # fmt: skip
 TARGET = ("mean", "variance", "rms", "min", "max", "nonfinite_fraction", "integer", "width", "classes", "entropy",
           "total_variance")  # fmt: skip
 OUTPUT = ("rows", "width", "dimensions", "min", "max", "zero_fraction", "nonfinite", "row_sum_min", "row_sum_max",
@@ -78,7 +78,8 @@ def update_entry(name: str, before: Array, after: Array, gradient: Array | None)
 
 def input_entry(summary: Summary, features: st.FeatureMoments) -> tuple[float, ...]:
     """`INPUT` of a batch, its features judged over all batches so far."""
-    return (*_scale(summary), *features.scales(), features.constant_fraction, features.count)
+    nonzero = math.sqrt(1 - summary.zero_fraction) if summary.zero_fraction < 1 else math.nan
+    return (*_scale(summary), *features.scales(), features.constant_fraction, features.count, summary.rms / nonzero)
 
 
 def target_entry(y: Array, summary: Summary, labels: Labels) -> tuple[float, ...]:

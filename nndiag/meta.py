@@ -76,6 +76,9 @@ class Meta:
         if unknown := changes.keys() - {f.name for f in dataclasses.fields(self)}:
             known = ", ".join(f.name for f in dataclasses.fields(self))
             raise TypeError(f"describe() got {', '.join(sorted(unknown))}; a run can be told {known}")
+        for name in ("loss", "optimizer", "seeds", "versions", "probes", "writer"):
+            if name in changes and not isinstance(changes[name], Mapping):
+                raise TypeError(f'{name}={changes[name]!r}: wanted a mapping such as {{"name": "SGD"}}')
         return dataclasses.replace(self, **_parsed(changes))
 
     def to_dict(self) -> dict[str, Any]:

@@ -66,6 +66,7 @@ def heatmap(run: Run, frame: str, statistic: str, ax: Axes | None = None) -> Axe
     """
     values, ax = _values(run, frame, statistic), ax or _axes()
     grid = values.to_numpy(float).T
+    grid = np.where(np.isfinite(grid), grid, np.nan)
     norm = LogNorm() if statistic in LOGARITHMIC and (grid > 0).any() else None
     shown = np.where(grid > 0, grid, np.nan) if norm else grid
     steps = values.index.to_numpy()

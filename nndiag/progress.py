@@ -18,8 +18,9 @@ READS = 50
 """Training losses that a judgement on training progress needs."""
 
 LEAST = 0.02
-"""Share of the way from the trivial loss to the floor below which nothing was learned: untrained networks, whose outputs
-are not quite constant, lie up to 1 % below the trivial loss by chance."""
+"""Share of the way from the trivial loss to the floor below which nothing was learned. Untrained networks lie up to 1 %
+below the trivial loss by chance. Two standard errors instead would be less than that in a long run, and more than a weak
+but real signal in a short, noisy one."""
 
 EVALUATIONS = 3
 """Validation losses that a judgement on validation progress needs."""
@@ -56,13 +57,8 @@ class Progress:
 
     @property
     def poor(self) -> bool | None:
-        """Whether the loss is not clearly below the trivial predictor's; None where that is not known.
-
-        Clearly is by two standard errors and by `LEAST` of the way to the floor.
-        """
-        if self.trivial is None:
-            return None
-        return not self.now < self.trivial - max(2 * self.error, LEAST * (self.trivial - self.floor))
+        """Whether the loss is not below the trivial predictor's by `LEAST` of the way; None where that is not known."""
+        return None if self.trivial is None else not self.now < self.trivial - LEAST * (self.trivial - self.floor)
 
 
 def training(run: Run) -> Progress | None:

@@ -22,7 +22,7 @@ import numpy as np
 
 from nndiag import frames, store
 from nndiag import statistics as st
-from nndiag.errors import NndiagError
+from nndiag.errors import NndiagError, RunError, ShapeError
 from nndiag.meta import Meta, versions
 from nndiag.pace import Pace
 from nndiag.statistics import Array, Summary
@@ -60,15 +60,13 @@ class Exporter(Protocol):
 _P = ParamSpec("_P")
 
 
-def read(method: Callable[Concatenate[Recorder, _P], None]) -> Callable[Concatenate[Recorder, _P], None]:
-    """Makes `method` do nothing on steps that are not to be read, and adds its time to the recorder's own cost.
+def timed(method: Callable[Concatenate[Recorder, _P], None]) -> Callable[Concatenate[Recorder, _P], None]:
+    """Adds the time that `method` takes to the recorder's own cost.
 
     What the user has told np.seterr is not its affair: an overflow here is a fact to record.
     """
 
-    def timed(self: Recorder, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        if not self.recording:
-            return
+    def clocked(self: Recorder, *args: _P.args, **kwargs: _P.kwargs) -> None:
         begun = time.perf_counter()
         try:
             with np.errstate(all="ignore"):
@@ -76,7 +74,18 @@ def read(method: Callable[Concatenate[Recorder, _P], None]) -> Callable[Concaten
         finally:
             self.pace.spent += time.perf_counter() - begun
 
-    return wraps(method)(timed)  # type: ignore[return-value]  # still a method of Recorder
+    return wraps(method)(clocked)  # type: ignore[return-value]  # still a method of Recorder
+
+
+def read(method: Callable[Concatenate[Recorder, _P], None]) -> Callable[Concatenate[Recorder, _P], None]:
+    """Makes `method` do nothing on steps that are not to be read, and `timed`."""
+    measured = timed(method)
+
+    def gated(self: Recorder, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        if self.recording:
+            measured(self, *args, **kwargs)
+
+    return wraps(method)(gated)  # type: ignore[return-value]  # still a method of Recorder
 
 
 class Recorder:
@@ -120,12 +129,14 @@ class Recorder:
         self._weights: dict[str, Array] = {}
         self._begin_row()
         if run is not None:
-            self._open(Path(run), resume)
+            self._open(Path(run).expanduser(), resume)
             atexit.register(_close_at_exit, weakref.ref(self))
 
     def _open(self, path: Path, resume: bool) -> None:
         if resume and (path / "run.json").exists():
             self.meta = store.read_meta(path)
+            if self.meta.ended == "running":
+                raise RunError(f"cannot resume {path}: process {self.meta.writer.get('pid')} is still writing it")
             steps = [int(table.steps[-1]) for table in store.read_tables(path).values() if len(table)]
             self.step_number = max(steps, default=-1) + 1
         else:
@@ -158,10 +169,21 @@ class Recorder:
         self._write_meta()
         self._exporting(lambda exporter: exporter.describe(self.meta))
 
-    @read
     def data(self, x: Array, y: Array | None = None) -> None:
-        """Record scale, non-finite values and labels of a batch: inputs (batch, …), targets (batch,) or (batch, …)."""
-        x = _array(x, "the inputs")
+        """Record scale, non-finite values and labels of a batch: inputs (batch, …), targets (batch,) or (batch, …).
+
+        Values that are not finite are looked for on every step: one sum. Raises ShapeError unless there are as many inputs
+        as targets.
+        """
+        if self.recording or not _sum_is_finite(x):
+            self._data(_array(x, "the inputs"), None if y is None else _array(y, "the targets"))
+
+    @timed
+    def _data(self, x: Array, y: Array | None) -> None:
+        if y is not None and x.shape[:1] != y.shape[:1]:
+            raise ShapeError(
+                f"data() got inputs of shape {x.shape} and targets of shape {y.shape}; give as many of each"
+            )
         summary = self._counted(x)
         rows = x.reshape(len(x), -1) if x.ndim > 1 else x.reshape(-1, 1)
         if self._features is None or len(self._features.mean) != rows.shape[1]:
@@ -170,7 +192,7 @@ class Recorder:
         self._signal = summary.rms
         self._buffers["data"].put("input", frames.INPUT, frames.input_entry(summary, self._features))
         if y is not None:
-            self._target_data(_array(y, "the targets"))
+            self._target_data(y)
 
     def _target_data(self, y: Array) -> None:
         summary = self._counted(y)
@@ -259,6 +281,7 @@ class Recorder:
 
         Raises TypeError on anything that is not a number.
         """
+        self._must_be_open("log")
         for name, value in values.items():
             self._log(name, _number(name, value))
 
@@ -305,6 +328,7 @@ class Recorder:
 
     def step(self) -> None:
         """The iteration is over: its row is closed, and what comes belongs to the next."""
+        self._must_be_open("step")
         begun = time.perf_counter()
         self._close_row()
         self.step_number += 1
@@ -389,8 +413,17 @@ class Recorder:
 
     def add_exporter(self, exporter: Exporter) -> None:
         """Show every step from now on through `exporter`, and each report of `check`; it is closed with the recorder."""
+        self._must_be_open("add_exporter")
+        if not hasattr(exporter, "write") or not hasattr(exporter, "describe"):
+            raise TypeError(
+                f"add_exporter() wants an exporter such as TensorBoard({exporter!r}), got a {type(exporter).__name__}"
+            )
         exporter.describe(self.meta)
         self._exporters.append(exporter)
+
+    def _must_be_open(self, what: str) -> None:
+        if self.meta.ended != "running":
+            raise NndiagError(f"{what}() came after the run was closed ({self.meta.ended}); make a new recorder")
 
     def flush(self) -> None:
         """Write finished rows to the run folder; where that fails they stay in memory, with one warning."""
@@ -450,10 +483,17 @@ def _close_at_exit(reference: weakref.ref[Recorder]) -> None:
 
 def _array(value: Any, what: str) -> Array:
     """`value` as a real NumPy array. Raises TypeError on text, objects and complex numbers."""
+    if not isinstance(what, str):
+        raise TypeError(f"wanted the name of a layer or parameter, got {what!r}")
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{what}: wanted an array of real numbers, got {type(value).__name__} of dtype {array.dtype}")
     return array
+
+
+def _sum_is_finite(x: Any) -> bool:
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(np.sum(x)))
 
 
 def _number(name: str, value: Any) -> float:

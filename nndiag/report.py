@@ -60,6 +60,7 @@ class Report:
 
     meta: Meta
     steps: int
+    reads: int
     path: Path | None
     checks: tuple[CheckResult, ...]
     findings: tuple[Finding, ...] = ()
@@ -125,7 +126,8 @@ class Report:
         return "\n".join(lines)
 
     def _title(self) -> str:
-        what = f"{self.meta.name}: {self.steps} steps, {self.meta.ended}"
+        partly = f" ({self.reads} of them read)" if self.reads < self.steps else ""
+        what = f"{self.meta.name}: {self.steps} steps{partly}, {self.meta.ended}"
         if self.verdict is Verdict.NOT_CHECKED:
             return f"{what}; not one check could be made"
         return (
@@ -138,6 +140,9 @@ class Report:
         return sum(check.verdict is not Verdict.NOT_CHECKED for check in self.checks)
 
     def _headline_lines(self) -> Iterable[str]:
+        for fault in self.meta.faults:
+            yield ""
+            yield f"a part of nndiag failed and was detached: {fault.get('part')} in {fault.get('event')}: {fault.get('error')}"
         for finding in self.headline_findings:
             yield ""
             yield f"{finding.code} {finding.name}: {finding.message}"
@@ -156,6 +161,7 @@ class Report:
     def to_markdown(self) -> str:
         """The report as Markdown; text from the run is escaped."""
         lines = [f"# {self.verdict.label}: {_md(self._title())}", ""]
+        lines += [f"A part of nndiag failed and was detached: {_md(str(dict(fault)))}\n" for fault in self.meta.faults]
         for finding in self.headline_findings:
             lines += [f"**{finding.code} {finding.name}**: {_md(finding.message)}", "", f"- seen: {_md(finding.where)}"]
             lines.append(f"- fix: {_md(finding.fix)}")
@@ -201,6 +207,7 @@ class Report:
                 "name": self.meta.name,
                 "path": str(self.path) if self.path else None,
                 "steps": self.steps,
+                "reads": self.reads,
                 "ended": self.meta.ended,
                 "created": self.meta.created,
             },

@@ -131,6 +131,12 @@ class Run:
         trained += [int(self.train.index[-1]) + 1] if len(self.train) else []
         return max([*trained, int(self.validation.index[-1]) if len(self.validation) else 0])
 
+    @property
+    def reads(self) -> int:
+        """Number of steps of which more than losses and metrics was recorded; of a run with curves only, of those."""
+        whole = [len(table) for name, table in self.tables.items() if name not in ("losses", "metrics")]
+        return max(whole, default=len(self.train))
+
     def epoch_of(self, steps: pd.Index[int]) -> pd.Series[int]:
         """The epoch of each of `steps`, from the losses frame."""
         epochs = self.losses["epoch"].dropna()

@@ -163,15 +163,22 @@ def identical_rows(matrix: Array, tolerance: float) -> bool:
 
 
 class FeatureMoments:
-    """Mean, variance and extremes of every input feature over all batches so far; rows with a non-finite value are left out."""
+    """Mean, variance and extremes of every input feature over all batches so far, without rows that are not finite."""
+
+    SPEAKING = 0.01
+    """A feature that differs from its usual value in less than this share of the samples has no scale of its own."""
+
+    CENTRED = 3.0
+    """A mean up to here is no shift: the dark border of standardised images lies between -0.4 and -2.7."""
 
     def __init__(self, features: int) -> None:
         self.count = 0
-        self.nonzero = np.zeros(features)
         self.mean = np.zeros(features)
         self.m2 = np.zeros(features)
         self.min = np.full(features, np.inf)
         self.max = np.full(features, -np.inf)
+        self._usual: Array | None = None
+        self._unusual = np.zeros(features)
 
     def add(self, rows: Array) -> None:
         """Take in a batch (samples, features) (Chan, Golub, LeVeque 1983)."""
@@ -182,27 +189,30 @@ class FeatureMoments:
         count, delta = self.count + len(rows), mean - self.mean
         self.m2 += np.square(rows - mean).sum(axis=0) + delta**2 * self.count * len(rows) / count
         self.mean += delta * len(rows) / count
-        self.nonzero += np.count_nonzero(rows, axis=0)
+        if self._usual is None:
+            self._usual = np.sort(rows, axis=0)[len(rows) // 2]
+        self._unusual += np.count_nonzero(rows != self._usual, axis=0)
         np.minimum(self.min, rows.min(axis=0), out=self.min)
         np.maximum(self.max, rows.max(axis=0), out=self.max)
         self.count = count
 
     def scales(self) -> tuple[float, float, float, float]:
-        """(largest |mean|/std, its feature, largest std over smallest, the feature with the largest std), features from 0.
+        """(largest |mean|/std, its feature, largest std over the lower quartile of them, its feature), features from 0.
 
-        Over features that are not zero in at least 1 % of the samples, neither constant nor two-valued 0/1: a feature
-        that hardly ever speaks has no scale of its own, and an indicator has its scale by nature. NaN without any.
+        Over features that speak in enough samples and are not 0/1 indicators, whose scale is what it is; a shift counts
+        only for means that are not near 0. NaN without any.
         """
         std = np.sqrt(self.m2 / max(1, self.count))
         indicator = (self.min == 0) & (self.max == 1)
-        usable = np.flatnonzero((self.nonzero >= 0.01 * self.count) & (std > 0) & ~indicator)
+        usable = np.flatnonzero((self._unusual >= self.SPEAKING * self.count) & (std > 0) & ~indicator)
         if not len(usable):
             return (math.nan,) * 4
-        shift, spread = np.abs(self.mean[usable]) / std[usable], std[usable]
+        mean, spread = np.abs(self.mean[usable]), std[usable]
+        shift = np.where(mean > self.CENTRED, mean / spread, 0.0)
         return (
             float(shift.max()),
             float(usable[shift.argmax()]),
-            float(spread.max() / spread.min()),
+            float(spread.max() / np.sort(spread)[len(spread) // 4]),
             float(usable[spread.argmax()]),
         )
 

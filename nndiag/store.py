@@ -26,6 +26,8 @@ SEGMENT = re.compile(r"([a-z]+)-(\d{1,6})\.json")
 
 def claim(path: Path) -> Path:
     """Make the folder `path`, or the first free `path-2`, `path-3`, …: a folder that is not empty is never shared."""
+    if not path.name:
+        raise RunError(f"{str(path)!r} names no folder to make; give one such as runs/digits")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for candidate in _siblings(path):

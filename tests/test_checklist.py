@@ -81,7 +81,7 @@ def test_checks_are_chosen_by_code_prefix_and_name(
     assert {check.code for check in Checklist(select, ignore).checks} == codes
 
 
-@pytest.mark.parametrize("word", ["ND9X", "vanishing", "", "nd401"])
+@pytest.mark.parametrize("word", ["ND9X", "vanishing", ""])
 def test_a_word_that_names_no_check_is_refused(word: str) -> None:
     with pytest.raises(UnknownName, match=f"no check is called '{word}'"):
         Checklist(select=word)
@@ -138,7 +138,7 @@ def test_a_check_that_needs_what_no_frame_holds_is_refused() -> None:
         collect([("ours", lambda: [Greedy])])
 
 
-@pytest.mark.parametrize("word", ["ND401", "vanishing-gradients"])
+@pytest.mark.parametrize("word", ["ND401", "nd401", "vanishing-gradients"])
 def test_a_check_is_found_by_code_and_name(word: str) -> None:
     assert find(word) is VanishingGradients
 

@@ -249,3 +249,35 @@ def test_every_finite_value_falls_into_a_bin(values: list[float]) -> None:
 
     assert row.filter(like="bin").sum() == 2
     assert np.isfinite(row).all()
+
+
+@pytest.mark.parametrize("call", [lambda r: r.log(loss=1.0), lambda r: r.step(), lambda r: r.add_exporter(object())])
+def test_nothing_comes_after_the_end(call: object) -> None:
+    recorder = Recorder()
+    recorder.close()
+
+    with pytest.raises(NndiagError, match=r"came after the run was closed \(completed\)"):
+        call(recorder)  # type: ignore[operator]
+
+
+def test_a_nan_in_the_inputs_is_seen_on_steps_that_are_not_read() -> None:
+    recorder = Recorder(every=10)
+    for step in range(5):
+        recorder.data(np.full((4, 2), np.nan if step == 3 else 1.0), np.zeros(4, int))
+        recorder.log(loss=1.0)
+        recorder.step()
+
+    assert recorder.run.data["nonfinite_fraction"]["input"].to_dict() == {0: 0.0, 3: 1.0}
+
+
+def test_as_many_targets_as_inputs() -> None:
+    with pytest.raises(ShapeError, match="give as many of each"):
+        Recorder().data(np.ones((4, 2)), np.ones(3))
+
+
+def test_a_run_that_is_being_written_is_not_resumed(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "run")
+
+    with pytest.raises(nndiag.RunError, match=r"process \d+ is still writing it"):
+        Recorder(tmp_path / "run", resume=True)
+    recorder.close()

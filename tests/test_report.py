@@ -13,6 +13,7 @@ from nndiag import Checklist, Report, Verdict, synthetic
 from nndiag.checks import DeadAtStart, VanishingGradients
 from nndiag.report import POINTS, SCHEMA
 from nndiag.run import Run
+from nndiag.table import Table
 
 EVIL = "<script>alert(1)</script> | `x` \x1b[31m \n [a](javascript:b) *b*"
 
@@ -133,5 +134,28 @@ def test_consequences_stand_under_their_cause() -> None:
 
     report, _ = demo(fault="dead-relu", probes=False, epochs=5)
 
-    assert "it explains ND102 constant-output" in str(report)
+    assert "ND102 constant-output" in str(report).split("it explains ")[1].splitlines()[0]
     assert all("ND205" in finding.consequence_of for finding in report.findings if finding.code != "ND205")
+
+
+def test_steps_that_were_not_read_are_told() -> None:
+    run = synthetic.run(train=1.0, activations={"mean": {"h1": 0.0}})
+    whole = run.tables["activations"]
+    half = Run(run.meta, {**run.tables, "activations": Table(whole.columns, whole.steps[::4], whole.values[::4])})
+
+    assert "100 steps (25 of them read)" in str(Checklist().examine(half))
+    assert "of them read" not in str(Checklist().examine(run))
+
+
+def test_a_part_of_nndiag_that_failed_is_told() -> None:
+    report = Checklist().examine(
+        synthetic.run(train=1.0, faults=[{"part": "Broken", "event": "on_loss", "error": "boom"}])
+    )
+
+    assert "a part of nndiag failed and was detached: Broken in on_loss: boom" in str(report)
+    assert "Broken" in report.to_markdown()
+
+
+def test_only_runs_are_examined() -> None:
+    with pytest.raises(TypeError, match=r"a checklist examines a Run .*got a str"):
+        Checklist().examine("runs/x")  # type: ignore[arg-type]

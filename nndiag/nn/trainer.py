@@ -39,6 +39,13 @@ class Trainer:
         clip_norm: float | None = None,
         seed: int = 0,
     ) -> None:
+        for name, given, wanted in (
+            ("model", model, Sequential),
+            ("loss", loss, Loss),
+            ("optimizer", optimizer, Optimizer),
+        ):
+            if not isinstance(given, wanted):
+                raise TypeError(f"Trainer({name}={given!r}): wanted an object of {wanted.__name__}")
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"Trainer(clip_norm={clip_norm!r}): give a positive number or None")
         self.model, self.loss, self.optimizer = model, loss, optimizer
@@ -68,6 +75,8 @@ class Trainer:
         if batch_size < 1 or epochs < 1:
             raise ValueError(f"fit got batch_size={batch_size} and epochs={epochs}, wanted 1 or more of each")
         x, y = data.pair(x, y, self.model)
+        if validation is not None and (not isinstance(validation, tuple | list) or len(validation) != 2):
+            raise TypeError(f"fit(validation=...) wants a pair (inputs, targets), got a {type(validation).__name__}")
         held_out = None if validation is None else data.pair(*validation, self.model)
         data.check_last_batch(len(x), batch_size, self.model)
         self.batch_size = batch_size

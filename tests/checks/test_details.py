@@ -329,3 +329,58 @@ def test_a_loss_alone_that_is_nan_is_found() -> None:
 
     assert "the loss is not finite at step 9" in found.message
     assert "invalid operation" in found.message
+
+
+# What sound programs taught
+
+
+def recorded(x: Array) -> Run:
+    recorder = nndiag.Recorder(every=1)
+    recorder.data(x)
+    return recorder.run
+
+
+def test_images_standardised_as_a_whole_pass() -> None:
+    x = nndiag.datasets.digits().x
+    for scaled in ((x - x.mean()) / x.std(), 2 * x - 1, x - 0.5):
+        assert not findings(InputScale(), recorded(scaled))
+
+
+def test_sparse_inputs_pass() -> None:
+    assert not findings(InputScale(), recorded(np.eye(1000)[np.arange(200)]))
+
+
+def test_targets_with_a_mean_are_no_bad_start() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((256, 4)), 5 + rng.standard_normal((256, 1))
+    run = first_step(nn.Trainer(nn.MLP([4, 16, 1]), nn.MSE(), nn.SGD(0.01)), x, y)
+
+    assert not findings(InitialLoss(), run)
+
+
+def test_a_bad_start_that_is_made_good_is_a_remark() -> None:
+    train = synthetic.decay(start=12.0, end=0.1)
+    data, outputs = {"entropy": {"target": 2.3}}, {"width": {"outputs": 10.0}}
+    report = Checklist(select="ND201").examine(
+        synthetic.run(train=train, data=data, outputs=outputs, **synthetic.CLASSES)
+    )
+
+    assert report.verdict is Verdict.PASS
+    assert report.checks[0].notes
+
+
+def test_rare_classes_learned_a_little_are_no_failure() -> None:
+    rng = np.random.default_rng(0)
+    train = 0.088 + 0.02 * rng.standard_normal(3000)
+    run = synthetic.run(steps=3000, train=train, data={"entropy": {"target": 0.095}},
+                        loss={"name": "BCEWithLogits", "task": "binary", "expects": "logits"})  # fmt: skip
+
+    assert Checklist(select="ND6,ND702").examine(run).findings == ()
+
+
+def test_fine_tuning_may_take_small_steps() -> None:
+    run = synthetic.run(
+        train=0.1, updates={"ratio": {"w": 1e-6}}, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES
+    )
+
+    assert not findings(LearningRateLow(), run)

@@ -20,17 +20,18 @@ class InputScale(Check):
     thousands apart, and large or strongly shifted inputs blow up the first updates (LeCun, Bottou, Orr & Müller 1998,
     section 4.3). Whoever forgot to divide pixels by 255, or fed a raw column of incomes, sees this.
 
-    Decides on the features over all batches so far: root mean square of the inputs outside `low` … `high`; or, among
-    features that are not zero in at least 1 % of the samples, |mean| over standard deviation above `shift`, or the
-    largest standard deviation more than `spread` times the smallest. Standardised inputs have RMS 1, 0–1 pixels about
-    0.3, 0–16 pixels about 8: all pass. Constant, rare and 0/1 features do not count, and a network that begins with a
-    normalisation layer is exempt. Values that are not finite belong to ND001.
+    Decides on the features over all batches so far: the root mean square of the inputs that are not zero (of sparse inputs
+    most are) outside `low` … `high`; or a feature whose mean is above 3 and more than `shift` times its standard
+    deviation; or one whose standard deviation is more than `spread` times the lower quartile of all. Standardised inputs
+    have RMS 1, 0–1 pixels about 0.5, 0–16 pixels about 9: all pass. Features that keep to one value in 99 % of the samples
+    and 0/1 indicators do not count, and a network that begins with a normalisation layer is exempt. Values that are not
+    finite belong to ND001.
     """
 
     code = "ND002"
     name = "input-scale"
     kind = "training"
-    needs = ("data.rms",)
+    needs = ("data.nonzero_rms",)
     min_reads = 1
     advice = "Standardise each feature with the training set's numbers: x = (x - mean) / std."
     confirm = "print(x.mean(axis=0), x.std(axis=0))"
@@ -54,11 +55,11 @@ class InputScale(Check):
         step = int(run.data.index[0])
         last = int(run.data.index[-1])
         spread, shift = latest(run, "data", "feature_spread", "input"), latest(run, "data", "feature_shift", "input")
-        rms = float(run.series("data", "rms", "input").median())
+        rms = float(run.series("data", "nonzero_rms", "input").median())
         if spread is not None and spread > self.spread:
             widest = latest(run, "data", "widest_feature", "input") or 0
             yield self.finding(
-                f"feature {widest:.0f} (from 0) varies {spread:.2g} times as much as the narrowest one",
+                f"feature {widest:.0f} (from 0) varies {spread:.2g} times as much as the others",
                 first_step=step, last_step=last, value=spread, threshold=self.spread,
             )  # fmt: skip
         elif shift is not None and shift > self.shift:
@@ -69,13 +70,13 @@ class InputScale(Check):
             )  # fmt: skip
         elif not self.low <= rms <= self.high:
             yield self.finding(
-                f"the inputs have a root mean square of {rms:.2g}, outside {self.low:g} … {self.high:g}",
+                f"the inputs that are not zero have a root mean square of {rms:.2g}, outside {self.low:g} … {self.high:g}",
                 first_step=step, last_step=last, value=rms, threshold=self.high if rms > self.high else self.low,
             )  # fmt: skip
 
     @classmethod
     def _run(cls, spread: float) -> Run:
-        data = {"rms": {"input": 1.0}, "feature_spread": {"input": spread}, "feature_shift": {"input": 2.0},
+        data = {"nonzero_rms": {"input": 1.0}, "feature_spread": {"input": spread}, "feature_shift": {"input": 2.0},
                 "widest_feature": {"input": 7.0}, "samples": {"input": 640.0}}  # fmt: skip
         return synthetic.run(data=data)
 

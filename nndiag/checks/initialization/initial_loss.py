@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,9 +19,10 @@ class InitialLoss(Check):
     targets. A start far above means confident nonsense: outputs too large from the initialisation, or inputs or targets
     out of scale; the first steps are spent on shrinking the last layer.
 
-    Decides on the loss of step 0: more than `nats` above the entropy of the labels, or more than `times` the trivial
-    loss of real targets. He's initialisation with a linear head on standardised targets gives 1.6 to 5.3 times: sound.
-    A start below half of the trivial loss is a network that knows something already: not checked.
+    Decides on the loss of step 0: more than `nats` above ln C for C classes (an even guess), or for real targets more than
+    `times` their variance and their mean square (a guess of the mean, and of 0). He's initialisation with a linear head on
+    standardised targets gives 1.6 to 5.3 times: sound. It is a remark only where training then comes more than half of the
+    way. A start below half of the trivial loss is a network that knows something already: not checked.
     """
 
     code = "ND201"
@@ -34,6 +36,7 @@ class InitialLoss(Check):
 
     nats: float = 2.0
     times: float = 10.0
+    recovered: float = 0.5
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -48,21 +51,29 @@ class InitialLoss(Check):
         return None
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        first, trivial = float(run.train.iloc[0]), progress.trivial(run) or 0.0
-        limit = self.times * trivial if run.meta.loss.get("task") == "real" else trivial + self.nats
+        first, limit, trained = float(run.train.iloc[0]), self._limit(run), progress.training(run)
         if first > limit:
+            message = (
+                f"the first loss is {first:.3g}; {self._guess(run)} costs no more than {limit:.3g} even with bad luck"
+            )
             yield self.finding(
-                f"the first loss is {first:.3g}; always predicting the {self._guess(run)} would cost {trivial:.3g}",
+                message, kind="note" if trained is not None and trained.value > self.recovered else "training",
                 first_step=0, last_step=0, value=first, threshold=limit,
                 causes=("ND203", "ND002", "a last layer initialised too large"),
             )  # fmt: skip
 
+    def _limit(self, run: Run) -> float:
+        trivial = progress.trivial(run) or 0.0
+        if run.meta.loss.get("task") == "real":
+            return self.times * max(trivial, (progress.first(run, "data", "rms", "target") or 0.0) ** 2)
+        return max(trivial, math.log(progress.first(run, "outputs", "width", "outputs") or 1.0)) + self.nats
+
     def _guess(self, run: Run) -> str:
-        return "mean of the targets" if run.meta.loss.get("task") == "real" else "frequencies of the labels"
+        return "a guess of the mean" if run.meta.loss.get("task") == "real" else "guessing the class"
 
     @classmethod
     def _run(cls, first: float) -> Run:
-        train = synthetic.decay()
+        train = synthetic.decay(end=2.0)
         train[0] = first
         return synthetic.run(train=train, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES)
 

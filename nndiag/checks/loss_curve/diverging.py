@@ -20,7 +20,8 @@ class Diverging(Check):
     for what the weights have become, or because of a batch that is unlike the others.
 
     Decides on progress, the share of the way from the start to the floor of the loss: its best was at least `learned`,
-    and at the end less than `kept` of that best is left.
+    and at the end less than `kept` of that best is left, with a rise of more than `errors` standard errors of 20 reads: the
+    best of many noisy means is low by chance.
     """
 
     code = "ND602"
@@ -34,12 +35,14 @@ class Diverging(Check):
 
     learned: float = 0.1
     kept: float = 0.5
+    errors: float = 4.0
 
     def examine(self, run: Run) -> Iterator[Finding]:
         trained = progress.training(run)
         if trained is None or not np.isfinite(trained.now) or trained.best_value < self.learned:
             return
-        if trained.value < self.kept * trained.best_value:
+        noise = self.errors * max(trained.error, signals.spread(np.diff(run.train.to_numpy())) / np.sqrt(20))
+        if trained.value < self.kept * trained.best_value and trained.now - trained.best > noise:
             train = run.train
             limit = trained.start - self.kept * trained.best_value * (trained.start - trained.floor)
             at = signals.lasting_onset((train.rolling(5, min_periods=1).median() > limit).to_numpy())

@@ -60,6 +60,9 @@ class ConstantOutput(Check):
             last_step=int(variance.index[-1]),
             value=float(variance.max()),
             threshold=self.ratio * scale,
+            fix=self.advice
+            if single
+            else "Follow run.activations['batch_variance'] to the first layer where it vanishes.",
         )
 
     def _target_variance(self, run: Run) -> float:

@@ -23,7 +23,9 @@ class LearningRateLow(Check):
     Decides on the norm of the update over that of the weight, largest over all weights: below `ratio` in the median of
     the first `early` reads after the warm-up, a hundredth of the usual 1e-3; or below `slow` while the loss falls
     steadily (its last quarter falls at no less than `steady` of the pace of its second) with more than `left` of the way
-    to go. Only early reads count for the first rule: at the end of a run that has converged, or whose learning rate
+    to go. A network that starts below half of
+    the trivial loss is being fine-tuned, and updates of exactly 0 have another cause unless the rate itself is 0: neither
+    counts. Only early reads count for the first rule: at the end of a run that has converged, or whose learning rate
     decays to zero, small updates are sound.
     """
 
@@ -49,7 +51,11 @@ class LearningRateLow(Check):
     def examine(self, run: Run) -> Iterator[Finding]:
         ratios = run.statistic("updates", "ratio")[structure.weights(run, "updates", "ratio")]
         ratio = ratios.max(axis=1).iloc[signals.warm_up(len(ratios)) :].iloc[: self.early]
-        typical = float(ratio.median())
+        typical, trivial = float(ratio.median()), progress.trivial(run)
+        if trivial is not None and run.train.iloc[0] < trivial / 2:
+            return  # fine-tuning takes small steps on purpose
+        if typical == 0 and first(run, "metrics", "lr", "train") != 0:
+            return  # no gradient rather than a low rate
         if typical < self.ratio or (typical < self.slow and self._steady(run)):
             yield self.finding(
                 f"updates are {typical:.2g} of the weights, where about {USUAL_RATIO:g} is usual",
