@@ -166,13 +166,13 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    from nndiag import store
     from nndiag.run import open_run
 
     if options.tensorboard is None and options.csv is None:
         raise RunError("export needs a destination: --tensorboard DIR or --csv DIR")
     run = open_run(options.path)
     if options.tensorboard is not None:
-        from nndiag import store
         from nndiag.checklist import Checklist
         from nndiag.exporters import TensorBoard, replay
 
@@ -180,7 +180,7 @@ def _export(options: argparse.Namespace) -> int:
         replay(run, TensorBoard(logdir), Checklist().examine(run))
         print(f"{logdir}\ntensorboard --logdir {options.tensorboard} --samples_per_plugin scalars=0")
     if options.csv is not None:
-        for file in run.to_csv(options.csv):
+        for file in run.to_csv(store.claim(options.csv)):
             print(file)
     return HEALTHY
 

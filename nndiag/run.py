@@ -22,7 +22,7 @@ LEVELS = {"activations": "layer", "gradients": "parameter", "updates": "paramete
 """What the second column level of each frame names; the first is the statistic."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """The frames and metadata of one training run.
 
@@ -31,8 +31,11 @@ class Run:
     """
 
     meta: Meta = field(default_factory=Meta)
-    tables: Mapping[str, Table] = field(default_factory=dict, repr=False)
+    tables: Mapping[str, Table] = field(default_factory=dict)
     path: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"<Run {self.meta.name}: {self.steps} steps, {self.meta.ended}; {', '.join(self.tables) or 'no frames'}>"
 
     @cached_property
     def activations(self) -> pd.DataFrame:

@@ -156,7 +156,7 @@ BAD: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     "no destination": (lambda run: None, ["export", "sound"], "--tensorboard DIR or --csv DIR"),
     "unwritable output": (lambda run: None, ["report", "sound", "-o", "no/where/r.md"], "No such file or directory"),
     "output is a folder": (lambda run: (run.parent / "d").mkdir(), ["report", "sound", "-o", "d"], "Is a directory"),
-    "unwritable csv": (lambda run: (run.parent / "f").touch(), ["export", "sound", "--csv", "f/c"], "cannot write to"),
+    "unwritable csv": (lambda run: (run.parent / "f").touch(), ["export", "sound", "--csv", "f/c"], "cannot make"),
     "unwritable log": (
         lambda run: (run.parent / "f").touch(),
         ["export", "sound", "--tensorboard", "f/t"],
