@@ -176,7 +176,7 @@ def _export(options: argparse.Namespace) -> int:
         from nndiag.checklist import Checklist
         from nndiag.exporters import TensorBoard, replay
 
-        logdir = store.claim(options.tensorboard / run.meta.name)
+        logdir = store.claim(options.tensorboard / options.path.resolve().name)
         replay(run, TensorBoard(logdir), Checklist().examine(run))
         print(f"{logdir}\ntensorboard --logdir {options.tensorboard} --samples_per_plugin scalars=0")
     if options.csv is not None:

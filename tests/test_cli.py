@@ -258,3 +258,13 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert exit.value.code == 0
     assert capsys.readouterr().out == f"nndiag {nndiag.__version__}\n"
+
+
+def test_a_name_in_a_run_cannot_lead_out_of_the_log_directory(sound: Path, tmp_path: Path) -> None:
+    meta = json.loads((sound / "run.json").read_text())
+    (sound / "run.json").write_text(json.dumps(meta | {"name": str(tmp_path / "escaped")}))
+
+    assert main(["export", str(sound), "--tensorboard", str(tmp_path / "tb")]) == 0
+
+    assert not (tmp_path / "escaped").exists()
+    assert (tmp_path / "tb/sound/train").is_dir()
