@@ -26,7 +26,7 @@ OUTPUT = ("rows", "width", "dimensions", "mean", "variance", "min", "max", "zero
           "row_sum_max", "column_sum_min", "column_sum_max", "batch_variance", "predicted_classes")  # fmt: skip
 OUTPUT_TARGET = ("rows", "width", "dimensions", "mean", "variance", "min", "max", "integer", "row_sum_min",
                  "row_sum_max")  # fmt: skip
-OUTPUT_GRADIENT = ("alignment", "gradient_row_sum", "gradient_column_sum", "gradient_sum")
+OUTPUT_GRADIENT = ("alignment", "gradient_row_sum", "gradient_column_sum", "gradient_sum", "gradient_mass")
 BINS = 30
 """Bins of a histogram: as many as TensorBoard draws."""
 HISTOGRAM = ("low", "high", *(f"bin{i}" for i in range(BINS)))
@@ -117,7 +117,7 @@ def output_gradient_entry(gradient: Array, toward: Array | None) -> tuple[float,
 
     `alignment` is the cosine between −δ and `toward`, a direction in which the outputs approach the targets; the sums over
     rows and columns are the largest, over the largest sum of magnitudes; `gradient_sum` is the norm of δ summed over the
-    batch, which is the gradient of a bias there.
+    batch, which is the gradient of a bias there; `gradient_mass` is the sum of all magnitudes.
     """
     rows = gradient.reshape(len(gradient), -1).astype(np.float64)
     row_sums, column_sums = _sums(rows)
@@ -127,7 +127,7 @@ def output_gradient_entry(gradient: Array, toward: Array | None) -> tuple[float,
         along = -_over(float(np.vdot(rows, toward)), float(np.linalg.norm(rows) * np.linalg.norm(toward)))
     return (along, _over(float(np.abs(row_sums).max()), float(size.sum(axis=1).max())),
             _over(float(np.abs(column_sums).max()), float(size.sum(axis=0).max())),
-            float(np.linalg.norm(column_sums)))  # fmt: skip
+            float(np.linalg.norm(column_sums)), float(size.sum()))  # fmt: skip
 
 
 def _over(part: float, whole: float) -> float:
