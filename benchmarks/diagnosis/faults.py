@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -617,10 +618,15 @@ def no_regularisation(program: Program, level: float) -> Program:
         return rng.permutation(len(y))[: int(level)]
 
     wide = replace(program, hidden=(128,) * len(program.hidden), dropout=0.0, epochs=150, batch_size=25)
-    return wide.edit_data(keep(few), training(lambda x, y, rng: (x, _wrong(y, 0.2, rng)))).set(weight_decay=0.0)
+    return wide.edit_data(keep(few), training(partial(with_wrong_labels, 0.2))).set(weight_decay=0.0)
 
 
 # Data
+
+
+def with_wrong_labels(share: float, x: Array, y: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    """The same inputs, with this share of the labels turned into others."""
+    return x, _wrong(y, share, rng)
 
 
 def _wrong(y: Array, share: float, rng: np.random.Generator) -> Array:
@@ -662,7 +668,7 @@ def features_shuffled(program: Program, level: float) -> Program:
 def labels_partly_wrong(program: Program, level: float) -> Program:
     """This share of the training labels is wrong; of two classes, half of that."""
     share = level if program.outputs > 2 else level / 2
-    return program.edit_data(training(lambda x, y, rng: (x, _wrong(y, share, rng))))
+    return program.edit_data(training(partial(with_wrong_labels, share)))
 
 
 @fault("ND006", "ND701", levels=(5, 2), applies=labelled)
