@@ -282,12 +282,6 @@ def adam_epsilon_large(program: Program, level: float) -> Program:
     return program.set(eps=level)
 
 
-@fault("ND507", levels=(1e-12, 1e-16), applies=adam)
-def adam_epsilon_tiny(program: Program, level: float) -> Program:
-    """Adam's epsilon far below its usual 1e-8."""
-    return program.set(eps=level)
-
-
 @fault("ND506", levels=(1e-3, 1e-2, 0.1))
 def weight_decay_strong(program: Program, level: float) -> Program:
     """Weights lose this share at every update."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -24,7 +24,7 @@ FAULTY_SEEDS = range(3)
 MARGIN = 0.02
 """An error this little above the worst sound one is a tie: a handful of validation rows."""
 
-Apply = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+Apply = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 """`map`, or that of a pool."""
 
 

@@ -89,7 +89,7 @@ class Program:
         rate = self.schedule(self.lr, self.updates(len(data.x))) if self.schedule else self.lr
         optimizer = self.optimizer(rate, **self.settings)
         model = self.model(data.x.shape[1], seed)
-        return nn.Trainer(model, self.loss(), optimizer, metrics=(), clip_norm=self.clip_norm, seed=seed)
+        return nn.Trainer(model, self.loss(), optimizer, clip_norm=self.clip_norm, seed=seed)
 
     def edit_data(self, *edits: EditData, **changes: Any) -> Program:
         """This program with more edits of the data."""
