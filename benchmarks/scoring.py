@@ -37,7 +37,7 @@ class Share:
         if not self.total:
             return "–"
         low, high = (percent(bound).removesuffix(" %") for bound in self.interval)
-        return f"{percent(self.value)} [{low}–{high}] ({self.hits}/{self.total})"
+        return f"{percent(self.value)} [{low}–{high} %] ({self.hits}/{self.total})"
 
     @property
     def short(self) -> str:
