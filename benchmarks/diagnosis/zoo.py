@@ -275,11 +275,11 @@ def stopped() -> Iterator[Sound]:
 def batches() -> Iterator[Sound]:
     edge = "full batch at the edge of stability"
     whole: dict[str, Any] = {"batch_size": 10_000, "settings": {}}
-    yield vary("circles-relu", edge, "edge", 0.05, **whole, optimizer=nn.SGD, lr=1.0, epochs=300)
+    yield vary("circles-relu", edge, "edge", 0.05, **whole, optimizer=nn.SGD, lr=3.0, epochs=300)
     yield digits(edge, "edge", 0.1, **whole, lr=0.4, epochs=250)
     yield vary("digits-tanh", edge, "edge", 0.1, **whole, lr=0.5, epochs=250)
-    yield vary("blobs-plain", edge, "edge", 0.12, **whole, lr=0.6, epochs=200)
-    yield vary("cancer-sigmoid", edge, "edge", 0.08, **whole, lr=1.0, epochs=150)
+    yield vary("blobs-plain", edge, "edge", 0.12, **whole, lr=4.0, epochs=200)
+    yield vary("cancer-sigmoid", edge, "edge", 0.08, **whole, lr=6.0, epochs=150)
     yield vary("cancer-relu", "full batches", "full", 0.08, batch_size=10_000, epochs=200)
     yield vary("iris-tanh", "full batches", "full", 0.12, batch_size=10_000, epochs=200)
     yield vary("sine-tanh", "full batches", "full", 0.2, batch_size=10_000, epochs=300, lr=0.01)
