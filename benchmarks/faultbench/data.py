@@ -27,23 +27,24 @@ def digits(seed: int) -> Data:
 
 def breast_cancer(seed: int) -> Data:
     """Tumours (569, 30), raw, and 0 or 1."""
-    return shuffled(*sk.load_breast_cancer(return_X_y=True), seed)
+    return shuffled(sk.load_breast_cancer(return_X_y=True), seed)
 
 
 def iris(seed: int) -> Data:
     """Flowers (105, 4), raw, one-hot: 70 % of them."""
-    x, y = shuffled(*sk.load_iris(return_X_y=True), seed)
+    x, y = shuffled(sk.load_iris(return_X_y=True), seed)
     return x[:105], one_hot(y[:105], 3)
 
 
 def diabetes(seed: int) -> Data:
     """Patients (442, 10), and how the disease went on, both within 0 … 1: in place of the miles per gallon of cars."""
-    x, y = shuffled(*sk.load_diabetes(return_X_y=True), seed)
+    x, y = shuffled(sk.load_diabetes(return_X_y=True), seed)
     return unit(x), unit(y)
 
 
-def shuffled(x: Array, y: Array, seed: int) -> Data:
+def shuffled(data: Data, seed: int) -> Data:
     """The same rows in another order."""
+    x, y = data
     order = np.random.default_rng(seed).permutation(len(x))
     return x[order], y[order]
 
@@ -53,13 +54,13 @@ def shuffled(x: Array, y: Array, seed: int) -> Data:
 
 def unit(x: Array) -> Array:
     """Columns scaled to 0 … 1."""
-    return (x - x.min(axis=0)) / (x.max(axis=0) - x.min(axis=0))
+    return np.asarray((x - x.min(axis=0)) / np.ptp(x, axis=0))
 
 
 def standard(x: Array) -> Array:
     """Columns with mean 0 and standard deviation 1, constant ones 0."""
     std = x.std(axis=0)
-    return (x - x.mean(axis=0)) / np.where(std > 0, std, 1)
+    return np.asarray((x - x.mean(axis=0)) / np.where(std > 0, std, 1))
 
 
 def scaled(recipe: Recipe, inputs: bool = True, targets: bool = False) -> Recipe:
@@ -133,8 +134,7 @@ def halved(recipe: Recipe) -> Recipe:
 
 def blobs(seed: int) -> Data:
     """Three clouds of points (700, 2) of standard deviation 2 within about ±12, one-hot."""
-    x, y = sk.make_blobs(1000, n_features=2, centers=3, cluster_std=2, random_state=2)
-    x, y = shuffled(x, y, seed)
+    x, y = shuffled(sk.make_blobs(1000, n_features=2, centers=3, cluster_std=2, random_state=2), seed)
     return x[:700], one_hot(y[:700], 3)
 
 
@@ -227,7 +227,9 @@ def passengers(seed: int) -> Data:
     cls, sex, age = rng.integers(1, 4, n), rng.integers(0, 2, n), rng.uniform(1, 80, n)
     fare = np.minimum(512, rng.lognormal(5 - cls, 0.7))
     codes = [rng.permutation(891)[:n], rng.permutation(891)[:n], rng.integers(0, 681, n), rng.integers(0, 148, n)]
-    x = np.column_stack([*codes, cls, sex, age, rng.integers(0, 6, n), rng.integers(0, 5, n), fare, rng.integers(0, 4, n)])
+    x = np.column_stack(
+        [*codes, cls, sex, age, rng.integers(0, 6, n), rng.integers(0, 5, n), fare, rng.integers(0, 4, n)]
+    )
     survives = 1 / (1 + np.exp(-(2.5 * (1 - sex) - 1.0 * (cls - 2) - 0.02 * (age - 40) - 1.5)))
     return x, one_hot(rng.random(n) < survives, 2)
 

@@ -42,55 +42,74 @@ INITIALIZERS: dict[str, Initializer] = {
 
 # Layers
 
-Derivative = Callable[[Array, Array], Array]
-
 
 class Elementwise(Activation):
-    """An activation function given by itself and by its derivative, a function of input and output."""
-
-    function: Callable[[Array], Array]
-    derivative: Derivative
+    """An activation function given by itself and by its derivative, from input and output."""
 
     def forward(self, x: Array, training: bool = True) -> Array:
         self._x, output = x, self._new_output(x)
-        output[...] = type(self).function(x)
+        output[...] = self.function(x)
         return output
 
     def backward(self, gradient: Array) -> Array:
-        gradient *= type(self).derivative(self._x, self._output)
+        gradient *= self.derivative(self._x, self._output)
         return gradient
+
+    @abstractmethod
+    def function(self, z: Array) -> Array:
+        """Its value at `z`."""
+
+    @abstractmethod
+    def derivative(self, z: Array, h: Array) -> Array:
+        """Its derivative at `z`, where its value is `h`."""
 
 
 class ELU(Elementwise):
     """z where positive, else eᶻ − 1 (Clevert et al. 2016)."""
 
     kind = "elu"
-    function = staticmethod(lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))))
-    derivative = staticmethod(lambda z, h: np.where(z > 0, 1, h + 1))
+
+    def function(self, z: Array) -> Array:
+        return np.where(z > 0, z, np.expm1(np.minimum(z, 0)))
+
+    def derivative(self, z: Array, h: Array) -> Array:
+        return np.where(z > 0, 1, h + 1)
 
 
 class Exponential(Elementwise):
     """eᶻ."""
 
     kind = "exponential"
-    function = staticmethod(np.exp)
-    derivative = staticmethod(lambda z, h: h)
+
+    def function(self, z: Array) -> Array:
+        return np.asarray(np.exp(z))
+
+    def derivative(self, z: Array, h: Array) -> Array:
+        return h
 
 
 class Softplus(Elementwise):
     """log(1 + eᶻ)."""
 
     kind = "softplus"
-    function = staticmethod(lambda z: np.logaddexp(z, 0))
-    derivative = staticmethod(lambda z, h: 1 - np.exp(-h))
+
+    def function(self, z: Array) -> Array:
+        return np.asarray(np.logaddexp(z, 0))
+
+    def derivative(self, z: Array, h: Array) -> Array:
+        return np.asarray(1 - np.exp(-h))
 
 
 class HardSigmoid(Elementwise):
     """0.2 z + 0.5 between 0 and 1."""
 
     kind = "hard_sigmoid"
-    function = staticmethod(lambda z: np.clip(0.2 * z + 0.5, 0, 1))
-    derivative = staticmethod(lambda z, h: 0.2 * ((h > 0) & (h < 1)))
+
+    def function(self, z: Array) -> Array:
+        return np.clip(0.2 * z + 0.5, 0, 1)
+
+    def derivative(self, z: Array, h: Array) -> Array:
+        return 0.2 * self.slope()
 
     def slope(self) -> Array:
         return ((self._output > 0) & (self._output < 1)).astype(self._output.dtype)
@@ -127,8 +146,8 @@ class SharedAffine(nn.Layer):
         return self.inner.backward(gradient.reshape(-1, self.inner.width)).reshape(len(gradient), -1)
 
     def output_width(self, input_width: int) -> int:
-        fan_out, fan_in = self.inner.weight.value.shape
-        return super().output_width(input_width) // fan_in * fan_out
+        places: int = super().output_width(input_width) // self.inner.weight.value.shape[1]
+        return places * self.inner.width
 
     def reseed(self, rng: np.random.Generator) -> None:
         self.inner.reseed(rng)
@@ -226,11 +245,10 @@ class CategoricalCrossentropyFromLogits(KerasLoss):
     task = "classes"
 
     def both(self, o: Array, t: Array) -> tuple[float, Array]:
-        log_p = log_softmax(o)
-        return float(-np.sum(t * log_p) / len(o)), (np.exp(log_p) * t.sum(axis=1, keepdims=True) - t) / len(o)
+        return softmax_cross_entropy(o, t)
 
 
-class SparseCategoricalCrossentropy(CategoricalCrossentropyFromLogits):
+class SparseCategoricalCrossentropy(KerasLoss):
     """Cross-entropy of class ids against probabilities, by way of the softmax of the logs of the clipped outputs."""
 
     expects = "probabilities"
@@ -241,8 +259,15 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropyFromLogits):
 
     def both(self, o: Array, t: Array) -> tuple[float, Array]:
         p, inside = clipped(o)
-        loss, gradient = super().both(np.log(p), t)
+        loss, gradient = softmax_cross_entropy(np.log(p), t)
         return loss, inside * gradient / p
+
+
+class SparseCategoricalCrossentropyFromLogits(CategoricalCrossentropyFromLogits):
+    """−log softmax(z) of the class id, mean over rows."""
+
+    def __call__(self, outputs: Array, targets: Array) -> float:
+        return super().__call__(outputs, one_hot(targets, outputs.shape[1]))
 
 
 class UnclippedCrossEntropy(KerasLoss):
@@ -284,10 +309,11 @@ def clipped(p: Array) -> tuple[Array, Array]:
     return kept, kept == p
 
 
-def log_softmax(z: Array) -> Array:
-    """log softmax along rows."""
+def softmax_cross_entropy(z: Array, t: Array) -> tuple[float, Array]:
+    """−Σ t log softmax(z), mean over rows, and its gradient."""
     z = z - z.max(axis=1, keepdims=True)
-    return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    return float(-np.sum(t * log_p) / len(z)), (np.exp(log_p) * t.sum(axis=1, keepdims=True) - t) / len(z)
 
 
 def one_hot(ids: Array, classes: int) -> Array:
@@ -382,7 +408,7 @@ class RMSprop(KerasOptimizer):
         self.rho, self.eps = rho, eps
 
     def move(self, parameter: nn.Parameter, g: Array, lr: float) -> Array:
-        return lr * g / (np.sqrt(self._average("square", parameter, g * g, self.rho)) + self.eps)
+        return np.asarray(lr * g / (np.sqrt(self._average("square", parameter, g * g, self.rho)) + self.eps))
 
     def _settings(self) -> dict[str, Any]:
         return {"rho": self.rho, "eps": self.eps, "l2": self.l2}
@@ -397,10 +423,11 @@ class Adam(KerasOptimizer):
 
     def move(self, parameter: nn.Parameter, g: Array, lr: float) -> Array:
         v = self._average("second", parameter, g * g, self.betas[1]) / (1 - self.betas[1] ** (self.updates + 1))
-        return lr * self._direction(parameter, g) / (np.sqrt(v) + self.eps)
+        return np.asarray(lr * self._direction(parameter, g) / (np.sqrt(v) + self.eps))
 
     def _direction(self, parameter: nn.Parameter, g: Array) -> Array:
-        return self._average("first", parameter, g, self.betas[0]) / (1 - self.betas[0] ** (self.updates + 1))
+        m = self._average("first", parameter, g, self.betas[0])
+        return np.asarray(m / (1 - self.betas[0] ** (self.updates + 1)))
 
     def _settings(self) -> dict[str, Any]:
         return {"betas": list(self.betas), "eps": self.eps, "l2": self.l2}
@@ -412,7 +439,7 @@ class Nadam(Adam):
     def _direction(self, parameter: nn.Parameter, g: Array) -> Array:
         beta, done = self.betas[0], self.updates + 1
         m = self._average("first", parameter, g, beta)
-        return beta * m / (1 - beta ** (done + 1)) + (1 - beta) * g / (1 - beta**done)
+        return np.asarray(beta * m / (1 - beta ** (done + 1)) + (1 - beta) * g / (1 - beta**done))
 
 
 class Ascent(Adam):

@@ -167,8 +167,8 @@ CASES = (
         "SO-31556268", ("LOSS_TASK", "LR_LOW", "EPOCHS_LOW", "OPT_CHOICE"), "B", "classes",
         Program(data.xor, (Dense(4, "sigmoid"), SIGMOID), keras.MeanAbsoluteError,
                 lambda: SGD(0.05, momentum=0.11, nesterov=True, decay=1e-6), 1000, 4),
-        {"loss": keras.MeanSquaredError, "optimizer": Adam, "epochs": 10_000},
-    ),
+        {"loss": keras.MeanSquaredError, "optimizer": lambda: Adam(0.003), "epochs": 2500},
+    ),  # fixed with 10,000 epochs at 0.001
     Case(
         "SO-31627380", ("DATA_INPUT_SCALE", "OPT_CHOICE"), "B", "classes",
         Program(data.passengers, (Dense(512, "relu"), drop(0.5), Dense(2, "softmax")), keras.CategoricalCrossentropy,

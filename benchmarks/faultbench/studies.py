@@ -18,7 +18,7 @@ def blob_net(head: str) -> tuple[Dense, ...]:
 
 def narrow(depth: int, activation: str, head: Dense, normalised: bool = False) -> tuple[Spec, ...]:
     """`depth` layers of 5 units."""
-    block = (Dense(5, activation, "he_uniform"), *([NORM] if normalised else []))
+    block: list[Spec] = [Dense(5, activation, "he_uniform"), *([NORM] if normalised else [])]
     return (*(block * depth), head)
 
 
@@ -71,7 +71,7 @@ CASES = (
     ),
     Case(
         "AT-dying-relu", ("DEAD_RELU", "ACT_SAT_HIDDEN"), "B", "classes",
-        Program(data.encoded(data.digits, 10), tower("relu"), keras.CategoricalCrossentropy, Adam, 6),
+        Program(data.encoded(data.digits, 10), tower("relu"), keras.CategoricalCrossentropy, Adam, 8),
         {"layers": tower("leaky_relu")}, chance=True,
     ),  # MNIST, 50 epochs, unknown widths
     Case(
