@@ -43,6 +43,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND106": ("ND105", "ND113", *OBJECTIVE),
     "ND111": ("ND105", "ND108", *OBJECTIVE),
     "ND107": OBJECTIVE,
+    "ND1": OBJECTIVE,
     "ND101": OBJECTIVE,
     "ND105": OBJECTIVE,
     "ND104": OBJECTIVE,
@@ -65,7 +66,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND203": ("ND201", "ND205", "ND207", "ND404", *TRAINING),
     "ND205": ("ND201", "ND207", *TRAINING),
     "ND207": ("ND201", *TRAINING),
-    "ND201": ("ND501", "ND6", "ND8"),
+    "ND201": ("ND501", "ND6", "ND702", "ND8"),
     "ND508": ("ND7", *TRAINING),
     "ND505": ("ND7", *TRAINING),
     "ND506": ("ND7", *TRAINING),
@@ -97,10 +98,6 @@ SLACK = 100
 """A cause may be noticed this many steps later than its effect: windows and patience differ between checks."""
 
 
-ROOT = "ND1"
-"""Where a finding stands that needs no cause."""
-
-
 def rank(code: str) -> int:
     """Place of `code` in ORDER, by its longest matching prefix; codes of third parties come last."""
     matches = [prefix for prefix in ORDER if code.startswith(prefix)]
@@ -109,19 +106,20 @@ def rank(code: str) -> int:
 
 def explains(cause: Finding, effect: Finding) -> bool:
     """Whether `cause` can have brought about `effect`: an edge of EXPLAINS, from earlier in the order, in time."""
+    above, below = cause.place or cause.code, effect.place or effect.code
     return (
-        not effect.root
-        and rank(cause.code) < rank(effect.code)
-        and effect.code.startswith(EXPLAINS.get(cause.code, ()) or "\0")
+        rank(above) < rank(below)
+        and below.startswith(EXPLAINS.get(above, ()) or "\0")
         and (cause.first_step or 0) <= (effect.first_step or 0) + SLACK
     )
 
 
-def arrange(findings: Sequence[Finding]) -> tuple[list[Finding], list[str]]:
+def arrange(findings: Sequence[Finding], checked: Collection[str] = ()) -> tuple[list[Finding], list[str]]:
     """`findings`, root causes first, each with the codes that it is a consequence of; and the codes of the headlines.
 
     Headlines are the findings that no other one explains, by the worst verdict among themselves and what they explain,
-    then by rank and onset.
+    then by rank and onset. The likely causes of each finding are ranked by evidence: headlines that explain it, then what
+    its check says, without codes of `checked` checks that found nothing.
     """
     arranged = [
         replace(f, consequence_of=tuple(dict.fromkeys(c.code for c in sorted(findings, key=_place) if explains(c, f))))
@@ -131,13 +129,15 @@ def arrange(findings: Sequence[Finding]) -> tuple[list[Finding], list[str]]:
              for f in arranged}  # fmt: skip
     roots = [f for f in arranged if not f.consequence_of]
     roots.sort(key=lambda f: (-_severity(worst[f.code]), _place(f)))
-    return arranged, list(dict.fromkeys(f.code for f in roots))
+    headlines = list(dict.fromkeys(f.code for f in roots))
+    return [replace(f, causes=_ranked(f, headlines, checked)) for f in arranged], headlines
 
 
-def ranked(causes: Sequence[str], found: Collection[str], passed: Collection[str]) -> tuple[str, ...]:
-    """Likely causes with what is known of them: codes that were found first, codes whose check has passed left out."""
-    left = [cause for cause in causes if cause not in passed]
-    return tuple(sorted(left, key=lambda cause: cause not in found))
+def _ranked(finding: Finding, headlines: Sequence[str], checked: Collection[str]) -> tuple[str, ...]:
+    """Likely causes of `finding`, those with evidence first."""
+    seen = [code for code in headlines if code in finding.consequence_of]
+    said = [cause for cause in finding.causes if cause not in checked]
+    return tuple(dict.fromkeys([*seen, *said]))
 
 
 def _severity(verdict: Verdict) -> int:
@@ -145,4 +145,4 @@ def _severity(verdict: Verdict) -> int:
 
 
 def _place(finding: Finding) -> tuple[int, int, str]:
-    return rank(ROOT if finding.root else finding.code), finding.first_step or 0, finding.code
+    return rank(finding.place or finding.code), finding.first_step or 0, finding.code

@@ -40,7 +40,8 @@ class Finding:
     """One thing that a check saw: where, since when, the numbers, likely causes, what to do, how to make sure.
 
     Steps are optimiser updates done. `causes` are codes or sentences, most likely first; `consequence_of` is filled in by
-    the checklist, as `verdict` is. `root` says that the values prove the cause: nothing further up explains this.
+    the checklist, as `verdict` is. `place` is the code whose place in the causal order this one takes where its own is
+    not right: further up where values prove the cause, further down where they only suggest it.
     """
 
     code: str
@@ -58,7 +59,7 @@ class Finding:
     fix: str = ""
     confirm: str = ""
     consequence_of: tuple[str, ...] = ()
-    root: bool = False
+    place: str = ""
 
     @property
     def where(self) -> str:
@@ -113,10 +114,10 @@ class Check:
     def finding(self, message: str, *, kind: Kind | None = None, layer: str | None = None, parameter: str | None = None,
                 first_step: int | None = None, last_step: int | None = None, value: float | None = None,
                 threshold: float | None = None, causes: tuple[str, ...] = (), fix: str = "",
-                confirm: str = "", root: bool = False) -> Finding:  # fmt: skip
+                confirm: str = "", place: str = "") -> Finding:  # fmt: skip
         """A finding of this check, with its advice where no `fix` is given."""
         return Finding(self.code, self.name, message, kind or self.kind, Verdict.WARN, layer, parameter, first_step,
-                       last_step, value, threshold, causes, fix or self.advice, confirm or self.confirm, root=root)  # fmt: skip
+                       last_step, value, threshold, causes, fix or self.advice, confirm or self.confirm, place=place)  # fmt: skip
 
     def note(self, message: str) -> Finding:
         """A remark that leaves the verdict PASS."""

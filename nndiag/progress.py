@@ -113,7 +113,7 @@ def trivial(run: Run) -> float | None:
     if "trivial" in loss:
         return float(loss["trivial"])
     if loss.get("task") in ("classes", "binary"):
-        known = latest(run, "data", "entropy", "target")
+        known = latest(run, "data", "entropy", "target") or None  # of a single class, 0: nothing to be told apart
         smoothing, classes = _smoothing(run)
         # Smoothed labels come close to the mixture of the label distribution with the uniform one: entropy is concave
         return known if known is None or not smoothing else (1 - smoothing) * known + smoothing * math.log(classes)

@@ -221,7 +221,7 @@ class Report:
 
 def _finding_dict(finding: Finding) -> dict[str, Any]:
     data = asdict(finding)
-    del data["kind"], data["root"]
+    del data["kind"], data["place"]
     return data
 
 

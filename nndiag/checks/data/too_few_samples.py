@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nndiag import structure, synthetic
+import numpy as np
+
+from nndiag import progress, structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.objective import Objective
 from nndiag.run import Run
@@ -19,7 +21,8 @@ class TooFewSamples(Check):
 
     Decides on the size of the training set, the samples of the first epoch: fewer than `per_class` for each class, or than
     `per_class` for each output unit of a regression. Ten of each is the least that most rules of thumb ask for a single
-    coefficient (Harrell 2015, section 4.4).
+    coefficient (Harrell 2015, section 4.4). It is a finding where validation shows the harm, ending no better than half as
+    far as training; without validation, or with a good one, it is a remark: four rows are all there is of XOR.
     """
 
     code = "ND006"
@@ -45,15 +48,28 @@ class TooFewSamples(Check):
             steps = run.statistic("data", "samples").index
             what = "classes" if seen.task in ("classes", "binary") else "output units"
             yield self.finding(
-                f"the training set has {samples} samples for {parts} {what}",
+                f"the training set has {samples} samples for {parts} {what}", kind=self.kind if self._harm(run) else "note",
                 first_step=int(steps[0]), last_step=int(steps[-1]), value=float(samples),
                 threshold=float(self.per_class * parts),
             )  # fmt: skip
 
+    def _harm(self, run: Run) -> bool:
+        """Whether validation ends less than half of the way that training has come."""
+        validation, train = progress.validation(run), run.train
+        if validation is None or validation.trivial is None or not len(train):
+            return False
+        span = validation.trivial - validation.floor
+        trained = (validation.trivial - float(train.iloc[-5:].mean())) / span if span > 0 else 0.0
+        return validation.value < trained / 2
+
     @classmethod
     def _run(cls, samples: int) -> Run:
-        data: synthetic.Statistics = {"samples": {"input": [float(samples), 2.0 * samples]}, "classes": {"target": 3.0}}
-        return synthetic.run(steps=2, train=[1.1, 1.0], epoch=[0, 1], data=data, **synthetic.CLASSES)
+        seen = {"input": samples * (1.0 + np.arange(40))}
+        data: synthetic.Statistics = {"samples": seen, "classes": {"target": 3.0}, "entropy": {"target": 1.1}}
+        return synthetic.run(
+            steps=40, train=synthetic.decay(40, 1.1, 0.1), epoch=np.arange(40), data=data,
+            validation={10 * i: 1.0 for i in range(1, 5)}, **synthetic.CLASSES,
+        )  # fmt: skip
 
     @classmethod
     def healthy(cls) -> Run:

@@ -62,7 +62,7 @@ class ConstantOutput(Check):
             fix=self.advice
             if single
             else "Follow run.activations['batch_variance'] to the first layer where it vanishes.",
-            root=ones,
+            place="ND1" if ones else "",
         )
 
     def _single(self, run: Run) -> bool:

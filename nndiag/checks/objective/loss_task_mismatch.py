@@ -61,7 +61,8 @@ class LossTaskMismatch(Check):
             first, last = seen.steps
             message, fix, proven = found
             kind: Kind = "exact" if proven else ("note" if seen.learned and self._remark(seen) else "training")
-            yield self.finding(message, kind=kind, first_step=first, last_step=last, fix=fix)
+            late = "ND702" if not proven and self._remark(seen) else ""  # what else keeps it from learning goes first
+            yield self.finding(message, kind=kind, first_step=first, last_step=last, fix=fix, place=late)
 
     def _shapes(self, seen: Objective) -> Seen | None:
         if seen.task == "binary" and seen.width > 1 and seen.target_width == 1:
@@ -77,7 +78,7 @@ class LossTaskMismatch(Check):
 
     def _unbounded(self, seen: Objective) -> Seen | None:
         outside = np.maximum(-seen.of("min"), seen.of("max") - 1) > self.tolerance
-        if seen.expects != "probabilities" or outside.mean() < 0.5:
+        if seen.expects != "probabilities" or not len(outside) or outside.mean() < 0.5:
             return None
         head = "a sigmoid" if seen.task == "binary" else "a softmax"
         low, high = seen.range

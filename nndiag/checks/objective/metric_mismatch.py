@@ -21,7 +21,7 @@ class MetricMismatch(Check):
 
     Decides on every metric whose name says accuracy, over at least `evaluations` values: not one of them differs from the
     first, which lies below 1, while the loss beside it has lost `fall` of its first value or more. A network that learns
-    moves some sample over the line within ten evaluations.
+    moves some sample over the line within ten evaluations. For real targets an accuracy means nothing: a remark.
     """
 
     code = "ND109"
@@ -52,7 +52,7 @@ class MetricMismatch(Check):
                 yield self.finding(
                     f"{name} is {values.iloc[0]:.3g} at every one of {len(values)} evaluations, while the loss falls from "
                     f"{early:.3g} to {late:.3g}",
-                    first_step=int(values.index[0]), last_step=int(values.index[-1]), value=float(values.iloc[0]),
+                    kind="note" if run.meta.loss.get("task") == "real" else None, first_step=int(values.index[0]), last_step=int(values.index[-1]), value=float(values.iloc[0]),
                     threshold=float(values.iloc[0]), causes=("ND306", "labels and outputs in different encodings"),
                 )  # fmt: skip
 

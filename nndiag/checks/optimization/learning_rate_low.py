@@ -21,11 +21,11 @@ class LearningRateLow(Check):
     Nothing looks wrong, the loss even falls, but most of the way is left when the run ends.
 
     Decides on the norm of the update over that of the weight, largest over all weights: below `ratio` in the median of
-    the first `early` reads after the warm-up, a hundredth of the usual 1e-3; or below `slow` while the loss falls
-    steadily (its last quarter falls at no less than `steady` of the pace of its second) with more than `left` of the way
-    to go. A network that starts below half of
-    the trivial loss is being fine-tuned, and updates of exactly 0 have another cause unless the rate itself is 0: neither
-    counts. Only early reads count for the first rule: at the end of a run that has converged, or whose learning rate
+    the first `early` reads after the warm-up, a hundredth of the usual 1e-3; or below `slow`, that usual size, while the
+    loss falls steadily (its last quarter falls at no less than `steady` of the pace of its second) with more than `left` of
+    the way to go. A network that starts below half of the trivial loss is being fine-tuned, updates of exactly 0 have
+    another cause unless the rate itself is 0, and where training has come `arrived` of the way the rate was enough: none of
+    these counts. Only early reads count for the first rule: at the end of a run that has converged, or whose learning rate
     decays to zero, small updates are sound.
     """
 
@@ -38,10 +38,11 @@ class LearningRateLow(Check):
     passed = "updates are large enough to get somewhere"
 
     ratio: float = 1e-5
-    slow: float = 1e-4
+    slow: float = 1e-3
     early: int = 200
     steady: float = 0.8
     left: float = 0.7
+    arrived: float = 0.5
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -54,6 +55,9 @@ class LearningRateLow(Check):
         typical, trivial = float(ratio.median()), progress.trivial(run)
         if trivial is not None and run.train.iloc[0] < trivial / 2:
             return  # fine-tuning takes small steps on purpose
+        trained = progress.training(run)
+        if trained is not None and trained.trivial is not None and trained.value > self.arrived:
+            return  # small steps are what is left once it is there
         if typical == 0 and first(run, "metrics", "lr", "train") != 0:
             return  # no gradient rather than a low rate
         if typical < self.ratio or (typical < self.slow and self._steady(run)):
@@ -84,11 +88,11 @@ class LearningRateLow(Check):
     @classmethod
     def _run(cls, ratio: float) -> Run:
         updates = {"ratio": {"h1.weight": ratio / 2, "output.weight": ratio}}
-        return synthetic.run(train=synthetic.decay(rate=0.05), updates=updates)
+        return synthetic.run(train=synthetic.decay(end=1.4), updates=updates)
 
     @classmethod
     def healthy(cls) -> Run:
-        return cls._run(1.5e-4)
+        return cls._run(1.5e-5)
 
     @classmethod
     def sick(cls) -> Run:
