@@ -16,8 +16,14 @@ from nndiag.checks.initialization.dead_at_start import DeadAtStart as DeadAtStar
 from nndiag.checks.initialization.initial_loss import InitialLoss as InitialLoss
 from nndiag.checks.initialization.mean_shift import MeanShift as MeanShift
 from nndiag.checks.initialization.symmetric_weights import SymmetricWeights as SymmetricWeights
+from nndiag.checks.loss_curve.budget import Budget as Budget
+from nndiag.checks.loss_curve.constant_loss import ConstantLoss as ConstantLoss
 from nndiag.checks.loss_curve.diverging import Diverging as Diverging
+from nndiag.checks.loss_curve.impossible_loss import ImpossibleLoss as ImpossibleLoss
+from nndiag.checks.loss_curve.loss_spike import LossSpike as LossSpike
 from nndiag.checks.loss_curve.not_learning import NotLearning as NotLearning
+from nndiag.checks.loss_curve.oscillating import Oscillating as Oscillating
+from nndiag.checks.loss_curve.plateau import Plateau as Plateau
 from nndiag.checks.numerics.nonfinite import Nonfinite as Nonfinite
 from nndiag.checks.objective.constant_output import ConstantOutput as ConstantOutput
 from nndiag.checks.objective.double_softmax import DoubleSoftmax as DoubleSoftmax
@@ -41,6 +47,12 @@ CHECKS: tuple[type[Check], ...] = (
     LearningRateLow,
     NotLearning,
     Diverging,
+    LossSpike,
+    Oscillating,
+    Plateau,
+    ConstantLoss,
+    Budget,
+    ImpossibleLoss,
     Overfitting,
     Underfitting,
     NoGeneralization,
