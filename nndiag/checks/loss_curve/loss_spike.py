@@ -62,7 +62,8 @@ class LossSpike(Check):
         """Usual loss before each read, and whether it is far above that."""
         usual = train.shift(1).rolling(self.near, min_periods=1).median()
         rise = train - usual
-        noise = 1.4826 * rise.abs().shift(1).rolling(self.window, min_periods=self.begin).median()
+        trend = rise.shift(1).rolling(self.window, min_periods=1).median()
+        noise = 1.4826 * (rise - trend).abs().shift(1).rolling(self.window, min_periods=self.begin).median()
         limit = np.maximum(self.z * np.maximum(noise, 1e-3 * usual.abs()), self.jump * way)
         # The record is held to the reads before the jump began, so that a spike is not measured against itself.
         record = rise.shift(signals.PATIENCE).rolling(self.window, min_periods=1).max()
@@ -71,7 +72,7 @@ class LossSpike(Check):
 
     @classmethod
     def _run(cls, jump: float) -> Run:
-        train = synthetic.decay(200)
+        train = synthetic.decay(200, end=0.5, rate=15)
         train[120:126] += jump * 2.3
         return synthetic.run(steps=200, train=train, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES)
 

@@ -24,7 +24,7 @@ class Oscillating(Check):
 
     Decides on the second half of the reads, of neighbouring steps, where less than `little` of the way from start to floor
     is made and the loss does not fall by `flat` of it any more. Then the swing, a robust standard deviation of the loss
-    around its running median, is above `swing` of the way, and either the loss alternates (differences of neighbours have
+    around a straight line, is above `swing` of the way, and either the loss alternates (differences of neighbours have
     an autocorrelation below `alternating`; pure noise has -0.5, a loss that goes up and down in turn -1) or the swing is
     more than `noise` times what sampling explains: the losses of single samples scatter by about 1 to 1.4 times their
     mean (exponential, or squares of normal errors), those of a batch of n by √n less. Full batches at the edge of stability
@@ -57,8 +57,8 @@ class Oscillating(Check):
         if trained is None or not np.isfinite(late).all() or not self._stuck(trained, late):
             return
         way, losses = trained.start - trained.floor, late.to_numpy()
-        around = losses - late.rolling(11, min_periods=1, center=True).median().to_numpy()
-        swing = max(1.4826 * float(np.median(np.abs(around))), float(np.median(np.abs(np.diff(losses)))) / 2)
+        line = signals.theil_sen(np.arange(len(losses)), losses) * np.arange(len(losses))
+        swing = signals.spread(losses - line)
         if swing < self.swing * way or not (self._alternates(losses) or swing > self._by_sampling(run, late)):
             return
         lr = first(run, "metrics", "lr", "train")
