@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from nndiag.check import Check
+from nndiag.checks.activations.activation_drift import ActivationDrift as ActivationDrift
+from nndiag.checks.activations.collapsed_representation import CollapsedRepresentation as CollapsedRepresentation
 from nndiag.checks.activations.dead_units import DeadUnits as DeadUnits
+from nndiag.checks.activations.linear_stack import LinearStack as LinearStack
+from nndiag.checks.activations.output_collapse import OutputCollapse as OutputCollapse
+from nndiag.checks.activations.saturated_units import SaturatedUnits as SaturatedUnits
 from nndiag.checks.data.input_scale import InputScale as InputScale
 from nndiag.checks.data.nonfinite_input import NonfiniteInput as NonfiniteInput
 from nndiag.checks.generalization.no_generalization import NoGeneralization as NoGeneralization
@@ -41,6 +46,11 @@ CHECKS: tuple[type[Check], ...] = (
     DeadAtStart,
     MeanShift,
     DeadUnits,
+    SaturatedUnits,
+    ActivationDrift,
+    CollapsedRepresentation,
+    LinearStack,
+    OutputCollapse,
     VanishingGradients,
     ExplodingGradients,
     LearningRateHigh,

@@ -23,8 +23,8 @@ class LossSpike(Check):
     the one from which it does not (Chowdhery et al. 2022, section 5.1, restart before the batches in question).
 
     Decides on the loss over the median of the `near` reads before it, after the first `begin` reads: that rise is more than
-    `z` robust standard deviations of the rises in the `window` reads before, more than every one of those, and more than
-    `jump` of the way from start to floor, on 3 reads in a row. A new record three times in a row is what the heavy tail of small batches does not give: of reads
+    `z` standard deviations (robust, from the differences of neighbours) of the `window` reads before, more than every rise
+    among those, and more than `jump` of the way from start to floor, on 3 reads in a row. A new record three times in a row is what the heavy tail of small batches does not give: of reads
     without order, once in a million. Early leaps belong to ND501.
     """
 
@@ -62,8 +62,8 @@ class LossSpike(Check):
         """Usual loss before each read, and whether it is far above that."""
         usual = train.shift(1).rolling(self.near, min_periods=1).median()
         rise = train - usual
-        trend = rise.shift(1).rolling(self.window, min_periods=1).median()
-        noise = 1.4826 * (rise - trend).abs().shift(1).rolling(self.window, min_periods=self.begin).median()
+        steps = train.diff().abs().shift(1).rolling(self.window, min_periods=self.begin).median()
+        noise = 1.4826 / np.sqrt(2) * steps
         limit = np.maximum(self.z * np.maximum(noise, 1e-3 * usual.abs()), self.jump * way)
         # The record is held to the reads before the jump began, so that a spike is not measured against itself.
         record = rise.shift(signals.PATIENCE).rolling(self.window, min_periods=1).max()
