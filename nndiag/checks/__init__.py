@@ -32,8 +32,14 @@ from nndiag.checks.loss_curve.plateau import Plateau as Plateau
 from nndiag.checks.numerics.nonfinite import Nonfinite as Nonfinite
 from nndiag.checks.objective.constant_output import ConstantOutput as ConstantOutput
 from nndiag.checks.objective.double_softmax import DoubleSoftmax as DoubleSoftmax
+from nndiag.checks.optimization.absurd_settings import AbsurdSettings as AbsurdSettings
+from nndiag.checks.optimization.decay_dominates import DecayDominates as DecayDominates
 from nndiag.checks.optimization.learning_rate_high import LearningRateHigh as LearningRateHigh
 from nndiag.checks.optimization.learning_rate_low import LearningRateLow as LearningRateLow
+from nndiag.checks.optimization.optimizer_epsilon import OptimizerEpsilon as OptimizerEpsilon
+from nndiag.checks.optimization.schedule import Schedule as Schedule
+from nndiag.checks.optimization.tiny_batch_norm import TinyBatchNorm as TinyBatchNorm
+from nndiag.checks.optimization.untouched_parameter import UntouchedParameter as UntouchedParameter
 
 CHECKS: tuple[type[Check], ...] = (
     NonfiniteInput,
@@ -55,6 +61,12 @@ CHECKS: tuple[type[Check], ...] = (
     ExplodingGradients,
     LearningRateHigh,
     LearningRateLow,
+    UntouchedParameter,
+    Schedule,
+    DecayDominates,
+    OptimizerEpsilon,
+    AbsurdSettings,
+    TinyBatchNorm,
     NotLearning,
     Diverging,
     LossSpike,

@@ -20,11 +20,13 @@ class Budget(Check):
     epochs, or batches so large that an epoch has only a handful of updates.
 
     Decides on completed runs: more than `left` of the way from the start of the loss (at most a trivial prediction's) to
-    its floor is left, and over its last third it still falls clearly, at no less than `pace` of its mean pace. An
+    its floor is left, and over its last third it still falls clearly, at no less than `pace` of its mean pace, after
+    learning something at all. An
     exponential that has gone half of its way ends at 0.7; noisy labels, weak signals and learning by heart end on a slope
     far below 0.3. A validation loss that has stopped falling says that more updates would not help. Below `few` updates
     there is too little to see a slope in: there it takes that next to nothing (`nothing` of the way) was made. A loss that
-    still falls with less of the way left, and one that has not moved since a third of the run, are remarks.
+    still falls with less of the way left, and one that was below `low` of it after a third of the run and has not moved
+    since, are remarks.
     """
 
     code = "ND607"
@@ -38,6 +40,7 @@ class Budget(Check):
 
     left: float = 0.5
     pace: float = 0.3
+    low: float = 0.1
     few: int = 50
     nothing: float = 0.1
     saturated: float = 0.005
@@ -56,7 +59,7 @@ class Budget(Check):
         if not way > 0:
             return
         left, pace, steps = (now - floor) / way, signals.pace(np.minimum(losses, start)), run.steps
-        falling = pace > self.pace and self._validation_falls(run)
+        falling = pace > self.pace and 1 - left > progress.LEAST and self._validation_falls(run)
         nothing = steps < self.few and progress.trivial(run) is not None and left > 1 - self.nothing
         if left > self.left and (falling or nothing):
             yield self.finding(
@@ -65,9 +68,9 @@ class Budget(Check):
                 first_step=int(run.train.index[-1]), last_step=int(run.train.index[-1]), value=left, threshold=self.left,
                 causes=("too few epochs", "ND502", "batches that are too large"), fix=self._fix(steps),
             )  # fmt: skip
-        elif falling and left > self.left / 5:
+        elif falling and left > self.low:
             yield self.note(f"the loss is still falling, with {left:.0%} of the way left: train longer")
-        elif (step := self._saturated(run, way)) is not None:
+        elif left < self.low and (step := self._saturated(run, way)) is not None:
             yield self.note(f"nothing was gained after step {step} of {steps}: fewer updates would do")
 
     def _validation_falls(self, run: Run) -> bool:
