@@ -85,4 +85,6 @@ def describes_kinds(run: Run) -> bool:
 def rms(run: Run, layers: list[str]) -> tuple[Array, Array]:
     """Steps, and the root mean square of what each of `layers` put out (steps, layers)."""
     mean, variance = run.statistic("activations", "mean"), run.statistic("activations", "variance")
-    return mean.index.to_numpy(), np.hypot(mean[layers].to_numpy(), np.sqrt(variance.reindex(mean.index)[layers].to_numpy()))
+    return mean.index.to_numpy(), np.hypot(
+        mean[layers].to_numpy(), np.sqrt(variance.reindex(mean.index)[layers].to_numpy())
+    )

@@ -62,7 +62,8 @@ class ActivationDrift(Check):
     @classmethod
     def _run(cls, growth: float) -> Run:
         rms = np.geomspace(1.0, growth, 200)
-        layers = [{"name": "h1", "kind": "affine"}, {"name": "h1.relu", "kind": "relu"}, {"name": "output", "kind": "affine"}]
+        layers = [{"name": "h1", "kind": "affine"}, {"name": "h1.relu", "kind": "relu"},
+                  {"name": "output", "kind": "affine"}]  # fmt: skip
         grown = {"h1": rms**2, "h1.relu": rms**2 / 2, "output": 1e4 * rms**2}
         return synthetic.run(
             steps=200, activations={"mean": dict.fromkeys(grown, 0.0), "variance": grown}, layers=layers

@@ -46,10 +46,11 @@ class CollapsedRepresentation(Check):
             return reason
         if not structure.hidden(run, "batch_variance"):
             return "needs a hidden layer"
-        if latest(run, "data", "constant_fraction", "input") == 1 or latest(run, "data", "total_variance", "target") == 0:
+        part = (("constant_fraction", "input", 1.0), ("total_variance", "target", 0.0))
+        if any(latest(run, "data", statistic, name) == value for statistic, name, value in part):
             return "inputs or targets do not vary"
         reads = len(self._steps(run))
-        return None if reads >= self.min_reads else f"needs {self.min_reads} reads with a batch of 2 or more, has {reads}"
+        return None if reads >= self.min_reads else f"needs {self.min_reads} reads of batches of 2 or more, has {reads}"
 
     def examine(self, run: Run) -> Iterator[Finding]:
         steps, layers = self._steps(run), structure.hidden(run, "batch_variance")
@@ -79,11 +80,15 @@ class CollapsedRepresentation(Check):
 
     @classmethod
     def _run(cls, share: float) -> Run:
-        layers = [{"name": f"h{i}{end}", "kind": kind} for i in (1, 2) for end, kind in (("", "affine"), (".s", "sigmoid"))]
-        layers.append({"name": "output", "kind": "affine"})
-        names = [layer["name"] for layer in layers]
-        activations = {"mean": dict.fromkeys(names, 0.5), "variance": dict.fromkeys(names, 0.01),
-                       "batch_variance": {"h1": 1e-3, "h1.s": 1e-4, "h2": share, "h2.s": share * 0.26, "output": 1e-9}}  # fmt: skip
+        names = ["h1", "h1.s", "h2", "h2.s", "output"]
+        kinds = ["affine", "sigmoid", "affine", "sigmoid", "affine"]
+        layers = [{"name": name, "kind": kind} for name, kind in zip(names, kinds, strict=True)]
+        spread = {"h1": 1e-3, "h1.s": 1e-4, "h2": 0.26 * share, "h2.s": 0.26 * share, "output": 1e-9}
+        activations = {
+            "mean": dict.fromkeys(names, 0.5),
+            "variance": dict.fromkeys(names, 0.01),
+            "batch_variance": spread,
+        }
         return synthetic.run(activations=activations, outputs={"rows": {"outputs": 64.0}}, layers=layers)
 
     @classmethod

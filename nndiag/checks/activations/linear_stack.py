@@ -66,7 +66,10 @@ class LinearStack(Check):
 
     def _pairs(self, run: Run) -> list[tuple[str, str]]:
         """Those of them that are no factorisation through a narrow middle."""
-        return [(a, b) for a, b in self._straight(run) if not self._width(run, a) < min(self._into(run, a), self._width(run, b))]
+        return [(first, second) for first, second in self._straight(run) if not self._narrow(run, first, second)]
+
+    def _narrow(self, run: Run, first: str, second: str) -> bool:
+        return self._width(run, first) < min(self._into(run, first), self._width(run, second))
 
     def _width(self, run: Run, layer: str) -> float:
         return float(math.prod(run.meta.layer(layer).shape)) if run.meta.layer(layer).shape else math.inf

@@ -68,7 +68,7 @@ class SaturatedUnits(Check):
         if weight is None or not weight.fan_in:
             return self.advice
         std = (2 / (weight.fan_in + weight.shape[0])) ** 0.5
-        return f"Initialise {weight.name} with std = {std:.2g} (Xavier), standardise the inputs, lower the learning rate."
+        return f"Initialise {weight.name} with std = {std:.2g} (Xavier), and standardise the inputs."
 
     @classmethod
     def _run(cls, share: float) -> Run:

@@ -24,8 +24,9 @@ class LossSpike(Check):
 
     Decides on the loss over the median of the `near` reads before it, after the first `begin` reads: that rise is more than
     `z` standard deviations (robust, from the differences of neighbours) of the `window` reads before, more than every rise
-    among those, and more than `jump` of the way from start to floor, on 3 reads in a row. A new record three times in a row is what the heavy tail of small batches does not give: of reads
-    without order, once in a million. Early leaps belong to ND501.
+    among those, and more than `jump` of the way from start to floor, on 3 reads in a row. A new record three times in a
+    row is what the heavy tail of small batches does not give: of reads without order, once in a million. Early leaps belong
+    to ND501.
     """
 
     code = "ND603"

@@ -41,7 +41,7 @@ class Oscillating(Check):
     passed = "the training loss does not swing beyond what sampling gives"
 
     swing: float = 0.2
-    little: float = 0.5
+    little: float = 0.8
     flat: float = 0.05
     alternating: float = -0.8
     noise: float = 3.0

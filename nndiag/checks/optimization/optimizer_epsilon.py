@@ -27,7 +27,7 @@ class OptimizerEpsilon(Check):
 
     Decides on the eps that the run describes, beside the root mean square of each weight's gradient on the first `early`
     reads after the warm-up, when there is still something to learn: eps is more than `times` as large for most weights on
-    most reads. Or it is below the smallest that the dtype can guard with.
+    most reads, so that it cuts the steps to a third. Or it is below the smallest that the dtype can guard with.
     """
 
     code = "ND507"
@@ -38,7 +38,7 @@ class OptimizerEpsilon(Check):
     confirm = "print(run.meta.optimizer['eps'], run.gradients['rms'].median())"
     passed = "the optimiser's eps is small beside the gradients"
 
-    times: float = 1.0
+    times: float = 2.0
     early: int = 200
 
     def not_checked(self, run: Run) -> str | None:
@@ -59,7 +59,7 @@ class OptimizerEpsilon(Check):
                 f"eps = {eps:.2g} is below {guard:.2g}, too small to guard a division in {run.meta.dtype or 'float32'}",
                 first_step=int(rms.index[0]), value=eps, threshold=guard, causes=("eps too small for the dtype",),
             )  # fmt: skip
-        elif 0 < size < eps / self.times:
+        elif 0 < self.times * size < eps:
             yield self.finding(
                 f"eps = {eps:.2g} is {eps / size:.2g} times the gradients, which are {size:.2g}: it decides the steps",
                 first_step=step, last_step=last, value=eps / size, threshold=self.times,
@@ -75,8 +75,8 @@ class OptimizerEpsilon(Check):
 
     @classmethod
     def healthy(cls) -> Run:
-        return cls._run(0.7e-3)
+        return cls._run(1.5e-3)
 
     @classmethod
     def sick(cls) -> Run:
-        return cls._run(1.4e-3)
+        return cls._run(2.8e-3)

@@ -24,8 +24,9 @@ class Schedule(Check):
     the first `idle` of the run it rises to more than `leap` times all that it has been, from one read to the next; a
     warm-up climbs in small steps, a step of 10 belongs to its beginning (He et al. 2016, section 4.2), and restarts return
     to where they were (Loshchilov & Hutter 2017). Or it is below `gone` times its largest for good before the last `end`
-    of the run, with more than `left` of the loss's way to go, and when it left a tenth of its largest the loss fell at no
-    less than `pace` of its mean pace until then: an exponential that has gone two thirds of its way falls at 0.5. A cosine
+    of the run, with more than `left` of the loss's way to go, and when it left a tenth of its largest the loss fell,
+    for its learning rate, at no less than `pace` of its mean pace until then: an exponential that has gone two thirds of its
+    way falls at 0.5; or, gone before half of the run, with less than `nothing` of the way made. A cosine
     to zero at the end and a loss that had settled pass. A rate that is 0 throughout is ND502's.
     """
 
@@ -44,6 +45,7 @@ class Schedule(Check):
     end: float = 0.1
     left: float = 0.3
     pace: float = 0.5
+    nothing: float = 0.1
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -93,12 +95,15 @@ class Schedule(Check):
         if steps[-1] - steps[at] < self.end * (steps[-1] - steps[0]):
             return None
         last = int(steps[np.flatnonzero(lr > 0.1 * lr.max())[-1]])
-        until = np.minimum(run.train.loc[:last].to_numpy(), trained.start)
-        if not signals.pace(until) > self.pace:
+        until = run.train.loc[:last]
+        durations = run.series("metrics", "lr", "train").reindex(until.index).ffill().fillna(0.0).to_numpy()
+        falling = signals.pace(np.minimum(until.to_numpy(), trained.start), durations) > self.pace
+        nothing = trained.value < self.nothing and steps[-1] - steps[at] > (steps[-1] - steps[0]) / 2
+        if not falling and not nothing:
             return None
         return self.finding(
-            f"the learning rate is down to {lr[at]:.2g} at step {steps[at]} of {steps[-1] + 1}, while the loss was falling "
-            f"and {1 - trained.value:.0%} of its way is left",
+            f"the learning rate is down to {lr[at]:.2g} at step {steps[at]} of {steps[-1] + 1}, and {1 - trained.value:.0%} of "
+            f"the loss's way is left",
             first_step=int(steps[at]), last_step=int(steps[-1]), value=float(lr[at] / lr.max()), threshold=self.gone,
             causes=("a schedule made for fewer steps",),
             fix=f"Let the schedule end at step {steps[-1] + 1} instead of step {steps[at]}.",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nndiag import structure, synthetic
+from nndiag import synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 from nndiag.statistics import Array
@@ -46,11 +46,13 @@ class UntouchedParameter(Check):
             return reason
         moved = self._moved(run)
         span = int(moved.index[-1] - moved.index[0]) + 1 if len(moved) >= self.min_reads else 0
-        return None if span >= self.updates else f"needs {self.updates} updates with a learning rate above 0, has {span}"
+        return (
+            None if span >= self.updates else f"needs {self.updates} updates with a learning rate above 0, has {span}"
+        )
 
     def examine(self, run: Run) -> Iterator[Finding]:
         moved, gradients = self._moved(run), run.statistic("gradients", "norm")
-        still = [name for name in moved if (moved[name] == 0).all() and not run.meta.parameter(name).frozen]
+        still = [str(name) for name in moved if (moved[name] == 0).all() and not run.meta.parameter(str(name)).frozen]
         found = [name for name in still if name in gradients and self._felt(run, name, gradients[name])]
         everything = len(found) == moved.shape[1]
         for name in found[:1] if everything else found:
