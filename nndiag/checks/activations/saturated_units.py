@@ -10,6 +10,7 @@ import numpy as np
 from nndiag import progress, signals, structure, synthetic
 from nndiag.check import Check, Finding, Kind
 from nndiag.run import Run
+from nndiag.statistics import Array
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,9 @@ class SaturatedUnits(Check):
     Decides on the share of units whose slope, in the mean over the inputs, is below a tenth of its largest (for tanh, a
     magnitude above 0.95): above `fraction` by two standard errors of a share of that many units, on 3 reads in a row. It
     is the slope of each unit that counts, so any activation function that reports one is read. Output layers, which are to
-    be sure, are exempt. Networks that learn grow surer of themselves: what comes up after the warm-up in a run that comes
-    more than `learned` of its way is a remark.
+    be sure, are exempt. Networks that learn grow surer of themselves, and early on may pass through a state that they leave
+    again: in a run that comes more than `learned` of its way, what comes up after the warm-up or is over in the last 20
+    reads is a remark.
     """
 
     code = "ND302"
@@ -53,15 +55,15 @@ class SaturatedUnits(Check):
                 worst = float(np.nanmax(share))
                 yield self.finding(
                     f"{worst:.0%} of the units of {layer} sit at the flat ends of their activation function",
-                    kind=self._kind(run, at, len(share)), layer=layer, first_step=int(shares.index[at]),
+                    kind=self._kind(run, at, bad), layer=layer, first_step=int(shares.index[at]),
                     last_step=int(shares.index[np.flatnonzero(bad)[-1]]), value=worst, threshold=limit,
                     causes=("ND002", "ND203", "ND501", "weights initialised too large"), fix=self._fix(run, layer),
                 )  # fmt: skip
 
-    def _kind(self, run: Run, at: int, reads: int) -> Kind:
+    def _kind(self, run: Run, at: int, bad: Array) -> Kind:
         trained = progress.training(run)
-        late = at > signals.warm_up(reads)
-        return "note" if late and trained is not None and trained.value > self.learned else "training"
+        passing = at > signals.warm_up(len(bad)) or bad[-20:].mean() < 0.5
+        return "note" if passing and trained is not None and trained.value > self.learned else "training"
 
     def _fix(self, run: Run, layer: str) -> str:
         weight = structure.weight_into(run, layer)

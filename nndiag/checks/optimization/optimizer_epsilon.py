@@ -27,7 +27,7 @@ class OptimizerEpsilon(Check):
 
     Decides on the eps that the run describes, beside the root mean square of each weight's gradient on the first `early`
     reads after the warm-up, when there is still something to learn: eps is more than `times` as large for most weights on
-    most reads, so that it cuts the steps to a third. Or it is below the smallest that the dtype can guard with.
+    most reads: it cuts the steps to less than a half. Or it is below the smallest that the dtype can guard with.
     """
 
     code = "ND507"
@@ -38,7 +38,7 @@ class OptimizerEpsilon(Check):
     confirm = "print(run.meta.optimizer['eps'], run.gradients['rms'].median())"
     passed = "the optimiser's eps is small beside the gradients"
 
-    times: float = 2.0
+    times: float = 1.0
     early: int = 200
 
     def not_checked(self, run: Run) -> str | None:
@@ -75,8 +75,8 @@ class OptimizerEpsilon(Check):
 
     @classmethod
     def healthy(cls) -> Run:
-        return cls._run(1.5e-3)
+        return cls._run(0.7e-3)
 
     @classmethod
     def sick(cls) -> Run:
-        return cls._run(2.8e-3)
+        return cls._run(1.4e-3)
