@@ -82,9 +82,8 @@ def describes_kinds(run: Run) -> bool:
     return bool(run.meta.layers) and all(layer.kind != "unknown" for layer in run.meta.layers)
 
 
-def rms(run: Run, layers: list[str]) -> tuple[Array, Array]:
-    """Steps, and the root mean square of what each of `layers` put out (steps, layers)."""
-    mean, variance = run.statistic("activations", "mean"), run.statistic("activations", "variance")
-    return mean.index.to_numpy(), np.hypot(
-        mean[layers].to_numpy(), np.sqrt(variance.reindex(mean.index)[layers].to_numpy())
-    )
+def rms(run: Run, layers: list[str]) -> Array:
+    """Root mean square of what each of `layers` put out (rows of the activation frame, layers)."""
+    mean, variance = run.activations["mean"], run.activations["variance"]
+    values: Array = np.hypot(mean[layers].to_numpy(), np.sqrt(variance[layers].to_numpy()))
+    return values

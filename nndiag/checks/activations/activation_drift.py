@@ -44,7 +44,7 @@ class ActivationDrift(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         layers = structure.hidden(run)
-        steps, rms = structure.rms(run, layers)
+        steps, rms = run.activations.index.to_numpy(), structure.rms(run, layers)
         begin = signals.warm_up(len(rms))
         usual = pd.DataFrame(rms[begin : begin + self.window]).median().to_numpy()
         limits = self.factor * np.maximum(usual, max(1.0, progress.first(run, "data", "rms", "input") or 1.0))

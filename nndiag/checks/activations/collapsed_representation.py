@@ -54,9 +54,9 @@ class CollapsedRepresentation(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         steps, layers = self._steps(run), structure.hidden(run, "batch_variance")
-        spread = run.statistic("activations", "batch_variance").reindex(steps)[layers].to_numpy()
-        every, rms = structure.rms(run, layers)
-        square = rms[np.searchsorted(every, steps)] ** 2
+        rows = run.activations.index.get_indexer(steps)
+        spread = run.activations["batch_variance"][layers].to_numpy()[rows]
+        square = structure.rms(run, layers)[rows] ** 2
         silent = np.maximum.accumulate(square == 0, axis=1)
         bad = (spread < self.share * square) & ~silent
         for column, layer in enumerate(layers):
@@ -76,7 +76,7 @@ class CollapsedRepresentation(Check):
     def _steps(self, run: Run) -> pd.Index[int]:
         """Steps that were read with a batch of two or more."""
         rows = run.series("outputs", "rows", "outputs")
-        return run.statistic("activations", "mean").index.intersection(rows.index[rows >= 2])
+        return run.activations.index.intersection(rows.index[rows >= 2])
 
     @classmethod
     def _run(cls, share: float) -> Run:

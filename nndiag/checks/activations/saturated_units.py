@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nndiag import progress, signals, structure, synthetic
-from nndiag.check import Check, Finding, Kind
+from nndiag.check import Check, Finding
 from nndiag.run import Run
 from nndiag.statistics import Array
 
@@ -46,24 +46,23 @@ class SaturatedUnits(Check):
         return None if structure.hidden(run, "saturated_fraction") else "no hidden layers"
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        shares = run.statistic("activations", "saturated_fraction")
-        for layer in structure.hidden(run, "saturated_fraction"):
-            share = shares[layer].to_numpy()
+        shares, layers = run.statistic("activations", "saturated_fraction"), structure.hidden(run, "saturated_fraction")
+        learned = (trained := progress.training(run)) is not None and trained.value > self.learned
+        for layer, share in zip(layers, shares[layers].to_numpy().T, strict=True):
             limit = signals.clearly_above(self.fraction, structure.units(run, layer))
             bad = share >= limit
             if (at := signals.onset(bad)) is not None:
                 worst = float(np.nanmax(share))
                 yield self.finding(
                     f"{worst:.0%} of the units of {layer} sit at the flat ends of their activation function",
-                    kind=self._kind(run, at, bad), layer=layer, first_step=int(shares.index[at]),
-                    last_step=int(shares.index[np.flatnonzero(bad)[-1]]), value=worst, threshold=limit,
-                    causes=("ND002", "ND203", "ND501", "weights initialised too large"), fix=self._fix(run, layer),
+                    kind="note" if learned and self._passing(at, bad) else "training", layer=layer,
+                    first_step=int(shares.index[at]), last_step=int(shares.index[np.flatnonzero(bad)[-1]]),
+                    value=worst, threshold=limit, causes=("ND002", "ND203", "ND501", "weights initialised too large"),
+                    fix=self._fix(run, layer),
                 )  # fmt: skip
 
-    def _kind(self, run: Run, at: int, bad: Array) -> Kind:
-        trained = progress.training(run)
-        passing = at > signals.warm_up(len(bad)) or bad[-20:].mean() < 0.5
-        return "note" if passing and trained is not None and trained.value > self.learned else "training"
+    def _passing(self, at: int, bad: Array) -> bool:
+        return at > signals.warm_up(len(bad)) or bool(bad[-20:].mean() < 0.5)
 
     def _fix(self, run: Run, layer: str) -> str:
         weight = structure.weight_into(run, layer)

@@ -20,13 +20,12 @@ class Budget(Check):
     epochs, or batches so large that an epoch has only a handful of updates.
 
     Decides on completed runs: more than `left` of the way from the start of the loss (at most a trivial prediction's) to
-    its floor is left, and over its last third it still falls clearly, at no less than `pace` of its mean pace, after
-    learning something at all. An
-    exponential that has gone half of its way ends at 0.7; noisy labels, weak signals and learning by heart end on a slope
-    far below 0.3. A validation loss that has stopped falling says that more updates would not help. Below `few` updates
-    there is too little to see a slope in: there it takes that next to nothing (`nothing` of the way) was made. A loss that
-    still falls with less of the way left, and one that was below `low` of it after a third of the run and has not moved
-    since, are remarks.
+    its floor is left, something was learned, and the loss still falls clearly over the second half, at no less than `pace`
+    of its mean pace. An exponential that has gone half of its way ends at 0.8, three quarters at 0.6; noisy labels, weak
+    signals and learning by heart end below 0.5. A validation loss that has left its best behind says that more updates
+    would not help. Below `few` updates there is too little to see a slope in: there it takes that next to nothing
+    (`nothing` of the way) was made. A loss that still falls with less of the way left, and one that was below `low` of it
+    after a third of the run and has not moved since, are remarks.
     """
 
     code = "ND607"
@@ -39,7 +38,7 @@ class Budget(Check):
     passed = "training went on until the loss was low or had stopped falling"
 
     left: float = 0.5
-    pace: float = 0.3
+    pace: float = 0.6
     low: float = 0.1
     few: int = 50
     nothing: float = 0.1
@@ -59,7 +58,8 @@ class Budget(Check):
         if not way > 0:
             return
         left, pace, steps = (now - floor) / way, signals.pace(np.minimum(losses, start)), run.steps
-        falling = pace > self.pace and 1 - left > progress.LEAST and self._validation_falls(run)
+        useful = signals.ends_at_best(run.validation.to_numpy())
+        falling = pace > self.pace and 1 - left > progress.LEAST and useful
         nothing = steps < self.few and progress.trivial(run) is not None and left > 1 - self.nothing
         if left > self.left and (falling or nothing):
             yield self.finding(
@@ -72,11 +72,6 @@ class Budget(Check):
             yield self.note(f"the loss is still falling, with {left:.0%} of the way left: train longer")
         elif left < self.low and (step := self._saturated(run, way)) is not None:
             yield self.note(f"nothing was gained after step {step} of {steps}: fewer updates would do")
-
-    def _validation_falls(self, run: Run) -> bool:
-        """Whether the last validation losses are the best; true where there are fewer than three."""
-        losses = run.validation.to_numpy()
-        return len(losses) < 3 or bool(losses[-3:].min() <= losses.min())
 
     def _saturated(self, run: Run, way: float) -> int | None:
         """The step after a third of the run, if the loss has not fallen since."""

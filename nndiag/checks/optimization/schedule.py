@@ -21,13 +21,13 @@ class Schedule(Check):
     where it should count steps, or the other way round, or that was made for a run of another length.
 
     Decides on the learning rate of each step. It is 0 for more than `idle` of the run before it is anything else. Or after
-    the first `idle` of the run it rises to more than `leap` times all that it has been, from one read to the next; a
-    warm-up climbs in small steps, a step of 10 belongs to its beginning (He et al. 2016, section 4.2), and restarts return
-    to where they were (Loshchilov & Hutter 2017). Or it is below `gone` times its largest for good before the last `end`
-    of the run, with more than `left` of the loss's way to go, and when it left a tenth of its largest the loss fell,
-    for its learning rate, at no less than `pace` of its mean pace until then: an exponential that has gone two thirds of its
-    way falls at 0.5; or, gone before half of the run, with less than `nothing` of the way made. A cosine
-    to zero at the end and a loss that had settled pass. A rate that is 0 throughout is ND502's.
+    the first `idle` of the run it rises to `leap` times all that it has been or more, from one read to the next; a warm-up
+    climbs in small steps, a step of 10 belongs to its beginning (He et al. 2016, section 4.2), and restarts return to where
+    they were (Loshchilov & Hutter 2017). Or it is below `gone` times its largest for good before the last `end` of the run,
+    with more than `left` of the loss's way to go. Until it had come down to a tenth of its largest the loss then fell, for
+    its learning rate, at no less than `pace` of its mean pace (an exponential that has gone three quarters of its way falls
+    at 0.6) and validation ends at its best; or the rate is gone before half of the run, with less than `nothing` of the way
+    made. A cosine to zero at the end and a loss that had settled pass. A rate that is 0 throughout is ND502's.
     """
 
     code = "ND505"
@@ -43,8 +43,8 @@ class Schedule(Check):
     leap: float = 10.0
     gone: float = 1e-3
     end: float = 0.1
-    left: float = 0.3
-    pace: float = 0.5
+    left: float = 0.5
+    pace: float = 0.6
     nothing: float = 0.1
 
     def not_checked(self, run: Run) -> str | None:
@@ -94,10 +94,11 @@ class Schedule(Check):
             return None
         if steps[-1] - steps[at] < self.end * (steps[-1] - steps[0]):
             return None
-        last = int(steps[np.flatnonzero(lr > 0.1 * lr.max())[-1]])
+        last = int(steps[np.flatnonzero(lr > 0.100001 * lr.max())[-1]])
         until = run.train.loc[:last]
         durations = run.series("metrics", "lr", "train").reindex(until.index).ffill().fillna(0.0).to_numpy()
         falling = signals.pace(np.minimum(until.to_numpy(), trained.start), durations) > self.pace
+        falling = falling and signals.ends_at_best(run.validation.to_numpy())
         nothing = trained.value < self.nothing and steps[-1] - steps[at] > (steps[-1] - steps[0]) / 2
         if not falling and not nothing:
             return None
