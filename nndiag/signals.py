@@ -62,8 +62,8 @@ def pace(falling: Array, durations: Array | None = None) -> float:
     """How fast a series falls over its second half, beside its mean pace over the whole; 0 where it does not fall clearly.
 
     `durations` says how long each read lasts, such as its learning rate; without, all are as long. Clearly is by three
-    standard errors between the means of both quarters, from the scatter of neighbours, tails included. An exponential that has gone half
-    of its way ends at 0.8, one that has gone three quarters at 0.6 and one that has gone nine tenths at 0.4.
+    standard errors between the means of both quarters, from the scatter of neighbours, tails included. An exponential that
+    has gone half of its way ends at 0.8, one that has gone three quarters at 0.6 and one that has gone nine tenths at 0.4.
     """
     clock = np.cumsum(np.ones(len(falling)) if durations is None else durations)
     if not len(clock) or not clock[-1] > 0:

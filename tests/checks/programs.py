@@ -76,7 +76,7 @@ SOUND: dict[str, Callable[[], Run]] = {
     "tanh": lambda: train(some_digits(), [32, 32], nn.SGD(0.05, momentum=0.9), 30, activation="tanh"),
     "full batch": lambda: train(some_digits(), [32], nn.SGD(0.5, momentum=0.9), 200, 600),
     "full batch at the edge of stability": lambda: train(some_digits(), [32], nn.SGD(1.0), 200, 600),
-    "batches of one": lambda: train(some_digits(400), [16], nn.SGD(0.01), 2, 1),
+    "batches of one": lambda: train(some_digits(400), [16], nn.SGD(0.05), 2, 1),
     "cosine to zero": lambda: train(some_digits(), [32], nn.SGD(nn.Cosine(0.1, 200), momentum=0.9), 20),
     "warm-up": lambda: train(some_digits(), [32], nn.SGD(nn.WarmUp(nn.Cosine(0.2, 180), 20), momentum=0.9), 20),
     "steps of a tenth": lambda: train(
