@@ -1,4 +1,4 @@
-"""Writes into the README what programs print: the demo's output and the table of checks. Run it as a script."""
+"""Writes into the README what programs print: the demo's output. Run it as a script."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-
-from nndiag.catalogue import catalogue
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -20,22 +18,13 @@ def demo(*arguments: str) -> str:
         return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout.rstrip()
 
 
-def table() -> str:
-    """The catalogue as a Markdown table."""
-    rows = [f"| {check.code} | {check.name} | {check.kind} | {check.summary()} |" for check in catalogue().values()]
-    return "\n".join(
-        ["| code | name | kind | what is wrong, or for probes what is right |", "| --- | --- | --- | --- |", *rows]
-    )
-
-
 def updated(text: str) -> str:
-    """`text` with every marked block of output and the table made anew."""
+    """`text` with every marked block of output made anew."""
 
     def output(match: re.Match[str]) -> str:
         return f"{match[1]}\n```\n{demo(*match[2].split()[2:])}\n```"
 
-    text = re.sub(r"(<!-- demo: (.*?) -->)\n```\n.*?\n```", output, text, flags=re.DOTALL)
-    return re.sub(r"^(CHECKS|\| code \|.*?)(?=\n\n)", lambda _: table(), text, count=1, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"(<!-- demo: (.*?) -->)\n```\n.*?\n```", output, text, flags=re.DOTALL)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nndiag import plots as plots
     from nndiag import probes as probes
     from nndiag import synthetic as synthetic
+    from nndiag import testing as testing
     from nndiag.adapters import watch as watch
     from nndiag.check import Check as Check
     from nndiag.check import Finding as Finding
@@ -52,7 +53,7 @@ _NAMES = {
     "report": ("Report",),
     "run": ("Run", "open_run"),
 }
-_MODULES = ("checks", "datasets", "exporters", "hooks", "nn", "plots", "probes", "synthetic")
+_MODULES = ("checks", "datasets", "exporters", "hooks", "nn", "plots", "probes", "synthetic", "testing")
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [*_MODULES, *_HOME]

@@ -2,45 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from nndiag.check import Finding, Verdict
 
 ORDER = (
-    "NDP03", "NDP01", "ND001", "ND1", "ND0", "ND9", "ND202", "ND203", "ND205", "ND207", "ND201", "ND2", "ND501",
-    "ND502", "ND3", "ND4", "ND102", "ND5", "ND6", "ND707", "ND7", "NDP02", "NDP", "ND8",
+    "NDP03", "NDP01", "ND001",
+    "ND103", "ND110", "ND106", "ND111", "ND107", "ND101", "ND105", "ND104", "ND112", "ND113", "ND108", "ND1",
+    "ND002", "ND003", "ND004", "ND009", "ND008", "ND007", "ND0",
+    "ND408", "ND901", "ND902", "ND903", "ND9",
+    "ND202", "ND203", "ND205", "ND207", "ND201", "ND2",
+    "ND508", "ND505", "ND506", "ND507", "ND509", "ND404", "ND501", "ND502",
+    "ND305", "ND3", "ND306", "ND4", "ND102", "ND5", "ND607", "ND606", "ND602", "ND603", "ND601", "ND6",
+    "ND109", "ND707", "ND7", "NDP02", "NDP", "ND8",
 )  # fmt: skip
-"""Codes and families, root causes first; what stands behind can be a consequence of what stands before, by EXPLAINS."""
+"""Codes and families, root causes first: data and objective, the loop, initialisation, settings of the optimiser, what flows,
+the curves. What stands behind can be a consequence of what stands before, by EXPLAINS."""
 
-TRAINING = ("ND3", "ND4", "ND102", "ND5", "ND6", "ND702", "ND8", "NDP02")
-"""What a network that cannot learn shows downstream. Not ND701 and ND707: they speak of networks that do learn."""
+SIGNAL = ("ND301", "ND302", "ND303", "ND304", "ND306")
+FLOW = ("ND401", "ND402", "ND403")
+PACE = ("ND501", "ND502", "ND503")
+NO_LEARNING = ("ND102", "ND6", "ND109", "ND702", "ND705", "ND8", "NDP02")
+TRAINING = (*SIGNAL, *FLOW, *PACE, *NO_LEARNING)
+"""What a network that cannot learn shows downstream: not settings, which are facts of their own, nor ND701 and ND707,
+which speak of networks that do learn."""
+
+START = ("ND201", "ND203", "ND205", "ND207")
+"""What shows at the first read of a network whose inputs or weights are out of scale."""
+
+OBJECTIVE = ("ND201", "ND005", "ND707", *TRAINING)
+"""What a wrong objective brings about."""
 
 EXPLAINS: dict[str, tuple[str, ...]] = {
     "NDP03": ("ND",),
     "NDP01": TRAINING,
     "ND001": ("ND",),
-    "ND002": ("ND2", "ND7", *TRAINING),
-    "ND101": TRAINING,
+    "ND103": ("ND110", "ND105", "ND108", *OBJECTIVE),
+    "ND110": ("ND105", "ND104", *OBJECTIVE),
+    "ND106": ("ND105", "ND113", *OBJECTIVE),
+    "ND111": ("ND105", "ND108", *OBJECTIVE),
+    "ND107": OBJECTIVE,
+    "ND101": OBJECTIVE,
+    "ND105": OBJECTIVE,
+    "ND104": OBJECTIVE,
+    "ND112": OBJECTIVE,
+    "ND113": OBJECTIVE,
+    "ND108": ("ND404", *OBJECTIVE),
+    "ND002": ("ND7", *START, *TRAINING),
+    "ND003": (*START, *TRAINING),
+    "ND004": ("ND201", "ND404", "ND707", *TRAINING),
+    "ND009": ("ND7",),
+    "ND008": ("ND7",),
+    "ND007": ("ND005", "ND306", "ND402", "ND404", "ND6", "ND7"),
+    "ND005": ("ND306", "ND102", "ND6", "ND702", "ND705"),
+    "ND006": ("ND7",),
+    "ND408": ("ND7", *TRAINING),
+    "ND901": ("ND404", "ND7", *TRAINING),
+    "ND902": ("ND7",),
+    "ND903": ("ND7",),
     "ND202": ("ND203", "ND205", "ND207", *TRAINING),
-    "ND203": ("ND201", "ND205", "ND207", *TRAINING),
+    "ND203": ("ND201", "ND205", "ND207", "ND404", *TRAINING),
     "ND205": ("ND201", "ND207", *TRAINING),
     "ND207": ("ND201", *TRAINING),
-    "ND201": ("ND501", "ND6", "ND801"),
-    "ND102": ("ND6", "ND702", "NDP02"),
-    "ND501": ("ND102", "ND502", "ND3", "ND4", "ND6", "ND7", "ND8", "NDP02"),
-    "ND502": ("ND4", "ND6", "ND702", "NDP02"),
-    "ND301": ("ND4", "ND102", "ND6", "ND702", "NDP02"),
-    "ND401": ("ND102", "ND6", "ND702", "NDP02"),
+    "ND201": ("ND501", "ND6", "ND8"),
+    "ND508": ("ND7", *TRAINING),
+    "ND505": ("ND7", *TRAINING),
+    "ND506": ("ND7", *TRAINING),
+    "ND507": TRAINING,
+    "ND509": ("ND402", "ND6", "ND7"),
+    "ND404": ("ND502", "ND503", *NO_LEARNING),
+    "ND501": ("ND502", "ND503", "ND7", *SIGNAL, *FLOW, *NO_LEARNING),
+    "ND502": ("ND503", "ND705", "ND306", *FLOW, *NO_LEARNING),
+    "ND305": ("ND6", "ND702", "NDP02"),
+    "ND301": ("ND306", "ND503", *FLOW, *NO_LEARNING),
+    "ND302": ("ND306", "ND503", *FLOW, *NO_LEARNING),
+    "ND303": ("ND402", *NO_LEARNING),
+    "ND304": ("ND306", "ND503", *FLOW, *NO_LEARNING),
+    "ND306": ("ND6", "ND702", "ND705"),
+    "ND401": ("ND503", *NO_LEARNING),
     "ND402": ("ND6", "ND702", "ND8"),
-    "ND601": ("ND702", "NDP02"),
-    "ND602": ("ND702", "ND701"),
-    "ND707": ("ND701",),
+    "ND403": ("ND503", *NO_LEARNING),
+    "ND102": ("ND6", "ND109", "ND702", "ND705", "NDP02"),
+    "ND607": ("ND601", "ND605", "ND702", "ND707", "NDP02"),
+    "ND606": ("ND601", "ND605", "ND702", "NDP02"),
+    "ND602": ("ND603", "ND604", "ND605", "ND702", "ND701"),
+    "ND603": ("ND604",),
+    "ND601": ("ND605", "ND702", "NDP02"),
+    "ND707": ("ND701", "ND702", "ND705"),
 }
 """Cause → the codes or families that it can bring about."""
 
 SLACK = 100
 """A cause may be noticed this many steps later than its effect: windows and patience differ between checks."""
+
+
+ROOT = "ND1"
+"""Where a finding stands that needs no cause."""
 
 
 def rank(code: str) -> int:
@@ -52,7 +110,8 @@ def rank(code: str) -> int:
 def explains(cause: Finding, effect: Finding) -> bool:
     """Whether `cause` can have brought about `effect`: an edge of EXPLAINS, from earlier in the order, in time."""
     return (
-        rank(cause.code) < rank(effect.code)
+        not effect.root
+        and rank(cause.code) < rank(effect.code)
         and effect.code.startswith(EXPLAINS.get(cause.code, ()) or "\0")
         and (cause.first_step or 0) <= (effect.first_step or 0) + SLACK
     )
@@ -75,9 +134,15 @@ def arrange(findings: Sequence[Finding]) -> tuple[list[Finding], list[str]]:
     return arranged, list(dict.fromkeys(f.code for f in roots))
 
 
+def ranked(causes: Sequence[str], found: Collection[str], passed: Collection[str]) -> tuple[str, ...]:
+    """Likely causes with what is known of them: codes that were found first, codes whose check has passed left out."""
+    left = [cause for cause in causes if cause not in passed]
+    return tuple(sorted(left, key=lambda cause: cause not in found))
+
+
 def _severity(verdict: Verdict) -> int:
     return verdict.severity
 
 
 def _place(finding: Finding) -> tuple[int, int, str]:
-    return rank(finding.code), finding.first_step or 0, finding.code
+    return rank(ROOT if finding.root else finding.code), finding.first_step or 0, finding.code

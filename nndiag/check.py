@@ -40,7 +40,7 @@ class Finding:
     """One thing that a check saw: where, since when, the numbers, likely causes, what to do, how to make sure.
 
     Steps are optimiser updates done. `causes` are codes or sentences, most likely first; `consequence_of` is filled in by
-    the checklist, as `verdict` is.
+    the checklist, as `verdict` is. `root` says that the values prove the cause: nothing further up explains this.
     """
 
     code: str
@@ -58,6 +58,7 @@ class Finding:
     fix: str = ""
     confirm: str = ""
     consequence_of: tuple[str, ...] = ()
+    root: bool = False
 
     @property
     def where(self) -> str:
@@ -112,10 +113,10 @@ class Check:
     def finding(self, message: str, *, kind: Kind | None = None, layer: str | None = None, parameter: str | None = None,
                 first_step: int | None = None, last_step: int | None = None, value: float | None = None,
                 threshold: float | None = None, causes: tuple[str, ...] = (), fix: str = "",
-                confirm: str = "") -> Finding:  # fmt: skip
+                confirm: str = "", root: bool = False) -> Finding:  # fmt: skip
         """A finding of this check, with its advice where no `fix` is given."""
         return Finding(self.code, self.name, message, kind or self.kind, Verdict.WARN, layer, parameter, first_step,
-                       last_step, value, threshold, causes, fix or self.advice, confirm or self.confirm)  # fmt: skip
+                       last_step, value, threshold, causes, fix or self.advice, confirm or self.confirm, root=root)  # fmt: skip
 
     def note(self, message: str) -> Finding:
         """A remark that leaves the verdict PASS."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from nndiag import progress
 from nndiag.catalogue import catalogue, chosen
-from nndiag.causes import arrange
+from nndiag.causes import arrange, ranked
 from nndiag.check import Check, Finding, Kind, Verdict
 from nndiag.report import CheckResult, Report
 from nndiag.run import Run
@@ -49,6 +49,7 @@ class Checklist:
             severity = Severity(thin)
             judged = [self._judge(check, thin, severity) for check in self.checks]
         findings, headlines = arrange([finding for _, found in judged for finding in found])
+        findings = _with_evidence(findings, [result for result, _ in judged])
         return Report(
             run.meta,
             run.steps,
@@ -74,6 +75,13 @@ class Checklist:
         worst = max(findings, key=lambda finding: finding.verdict.severity)
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         return CheckResult.of(check, worst.verdict, worst.message + more, notes), findings
+
+
+def _with_evidence(findings: list[Finding], results: list[CheckResult]) -> list[Finding]:
+    """`findings` with the causes ranked by what the other checks have seen."""
+    passed = {result.code for result in results if result.verdict is Verdict.PASS}
+    found = {finding.code for finding in findings}
+    return [replace(finding, causes=ranked(finding.causes, found, passed)) for finding in findings]
 
 
 class Severity:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import logging
 import os
@@ -194,13 +193,10 @@ def _checks(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from nndiag.catalogue import find
+    from nndiag import pages
+    from nndiag.catalogue import catalogue, find
 
-    check = find(options.check)
-    thresholds = [f"{field.name} = {field.default}" for field in dataclasses.fields(check)]
-    print(f"{check.code} {check.name} ({check.kind})\n\n{check.page()}\n")
-    print(f"Fix: {check.advice}\nConfirm: {check.confirm}\nReads: {', '.join(check.needs) or 'its own measurement'}")
-    print(f"Thresholds: {', '.join(thresholds) or 'none'}")
+    print(pages.plain(find(options.check), catalogue().values()))
     return HEALTHY
 
 

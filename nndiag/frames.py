@@ -20,10 +20,13 @@ LOSS = ("epoch", "train", "validation")
 INPUT = ("mean", "variance", "rms", "min", "max", "nonfinite_fraction", "feature_shift", "shifted_feature",
          "feature_spread", "widest_feature", "constant_fraction", "samples", "nonzero_rms")  # fmt: skip
 TARGET = ("mean", "variance", "rms", "min", "max", "nonfinite_fraction", "integer", "width", "classes", "entropy",
-          "total_variance")  # fmt: skip
-OUTPUT = ("rows", "width", "dimensions", "min", "max", "zero_fraction", "nonfinite", "row_sum_min", "row_sum_max",
-          "column_sum_min", "column_sum_max", "batch_variance", "predicted_classes")  # fmt: skip
-OUTPUT_TARGET = ("rows", "width", "dimensions", "min", "max", "integer")
+          "total_variance", "absolute_deviation")  # fmt: skip
+VALIDATION = ("samples", "overlap", "duplicates", "shift", "scale", "label_shift")
+OUTPUT = ("rows", "width", "dimensions", "mean", "variance", "min", "max", "zero_fraction", "nonfinite", "row_sum_min",
+          "row_sum_max", "column_sum_min", "column_sum_max", "batch_variance", "predicted_classes")  # fmt: skip
+OUTPUT_TARGET = ("rows", "width", "dimensions", "mean", "variance", "min", "max", "integer", "row_sum_min",
+                 "row_sum_max")  # fmt: skip
+OUTPUT_GRADIENT = ("alignment", "gradient_row_sum", "gradient_column_sum", "gradient_sum", "gradient_mass")
 BINS = 30
 """Bins of a histogram: as many as TensorBoard draws."""
 HISTOGRAM = ("low", "high", *(f"bin{i}" for i in range(BINS)))
@@ -35,10 +38,10 @@ FRAMES: dict[str, tuple[str, ...]] = {
     "losses": LOSS,
     "metrics": (),
     "data": tuple(dict.fromkeys((*INPUT, *TARGET, "count"))),
-    "outputs": tuple(dict.fromkeys((*OUTPUT, *OUTPUT_TARGET, "count"))),
+    "outputs": tuple(dict.fromkeys((*OUTPUT, *OUTPUT_TARGET, *OUTPUT_GRADIENT, "squared_error", "count", "hits"))),
     "histograms": HISTOGRAM,
 }
-"""Every frame with its statistics in order; those of `metrics` are the metrics' own names."""
+"""Every frame with its statistics in order; those of `metrics` are the metrics' own names, `VALIDATION` among them."""
 
 SATURATED = 0.1
 """A unit whose slope stays below a tenth of its largest possible one on average is saturated: |tanh| > 0.95 (the 95 %
@@ -85,7 +88,7 @@ def input_entry(summary: Summary, features: st.FeatureMoments) -> tuple[float, .
 def target_entry(y: Array, summary: Summary, labels: Labels) -> tuple[float, ...]:
     """`TARGET` of a batch, its classes and total variance over all batches so far."""
     width = y.shape[1] if y.ndim > 1 else 1
-    return (*_scale(summary), integral(y), width, labels.classes, labels.entropy, labels.variance)
+    return (*_scale(summary), integral(y), width, labels.classes, labels.entropy, labels.variance, labels.deviation)
 
 
 def _scale(s: Summary) -> tuple[float, ...]:
@@ -95,24 +98,84 @@ def _scale(s: Summary) -> tuple[float, ...]:
 def output_entry(outputs: Array, summary: Summary) -> tuple[float, ...]:
     """`OUTPUT` of a batch of network outputs (batch, units) as they go into the loss."""
     rows = outputs.reshape(len(outputs), -1)
-    with np.errstate(all="ignore"):
-        row_sums, column_sums = rows.sum(axis=1, dtype=np.float64), rows.sum(axis=0, dtype=np.float64)
+    row_sums, column_sums = _sums(rows)
     classes = len(np.unique(rows.argmax(axis=1))) if rows.shape[1] > 1 else math.nan
-    return (len(rows), rows.shape[1], outputs.ndim, summary.min, summary.max, summary.zero_fraction, summary.nonfinite,
-            row_sums.min(), row_sums.max(), column_sums.min(), column_sums.max(),
+    return (len(rows), rows.shape[1], outputs.ndim, summary.mean, summary.variance, summary.min, summary.max,
+            summary.zero_fraction, summary.nonfinite, row_sums.min(), row_sums.max(), column_sums.min(), column_sums.max(),
             st.batch_variance(rows, summary.variance), classes)  # fmt: skip
 
 
 def output_target_entry(y: Array, summary: Summary) -> tuple[float, ...]:
     """`OUTPUT_TARGET` of a batch of targets as they go into the loss."""
-    return (len(y), y.shape[1] if y.ndim > 1 else 1, y.ndim, summary.min, summary.max, integral(y))
+    sums, _ = _sums(y.reshape(len(y), -1))
+    return (len(y), y.shape[1] if y.ndim > 1 else 1, y.ndim, summary.mean, summary.variance, summary.min, summary.max,
+            integral(y), sums.min(), sums.max())  # fmt: skip
 
 
-def predicted_counts(outputs: Array) -> dict[int, int]:
-    """How often each unit of outputs (batch, units) is the largest, up to `MANY_CLASSES` units."""
-    if outputs.ndim != 2 or not 2 <= outputs.shape[1] <= MANY_CLASSES:
-        return {}
-    return dict(enumerate(np.bincount(outputs.argmax(axis=1), minlength=outputs.shape[1]).tolist()))
+def output_gradient_entry(gradient: Array, toward: Array | None) -> tuple[float, ...]:
+    """`OUTPUT_GRADIENT` of δ, the gradient of the loss with respect to the outputs (batch, units).
+
+    `alignment` is the cosine between −δ and `toward`, a direction in which the outputs approach the targets; the sums over
+    rows and columns are the largest, over the largest sum of magnitudes; `gradient_sum` is the norm of δ summed over the
+    batch, which is the gradient of a bias there; `gradient_mass` is the sum of all magnitudes.
+    """
+    rows = gradient.reshape(len(gradient), -1).astype(np.float64)
+    row_sums, column_sums = _sums(rows)
+    size = np.abs(rows)
+    along = math.nan
+    if toward is not None and toward.shape == rows.shape:
+        along = -_over(float(np.vdot(rows, toward)), float(np.linalg.norm(rows) * np.linalg.norm(toward)))
+    return (along, _over(float(np.abs(row_sums).max()), float(size.sum(axis=1).max())),
+            _over(float(np.abs(column_sums).max()), float(size.sum(axis=0).max())),
+            float(np.linalg.norm(column_sums)), float(size.sum()))  # fmt: skip
+
+
+def _over(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else math.nan
+
+
+def _sums(rows: Array) -> tuple[Array, Array]:
+    """Sums over each row and over each column, in float64."""
+    with np.errstate(all="ignore"):
+        return rows.sum(axis=1, dtype=np.float64), rows.sum(axis=0, dtype=np.float64)
+
+
+def toward(outputs: Array, y: Array, task: str) -> Array | None:
+    """A direction (batch, units) from `outputs` towards targets `y`; None where the two do not fit each other."""
+    if task == "classes" and outputs.shape[1] > 1:
+        known = class_ids(y, outputs.shape[1])
+        return None if known is None else np.eye(outputs.shape[1])[known] - 1 / outputs.shape[1]
+    if y.size != outputs.size or task not in ("binary", "real", "classes"):
+        return None
+    centre = outputs if task == "real" else 0.5
+    return np.asarray(y.reshape(outputs.shape) - centre, np.float64)
+
+
+def class_ids(y: Array, classes: int) -> Array | None:
+    """Class of each target: ids (batch,) or (batch, 1) as they are, rows (batch, classes) by their largest; None else."""
+    if y.ndim == 2 and y.shape[1] == classes > 1:
+        return np.asarray(y.argmax(axis=1))
+    ids = y.reshape(-1) if y.ndim == 1 or y.shape[1:] == (1,) else None
+    if ids is None or not integral(ids) or ids.min(initial=0) < 0 or ids.max(initial=0) >= max(classes, 2):
+        return None
+    return ids.astype(np.intp)
+
+
+def squared_error(outputs: Array, y: Array) -> float:
+    """Mean of (output − target)², pair by pair; NaN where there are not as many of each."""
+    if y.size != outputs.size:
+        return math.nan
+    return float(np.mean(np.square(outputs.reshape(-1).astype(np.float64) - y.reshape(-1))))
+
+
+def predicted(outputs: Array, threshold: float) -> Array | None:
+    """Class that each row of outputs (batch, units) names: its largest unit, or whether its only one is above `threshold`.
+
+    None for more than `MANY_CLASSES` units.
+    """
+    if outputs.ndim != 2 or not 1 <= outputs.shape[1] <= MANY_CLASSES:
+        return None
+    return np.asarray(outputs.argmax(axis=1) if outputs.shape[1] > 1 else (outputs[:, 0] > threshold).astype(np.intp))
 
 
 def histogram_entry(array: Array) -> tuple[float, ...] | None:
@@ -151,6 +214,7 @@ class Labels:
         self._total: Counter[int] = Counter()
         self._samples = 0
         self._binary = False
+        self._deviation = 0.0
         self._moments: st.FeatureMoments | None = None
 
     def add(self, y: Array, *, binary: bool) -> None:
@@ -160,6 +224,8 @@ class Labels:
             self._moments = st.FeatureMoments(columns.shape[1])
         self._moments.add(columns)
         self._samples += len(columns)
+        with np.errstate(all="ignore"):
+            self._deviation += len(columns) * float(np.mean(np.abs(columns - self._moments.mean)))
         self._binary = binary
         self.latest = Counter(_label_counts(columns))
         if len(self._total) <= self.MOST:
@@ -194,6 +260,16 @@ class Labels:
             if self._moments and self._moments.count
             else math.nan
         )
+
+    @property
+    def deviation(self) -> float:
+        """Mean distance of each target from the mean so far: about the absolute error of always predicting the mean."""
+        return self._deviation / self._samples if self._samples else math.nan
+
+    def shares(self) -> dict[int, float]:
+        """Share of each class among all samples so far; empty where targets are not classes."""
+        total = sum(self._total.values())
+        return {label: count / total for label, count in self._total.items()} if self._known else {}
 
     @property
     def _known(self) -> bool:

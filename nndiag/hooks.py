@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import numpy as np
+
 from nndiag.recorder import Recorder
 from nndiag.statistics import Array
 
@@ -41,7 +43,7 @@ class Hook:
     One step of the loop fires, in this order: `on_step_begin`, `on_forward` (each layer, in forward order), `on_loss`,
     `on_backward` (each layer, in backward order), `on_gradients`, `on_update_begin`, `on_update_end`, `on_step_end`.
     Arrays are the loop's own buffers: read them at once, never write to them, never keep them.
-    Forward passes of an evaluation fire nothing; their result arrives as `on_validation`.
+    Forward passes of an evaluation fire none of these; their result arrives as `on_validation`.
     """
 
     recorder: Recorder
@@ -89,6 +91,12 @@ class Hook:
 
     def on_step_end(self) -> None:
         """The step is over."""
+
+    def on_validation_data(self, x: Array, y: Array) -> None:
+        """Validations of this training will be made on inputs (samples, …) and targets (samples, …)."""
+
+    def on_validation_forward(self, layer: LayerLike, x: Array, output: Array) -> None:
+        """`layer` turned `x` into `output` in the first validation of a training: nothing of it is for the frames of training."""
 
     def on_validation(self, values: Mapping[str, float]) -> None:
         """An evaluation on held-out data gave `values`: "loss" and any metrics."""
@@ -189,6 +197,9 @@ class ActivationHook(Hook):
 
     frame_name = "activations"
 
+    def __init__(self) -> None:
+        self._dropped = 0.0
+
     def on_forward(self, layer: LayerLike, x: Array, output: Array) -> None:
         if self.recorder.recording:
             self.recorder.activation(layer.name, output, slope=layer.slope())
@@ -196,6 +207,11 @@ class ActivationHook(Hook):
     def on_backward(self, layer: LayerLike, gradient: Array) -> None:
         if self.recorder.recording:
             self.recorder.activation_gradient(layer.name, gradient)
+
+    def on_validation_forward(self, layer: LayerLike, x: Array, output: Array) -> None:
+        if layer.kind == "dropout":
+            self._dropped = max(self._dropped, float(np.mean((output == 0) & (x != 0))))
+            self.recorder.log(validation_dropped=self._dropped)
 
 
 class GradientHook(Hook):
@@ -233,10 +249,19 @@ class LossHook(Hook):
 
     frame_name = "losses"
 
+    def __init__(self) -> None:
+        self._output_next = False
+
     def on_loss(self, outputs: Array, targets: Array, loss: float) -> None:
         self.recorder.log(loss=loss)
         if self.recorder.recording:
             self.recorder.outputs(outputs, targets)
+            self._output_next = True
+
+    def on_backward(self, layer: LayerLike, gradient: Array) -> None:
+        if self._output_next:  # backward begins at the outputs
+            self._output_next = False
+            self.recorder.output_gradient(gradient)
 
     def on_update_begin(self, parameters: Sequence[ParameterLike], lr: float) -> None:
         self.recorder.log(lr=lr)
@@ -252,6 +277,12 @@ class DataHook(Hook):
 
     def on_step_begin(self, x: Array, y: Array) -> None:
         self.recorder.data(x, y)  # on every step: a NaN must not slip through between two reads
+
+    def on_validation_data(self, x: Array, y: Array) -> None:
+        self.recorder.validation_data(x, y)
+
+    def on_validation(self, values: Mapping[str, float]) -> None:
+        self.recorder.compare_validation()
 
 
 class HistogramHook(Hook):

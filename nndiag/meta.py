@@ -18,11 +18,12 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class LayerMeta:
-    """One column of the activation frame: `shape` is that of an output without its batch axis."""
+    """One column of the activation frame: `shape` is that of an output without its batch axis, `rate` that of dropout."""
 
     name: str
     kind: str = "unknown"
     shape: tuple[int, ...] = ()
+    rate: float | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Judged once, here, for all checks: it is the only road from a warning to a failu
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +22,10 @@ LEAST = 0.02
 """Share of the way from the trivial loss to the floor below which nothing was learned. Untrained networks lie up to 1 %
 below the trivial loss by chance. Two standard errors instead would be less than that in a long run, and more than a weak
 but real signal in a short, noisy one."""
+
+SQUARED = ("mse", "meansquarederror", "mseloss", "squarederror")
+ABSOLUTE = ("mae", "meanabsoluteerror", "l1loss", "l1", "absoluteerror")
+"""What frameworks call squared and absolute error, in lower case, letters and digits only."""
 
 EVALUATIONS = 3
 """Validation losses that a judgement on validation progress needs."""
@@ -103,7 +108,7 @@ def ended_nonfinite(run: Run) -> bool:
 
 
 def trivial(run: Run) -> float | None:
-    """Loss of the best constant prediction: the entropy of the labels, or the variance of real targets under MSE."""
+    """Loss of the best constant prediction: entropy of the labels, variance or mean absolute deviation of real targets."""
     loss = run.meta.loss
     if "trivial" in loss:
         return float(loss["trivial"])
@@ -112,7 +117,14 @@ def trivial(run: Run) -> float | None:
         smoothing, classes = _smoothing(run)
         # Smoothed labels come close to the mixture of the label distribution with the uniform one: entropy is concave
         return known if known is None or not smoothing else (1 - smoothing) * known + smoothing * math.log(classes)
-    return latest(run, "data", "total_variance", "target") if loss.get("name") == "MSE" else None
+    statistic = {"total_variance": SQUARED, "absolute_deviation": ABSOLUTE}
+    name = plain_name(run)
+    return next((latest(run, "data", which, "target") for which, names in statistic.items() if name in names), None)
+
+
+def plain_name(run: Run) -> str:
+    """Name of the loss in lower case, letters and digits only."""
+    return re.sub(r"[^a-z0-9]", "", str(run.meta.loss.get("name") or "").lower())
 
 
 def floor(run: Run) -> float:

@@ -23,6 +23,7 @@ import numpy as np
 from nndiag import frames, store
 from nndiag import statistics as st
 from nndiag.errors import NndiagError, RunError, ShapeError
+from nndiag.held_out import HeldOut, SeenRows
 from nndiag.meta import Meta, versions
 from nndiag.pace import Pace
 from nndiag.statistics import Array, Summary
@@ -125,6 +126,10 @@ class Recorder:
         self._ended: str | None = None
         self._features: st.FeatureMoments | None = None
         self._labels = frames.Labels()
+        self._rows = SeenRows()
+        self._held_out: HeldOut | None = None
+        self._compared = 0
+        self._toward: Array | None = None
         self._activity: dict[str, st.UnitActivity] = {}
         self._weights: dict[str, Array] = {}
         self._begin_row()
@@ -189,6 +194,8 @@ class Recorder:
         if self._features is None or len(self._features.mean) != rows.shape[1]:
             self._features = st.FeatureMoments(rows.shape[1])
         self._features.add(rows)
+        if self.epoch == 0:
+            self._rows.add(x)
         self._signal = summary.rms
         self._buffers["data"].put("input", frames.INPUT, frames.input_entry(summary, self._features))
         if y is not None:
@@ -196,12 +203,27 @@ class Recorder:
 
     def _target_data(self, y: Array) -> None:
         summary = self._counted(y)
-        self._labels.add(y, binary=self.meta.loss.get("task") == "binary")
+        self._labels.add(y, binary=self._binary)
         data = self._buffers["data"]
         data.put("target", frames.TARGET, frames.target_entry(y, summary, self._labels))
         if self.meta.loss.get("task") != "real" and self._labels.classes <= frames.MANY_CLASSES:
             for label in self._labels.seen:
                 data.put(f"label {label}", ("count",), (self._labels.latest[label],))
+
+    def validation_data(self, x: Array, y: Array) -> None:
+        """Tell what the validations that follow are made on: inputs (samples, …) and targets (samples, …)."""
+        self._held_out = HeldOut(_array(x, "the inputs"), _array(y, "the targets"), binary=self._binary)
+
+    def compare_validation(self) -> None:
+        """Record, as metrics, how the validation set compares with the training samples, where there are new ones."""
+        if self._held_out is not None and self._rows.count > self._compared:
+            self._compared = self._rows.count
+            compared = self._held_out.compared(self._rows, self._features, self._labels)
+            self._buffers["metrics"].put("validation", frames.VALIDATION, compared)
+
+    @property
+    def _binary(self) -> bool:
+        return self.meta.loss.get("task") == "binary"
 
     @read
     def activation(self, name: str, array: Array, *, slope: Array | None = None) -> None:
@@ -264,11 +286,34 @@ class Recorder:
         buffer = self._buffers["outputs"]
         rows = outputs if outputs.ndim > 1 else outputs.reshape(-1, 1)
         buffer.put("outputs", frames.OUTPUT, frames.output_entry(rows, self._counted(rows)))
-        for unit, count in frames.predicted_counts(rows).items():
-            buffer.put(f"predicted {unit}", ("count",), (count,))
+        threshold = 0.5 if self.meta.loss.get("expects") == "probabilities" else 0.0
+        named = frames.predicted(rows, threshold)
+        if named is not None:
+            counts = np.bincount(named, minlength=max(2, rows.shape[1])).tolist()
+            for unit, count in enumerate(counts):
+                buffer.put(f"predicted {unit}", ("count",), (count,))
         if targets is not None:
-            y = _array(targets, "the targets")
-            buffer.put("targets", frames.OUTPUT_TARGET, frames.output_target_entry(y, st.summarize(y)))
+            self._against(rows, named, _array(targets, "the targets"))
+
+    def _against(self, outputs: Array, named: Array | None, y: Array) -> None:
+        """Record outputs (batch, units), and the class that each row names, beside their targets."""
+        buffer, task = self._buffers["outputs"], str(self.meta.loss.get("task", ""))
+        buffer.put("targets", frames.OUTPUT_TARGET, frames.output_target_entry(y, st.summarize(y)))
+        error = frames.squared_error(outputs, y)
+        buffer.put("outputs", ("squared_error",), (error,))
+        self._toward = frames.toward(outputs, y, task)
+        ids = frames.class_ids(y, outputs.shape[1]) if task in ("classes", "binary") and named is not None else None
+        if ids is not None and len(ids) == len(outputs):
+            hits = np.bincount(ids, weights=named == ids, minlength=max(2, outputs.shape[1])).tolist()
+            for label, count in enumerate(hits):
+                buffer.put(f"label {label}", ("hits",), (count,))
+
+    @read
+    def output_gradient(self, gradient: Array) -> None:
+        """Record δ, the gradient (batch, units) of the loss with respect to the outputs, after `outputs`."""
+        entry = frames.output_gradient_entry(_array(gradient, "the output gradient"), self._toward)
+        self._buffers["outputs"].put("outputs", frames.OUTPUT_GRADIENT, entry)
+        self._toward = None
 
     @read
     def histogram(self, name: str, array: Array) -> None:

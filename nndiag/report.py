@@ -221,7 +221,7 @@ class Report:
 
 def _finding_dict(finding: Finding) -> dict[str, Any]:
     data = asdict(finding)
-    del data["kind"]
+    del data["kind"], data["root"]
     return data
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -183,6 +183,14 @@ class Run:
                 },
             )
 
+    def until(self, steps: int) -> Run:
+        """This run as it was after `steps` updates: rows of earlier steps, validations up to there."""
+        tables = {name: _until(name, table, steps) for name, table in self.tables.items()}
+        broken = self.meta.first_nonfinite
+        if broken is not None and int(broken["step"]) >= steps:
+            return Run(replace(self.meta, first_nonfinite=None), tables, self.path)
+        return Run(self.meta, tables, self.path)
+
     def thinned(self, rows: int = 2000) -> Run:
         """This run with at most `rows` rows a frame, evenly spread over its length; all of them while they are fewer.
 
@@ -190,6 +198,16 @@ class Run:
         over its typical magnitude) stay, so that spikes and rows with counts of non-finite values survive.
         """
         return Run(self.meta, {name: _thin(table, rows) for name, table in self.tables.items()}, self.path)
+
+
+def _until(name: str, table: Table, steps: int) -> Table:
+    """The rows before `steps`; of losses also a validation after that many updates, without that step's training loss."""
+    last = int(np.searchsorted(table.steps, steps))
+    if name != "losses" or last == len(table) or table.steps[last] != steps:
+        return Table(table.columns, table.steps[:last], table.values[:last])
+    values = table.values[: last + 1].copy()
+    values[-1, [statistic == "train" for statistic, _ in table.columns]] = np.nan
+    return Table(table.columns, table.steps[: last + 1], values)
 
 
 def _thin(table: Table, rows: int) -> Table:

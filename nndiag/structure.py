@@ -63,6 +63,17 @@ def rectified(run: Run) -> list[str]:
     return [layer for layer in hidden(run, "dead_fraction") if kind(run, layer) in (*RECTIFIERS, "unknown")]
 
 
+def training_samples(run: Run) -> int | None:
+    """Size of the training set: the samples of the first epoch; None while that is not over, or not all of it was read."""
+    losses, seen = run.losses, run.series("data", "samples", "input")
+    first = losses.index[losses["epoch"] == 0]
+    if not len(first) or not len(seen) or (len(first) == len(losses) and run.meta.ended != "completed"):
+        return None
+    read = seen[seen.index <= first[-1]]
+    whole = len(read) == (losses["train"].loc[: first[-1]].notna()).sum()
+    return int(read.iloc[-1]) if len(read) and whole and np.isfinite(read.iloc[-1]) else None
+
+
 def units(run: Run, layer: str) -> int:
     """Number of units of `layer`; 64 where the run does not describe it."""
     return math.prod(run.meta.layer(layer).shape) if run.meta.layer(layer).shape else 64

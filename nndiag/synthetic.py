@@ -33,9 +33,12 @@ def run(
     metrics: Statistics | None = None,
     data: Statistics | None = None,
     outputs: Statistics | None = None,
+    epoch: ArrayLike = 0,
     **meta: Any,
 ) -> Run:
     """A run of `steps` steps, from 0, with these values and metadata; `validation` maps updates done to losses.
+
+    `epoch` is the epoch of every step.
 
     Raises ValueError where a series is neither a number nor `steps` long.
     """
@@ -43,7 +46,7 @@ def run(
              "data": data, "outputs": outputs}  # fmt: skip
     tables = {name: _table(statistics, steps) for name, statistics in given.items() if statistics}
     if train is not None or validation:
-        tables["losses"] = _losses(np.nan if train is None else train, validation or {}, steps)
+        tables["losses"] = _losses(np.nan if train is None else train, validation or {}, steps, epoch)
     return Run(Meta(ended="completed").describe(meta), tables)
 
 
@@ -62,10 +65,11 @@ def _table(statistics: Statistics, steps: int) -> Table:
     return Table(tuple(columns), np.arange(steps), np.column_stack(list(columns.values())))
 
 
-def _losses(train: ArrayLike, validation: Mapping[int, float], steps: int) -> Table:
+def _losses(train: ArrayLike, validation: Mapping[int, float], steps: int, epoch: ArrayLike) -> Table:
     rows = max([steps, *(step + 1 for step in validation)])
     values = np.full((rows, 3), np.nan)
-    values[:, 0] = 0
+    values[:, 0] = np.max(epoch)
+    values[:steps, 0] = _series(epoch, steps, "epoch")
     values[:steps, 1] = _series(train, steps, "train")
     for step, loss in validation.items():
         values[step, 2] = loss

@@ -51,9 +51,9 @@ def test_a_cause_counts_by_the_worst_that_it_explains() -> None:
 
 
 def test_ties_go_by_onset() -> None:
-    _, headlines = arrange([finding("ND306", first_step=9), finding("ND303", first_step=20)])
+    _, headlines = arrange([finding("ND304", first_step=9), finding("ND303", first_step=20)])
 
-    assert headlines == ["ND306", "ND303"]
+    assert headlines == ["ND304", "ND303"]
 
 
 def test_codes_of_third_parties_come_last() -> None:

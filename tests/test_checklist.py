@@ -14,6 +14,7 @@ from nndiag.check import Kind
 from nndiag.checks import VanishingGradients
 from nndiag.run import Run
 
+ND4 = {"ND401", "ND402", "ND403", "ND404", "ND408"}
 ENTROPY = {"data": {"entropy": {"target": 2.3}}, **synthetic.CLASSES}
 LEARNS = synthetic.run(train=synthetic.decay(), validation={10 * i: 2.0 / i for i in range(1, 10)}, **ENTROPY)
 FAILS_TO_LEARN = synthetic.run(train=2.31, validation={10 * i: 2.4 for i in range(1, 10)}, **ENTROPY)
@@ -69,10 +70,10 @@ def test_a_note_leaves_the_pass_and_stands_beside_it() -> None:
 @pytest.mark.parametrize(
     ("select", "ignore", "codes"),
     [
-        ("ND4", None, {"ND401", "ND402"}),
+        ("ND4", None, ND4),
         ("ND401,overfitting", None, {"ND401", "ND701"}),
-        (["ND4", "NDP03"], "exploding-gradients", {"ND401", "NDP03"}),
-        ("ND", "ND0,ND1,ND2,ND3,ND5,ND6,ND7,ND8,NDP", {"ND401", "ND402"}),
+        (["ND4", "NDP03"], "exploding-gradients", {"ND401", "ND403", "ND404", "ND408", "NDP03"}),
+        ("ND", "ND0,ND1,ND2,ND3,ND5,ND6,ND7,ND8,ND9,NDP", ND4),
     ],
 )
 def test_checks_are_chosen_by_code_prefix_and_name(

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from nndiag.nn.dropout import Dropout
 from nndiag.nn.layers import Layer
 from nndiag.nn.parameter import Parameter
 from nndiag.nn.sequential import Sequential
 
 
 def layers(model: Sequential) -> list[dict[str, Any]]:
-    """Name, kind and shape of the output (without the batch) of each layer; [] where the width is not known."""
+    """Name, kind, shape of the output (without the batch; [] where the width is not known) and dropout rate of layers."""
     width = model.input_width
     shapes = [[] for _ in model.layers] if width is None else [[out] for out in model.output_widths(width)]
     return [
         {"name": layer.name, "kind": layer.kind, "shape": shape}
+        | ({"rate": layer.p} if isinstance(layer, Dropout) else {})
         for layer, shape in zip(model.layers, shapes, strict=True)
     ]
 

@@ -18,7 +18,7 @@ from nndiag.nn.losses import Loss
 from nndiag.nn.metrics import Metrics, resolve
 from nndiag.nn.optimizers import Optimizer
 from nndiag.nn.progress import Progress
-from nndiag.nn.sequential import Sequential
+from nndiag.nn.sequential import ObserveForward, Sequential
 from nndiag.statistics import Array
 
 
@@ -55,6 +55,7 @@ class Trainer:
         self.seed, self.random = seed, np.random.default_rng(seed)
         self.steps = self.epochs = 0
         self.hooks = Hooks(self, hooks)
+        self._began_at = 0
 
     def fit(
         self,
@@ -80,7 +81,10 @@ class Trainer:
         held_out = None if validation is None else data.pair(*validation, self.model)
         data.check_last_batch(len(x), batch_size, self.model)
         self.batch_size = batch_size
+        self._began_at = self.epochs
         with self._training(), Progress(epochs * -(-len(x) // batch_size), shown=progress) as bar:
+            if held_out is not None:
+                self.hooks.fire("on_validation_data", *held_out)
             return [self._epoch(x, y, held_out, shuffle, bar) for _ in range(epochs)]
 
     def step(self, x: ArrayLike, y: ArrayLike) -> float:
@@ -103,21 +107,26 @@ class Trainer:
             fire("on_step_end")
         return loss
 
-    def evaluate(self, x: ArrayLike, y: ArrayLike, batch_size: int = 1024) -> dict[str, float]:
-        """Loss ("loss") and metrics over the whole set, in evaluation mode; fires no event."""
+    def evaluate(
+        self, x: ArrayLike, y: ArrayLike, batch_size: int = 1024, observe: ObserveForward | None = None
+    ) -> dict[str, float]:
+        """Loss ("loss") and metrics over the whole set, in evaluation mode; fires no event.
+
+        `observe(layer, x, output)` is called after each layer, for every batch.
+        """
         x, y = data.pair(x, y, self.model)
-        outputs = self.predict(x, batch_size)
+        outputs = self.predict(x, batch_size, observe)
         with np.errstate(all="ignore"):
             batches = data.slices(len(x), batch_size)
             total = sum(self.loss(outputs[rows], y[rows]) * len(outputs[rows]) for rows in batches)
             return {"loss": total / len(x)} | {name: metric(outputs, y) for name, metric in self.metrics.items()}
 
-    def predict(self, x: ArrayLike, batch_size: int = 1024) -> Array:
-        """Raw outputs (N, width) in evaluation mode, in an array of the caller's own."""
+    def predict(self, x: ArrayLike, batch_size: int = 1024, observe: ObserveForward | None = None) -> Array:
+        """Raw outputs (N, width) in evaluation mode, in an array of the caller's own; `observe` sees every layer."""
         x = data.fitting_inputs(x, self.model)
         with np.errstate(all="ignore"):
             batches = data.slices(len(x), batch_size)
-            return np.concatenate([self.model.forward(x[rows]).copy() for rows in batches])
+            return np.concatenate([self.model.forward(x[rows], observe=observe).copy() for rows in batches])
 
     def save(self, path: str | Path) -> None:
         """Write all that training depends on to `path`, an .npz file without pickle, whole or not at all.
@@ -150,7 +159,8 @@ class Trainer:
         self.hooks.fire("on_epoch_begin", self.epochs)
         values: dict[str, float] = {"epoch": self.epochs, "loss": self._mean_loss(x, y, shuffle, bar)}
         if held_out is not None:
-            validation = self.evaluate(*held_out)
+            first = self._observer("on_validation_forward") if self.epochs == self._began_at else None
+            validation = self.evaluate(*held_out, observe=first)
             self.hooks.fire("on_validation", validation)
             bar.validated(validation)
             values |= {f"validation_{name}": value for name, value in validation.items()}

@@ -7,19 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nndiag.catalogue import catalogue
 from nndiag.cli import main
 from nndiag.demo import FAULTS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def test_the_table_of_checks_is_the_catalogue() -> None:
-    rows = [line.split(" | ") for line in README.splitlines() if line.startswith("| ND")]
-
-    shown = [(row[0].removeprefix("| "), row[1], row[2], row[3].removesuffix(" |")) for row in rows]
-    assert shown == [(c.code, c.name, c.kind, c.summary()) for c in catalogue().values()]  # else: python docs/readme.py
 
 
 def test_the_two_commands_stand_at_the_top() -> None:

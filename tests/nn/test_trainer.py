@@ -67,6 +67,7 @@ def test_events_come_in_the_order_of_the_hooks_docstring():
 
     assert diary.events == [
         "on_train_begin",
+        "on_validation_data",
         "on_epoch_begin",
         "on_step_begin",
         *["on_forward"] * 3,
@@ -76,6 +77,7 @@ def test_events_come_in_the_order_of_the_hooks_docstring():
         "on_update_begin",
         "on_update_end",
         "on_step_end",
+        *["on_validation_forward"] * 3,
         "on_validation",
         "on_epoch_end",
         "on_train_end",

@@ -42,7 +42,7 @@ class ConstantOutput(Check):
 
     def not_checked(self, run: Run) -> str | None:
         rows = run.series("outputs", "rows", "outputs")
-        if len(rows) and rows.max() < self.samples:
+        if len(rows) and rows.max() < self.samples and not self._always_one(run):
             return f"needs batches of {self.samples} samples or more to see a variance over inputs"
         return super().not_checked(run)
 
@@ -51,8 +51,7 @@ class ConstantOutput(Check):
         scale = self._target_variance(run)
         if not len(variance) or variance.max() >= self.ratio * scale:
             return
-        single = bool(np.all(run.series("outputs", "width", "outputs") == 1))
-        ones = single and bool(np.all(run.series("outputs", "min", "outputs") == 1))
+        single, ones = self._single(run), self._always_one(run)
         why = "a softmax over a single unit is always 1" if ones else "they do not depend on the inputs"
         yield self.finding(
             f"the outputs have a variance of {variance.max():.2g} over the inputs on all {len(variance)} reads: {why}",
@@ -63,7 +62,16 @@ class ConstantOutput(Check):
             fix=self.advice
             if single
             else "Follow run.activations['batch_variance'] to the first layer where it vanishes.",
+            root=ones,
         )
+
+    def _single(self, run: Run) -> bool:
+        return bool(np.all(run.series("outputs", "width", "outputs") == 1))
+
+    def _always_one(self, run: Run) -> bool:
+        """Whether a single unit is 1 on every one of at least `min_reads` reads, as a softmax over it makes it."""
+        low, high = run.series("outputs", "min", "outputs"), run.series("outputs", "max", "outputs")
+        return self._single(run) and len(low) >= self.min_reads and bool((low == 1).all() and (high == 1).all())
 
     def _target_variance(self, run: Run) -> float:
         if run.meta.loss.get("task") == "real":

@@ -23,7 +23,8 @@ class DoubleSoftmax(Check):
 
     Decides on the values that go into a loss on logits: rows that are not negative and sum to 1 within `tolerance` on
     every read prove a softmax; all values within 0 … 1, and not constant, on every one of at least 3 reads and 60
-    samples, with some above a half and some below, a sigmoid under a binary loss. Names of layers play no part.
+    samples, with some above a half and some below, and sums more than `apart` from 1, a sigmoid. Names of layers play no
+    part.
     """
 
     code = "ND101"
@@ -36,6 +37,7 @@ class DoubleSoftmax(Check):
     passed = "the loss gets logits, not probabilities"
 
     tolerance: float = 1e-3
+    apart: float = 0.05
 
     def not_checked(self, run: Run) -> str | None:
         expects = run.meta.loss.get("expects")
@@ -50,13 +52,13 @@ class DoubleSoftmax(Check):
         within = of["min"].min() >= 0 and of["max"].max() <= 1 + self.tolerance
         if within and off <= self.tolerance and of["width"].min() > 1:
             yield self._finding(run, f"every row of the outputs sums to 1 (within {off:.1g})", "softmax", off)
-        elif within and self._sigmoid(run, of):
+        elif within and (off > self.apart or of["width"].max() == 1) and self._sigmoid(run, of):
             yield self._finding(run, f"all outputs lie within 0 … 1 on all {len(of['min'])} reads", "sigmoid", None)
 
     def _sigmoid(self, run: Run, of: dict[str, pd.Series[float]]) -> bool:
         """Whether values between 0 and 1 must come from a sigmoid: enough of them, on both sides of a half."""
         enough = len(of["min"]) >= 3 and of["rows"].sum() >= 60 and of["batch_variance"].max() > 0
-        return run.meta.loss.get("task") == "binary" and enough and bool(of["min"].min() < 0.5 < of["max"].max())
+        return bool(enough and of["min"].min() < 0.5 < of["max"].max())
 
     def _finding(self, run: Run, fact: str, function: str, off: float | None) -> Finding:
         steps = run.statistic("outputs", "min").index

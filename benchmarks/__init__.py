@@ -1,0 +1,1 @@
+"""The benchmarks: what nndiag costs, and how often its diagnosis is right."""

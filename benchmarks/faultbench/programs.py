@@ -1,0 +1,8 @@
+"""All cases."""
+
+from __future__ import annotations
+
+from benchmarks.faultbench import questions, studies
+
+CASES = {case.id: case for case in (*questions.CASES, *studies.CASES)}
+"""Every case by its id."""

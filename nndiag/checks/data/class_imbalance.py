@@ -1,0 +1,92 @@
+"""ND005 class-imbalance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from nndiag import synthetic
+from nndiag.check import Check, Finding
+from nndiag.progress import latest
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class ClassImbalance(Check):
+    """Hardly any samples of a class, and the network never names it; or all samples are of one class.
+
+    Always saying the frequent class is then nearly right, and that is what is learned: the loss falls, the accuracy looks
+    fine, and the class that mattered is missed (Japkowicz & Stephen 2002).
+
+    Decides on the labels of all batches: a single class among `samples` samples or more; or an entropy below `even` of that
+    of equal classes, and in the last quarter of the reads a class with `seen` samples or more of which not one was named. An
+    imbalance that weights or sampling make up for is sound: then the class is named.
+    """
+
+    code = "ND005"
+    name = "class-imbalance"
+    kind = "training"
+    needs = ("data.entropy",)
+    min_reads = 1
+    advice = "Weight the loss by 1 / frequency, or draw the rare class more often; and judge by recall, not accuracy."
+    confirm = "print(np.unique(y, return_counts=True))"
+    passed = "every class is seen and named"
+
+    even: float = 0.3
+    samples: int = 20
+    seen: int = 5
+
+    def not_checked(self, run: Run) -> str | None:
+        if reason := super().not_checked(run):
+            return reason
+        if run.meta.loss.get("task") not in ("classes", "binary"):
+            return "needs a loss over classes: describe(loss=…)"
+        seen = latest(run, "data", "samples", "input")
+        return (
+            f"needs {self.samples} samples, has seen {seen:.0f}" if seen is not None and seen < self.samples else None
+        )
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        classes, entropy = latest(run, "data", "classes", "target"), latest(run, "data", "entropy", "target")
+        width = latest(run, "data", "width", "target") or 1.0
+        if classes == 1 and width == 1:
+            yield self._finding(run, "every label is the same: there is nothing to tell apart", 0.0)
+        elif classes is not None and classes > 1 and entropy is not None and width == 1:
+            share = entropy / np.log(classes)
+            missed = self._missed(run) if share < self.even else []
+            if missed:
+                names = ", ".join(label.removeprefix("label ") for label in missed)
+                yield self._finding(run, f"class {names} is rare (labels have {share:.0%} of the entropy of equal classes) "
+                                         "and never named", share)  # fmt: skip
+
+    def _missed(self, run: Run) -> list[str]:
+        """Labels with enough samples in the last quarter of the reads, none of them named right."""
+        counts, hits = _late(run.statistic("data", "count")), _late(run.statistic("outputs", "hits"))
+        return [str(label) for label in hits.index.intersection(counts.index)
+                if counts[label] >= self.seen and hits[label] == 0]  # fmt: skip
+
+    def _finding(self, run: Run, fact: str, value: float) -> Finding:
+        steps = run.statistic("data", "entropy").index
+        return self.finding(fact, first_step=int(steps[0]), last_step=int(steps[-1]), value=value, threshold=self.even)
+
+    @classmethod
+    def _run(cls, entropy: float) -> Run:
+        data: synthetic.Statistics = {"entropy": {"target": entropy}, "classes": {"target": 2.0},
+                                      "count": {"label 0": 62.0, "label 1": 2.0}}  # fmt: skip
+        return synthetic.run(data=data, outputs={"hits": {"label 0": 62.0, "label 1": 0.0}}, **synthetic.CLASSES)
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(0.22)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(0.15)
+
+
+def _late(frame: pd.DataFrame) -> pd.Series[float]:
+    """Sums over the last quarter of the reads."""
+    return frame.iloc[-max(1, len(frame) // 4) :].sum()

@@ -1,0 +1,64 @@
+"""ND003 constant-features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nndiag import synthetic
+from nndiag.check import Check, Finding
+from nndiag.progress import latest
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class ConstantFeatures(Check):
+    """Most input features never change.
+
+    They say nothing of a sample. A few are normal (the border of an image); nearly all of them mean that preprocessing has
+    cut, filled or overwritten the data.
+
+    Decides on the share of features with one value over all batches so far, from `samples` samples on: a remark above
+    `many`, a finding from `nearly` all. Sparse inputs such as bags of words have many columns that stay 0 for a while.
+    """
+
+    code = "ND003"
+    name = "constant-features"
+    kind = "training"
+    needs = ("data.constant_fraction",)
+    min_reads = 1
+    advice = "Look at a few rows after all preprocessing; leave out columns that never change."
+    confirm = "print(np.ptp(x, axis=0))"
+    passed = "input features vary"
+
+    many: float = 0.5
+    nearly: float = 0.95
+    samples: int = 100
+
+    def not_checked(self, run: Run) -> str | None:
+        seen = latest(run, "data", "samples", "input")
+        if seen is not None and seen < self.samples:
+            return f"needs {self.samples} samples, has seen {seen:.0f}"
+        return super().not_checked(run)
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        shares = run.series("data", "constant_fraction", "input")
+        share = float(shares.iloc[-1]) if len(shares) else 0.0
+        if share > self.many:
+            yield self.finding(
+                f"{share:.0%} of the input features have had one value in every sample",
+                kind=self.kind if share >= self.nearly else "note",
+                first_step=int(shares.index[0]), last_step=int(shares.index[-1]), value=share, threshold=self.nearly,
+            )  # fmt: skip
+
+    @classmethod
+    def _run(cls, share: float) -> Run:
+        return synthetic.run(data={"constant_fraction": {"input": share}, "samples": {"input": 640.0}})
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(0.9)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(0.97)

@@ -1,0 +1,65 @@
+"""ND008 split-overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nndiag import synthetic
+from nndiag.check import Check, Finding
+from nndiag.progress import latest
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class SplitOverlap(Check):
+    """Validation samples are among the training samples.
+
+    What has been learned by heart is then counted as understood: the validation loss looks too good, and overfitting does
+    not show.
+
+    Decides on hashes of the input rows: the share of validation rows that are training rows, above `share` and above three
+    times the share of copies inside the training set (where inputs take few values, equal rows are chance), with `rows`
+    shared rows or more. Augmented copies are not seen.
+    """
+
+    code = "ND008"
+    name = "split-overlap"
+    kind = "generalisation"
+    needs = ("metrics.overlap",)
+    min_reads = 1
+    advice = "Split before anything else, by what must not be shared (patient, document, day), and drop copies."
+    confirm = "train = {r.tobytes() for r in x}; print(np.mean([r.tobytes() in train for r in x_val]))"
+    passed = "training and validation share no samples"
+
+    share: float = 0.01
+    rows: int = 3
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        overlaps = run.series("metrics", "overlap", "validation")
+        if not len(overlaps):
+            return
+        share, samples = float(overlaps.iloc[-1]), latest(run, "metrics", "samples", "validation") or 0.0
+        copies = latest(run, "metrics", "duplicates", "validation") or 0.0
+        if share > self.share + 3 * copies and share * samples >= self.rows:
+            yield self.finding(
+                f"{share:.0%} of the validation samples are among the training samples",
+                first_step=int(overlaps.index[0]), last_step=int(overlaps.index[-1]), value=share, threshold=self.share,
+            )  # fmt: skip
+
+    @classmethod
+    def _run(cls, share: float) -> Run:
+        metrics = {
+            "overlap": {"validation": share},
+            "samples": {"validation": 400.0},
+            "duplicates": {"validation": 0.0},
+        }
+        return synthetic.run(metrics=metrics)
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(0.0075)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(0.015)

@@ -1,0 +1,68 @@
+"""ND004 target-scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nndiag import progress, synthetic
+from nndiag.check import Check, Finding
+from nndiag.objective import LEARNED, Objective
+from nndiag.progress import latest
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class TargetScale(Check):
+    """Regression targets are far from zero mean and unit scale.
+
+    A fresh network puts out numbers near 0 of size 1. Targets in the thousands make first errors, losses and gradients
+    millions of times larger than any learning rate is meant for, or leave the last bias to crawl towards the mean.
+
+    Decides on real targets over all batches: root mean square above `high`, or a mean more than `shift` times their standard
+    deviation from 0. It is a remark where training has come more than half of the way all the same.
+    """
+
+    code = "ND004"
+    name = "target-scale"
+    kind = "training"
+    needs = ("data.rms", "data.total_variance")
+    min_reads = 1
+    advice = "Standardise the targets with the training set's numbers, and undo it on predictions."
+    confirm = "print(y.mean(), y.std())"
+    passed = "targets are of a size that a network can put out"
+
+    high: float = 20.0
+    shift: float = 10.0
+
+    def not_checked(self, run: Run) -> str | None:
+        if reason := super().not_checked(run):
+            return reason
+        return None if Objective(run).task == "real" else "needs real targets: describe(loss=…)"
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        means, rms = run.series("data", "mean", "target"), run.series("data", "rms", "target")
+        mean, size = abs(float(means.mean())), float(rms.median())
+        std = (latest(run, "data", "total_variance", "target") or 0.0) ** 0.5
+        if size > self.high or (std > 0 and mean > self.shift * std and mean > 1):
+            made = progress.training(run)
+            value, threshold = (size, self.high) if size > self.high else (mean / std, self.shift)
+            yield self.finding(
+                f"targets have a mean of {means.mean():.3g} and a standard deviation of {std:.3g}",
+                kind="note" if made is not None and made.value > LEARNED else self.kind,
+                first_step=int(rms.index[0]), last_step=int(rms.index[-1]), value=value, threshold=threshold,
+                fix=f"Train on (y - {means.mean():.3g}) / {std or 1:.3g}, and undo it on predictions.",
+            )  # fmt: skip
+
+    @classmethod
+    def _run(cls, rms: float) -> Run:
+        data = {"rms": {"target": rms}, "mean": {"target": 1.0}, "total_variance": {"target": rms**2}}
+        return synthetic.run(data=data, loss={"name": "MSE", "task": "real"})
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(15.0)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(25.0)

@@ -1,0 +1,64 @@
+"""ND006 too-few-samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nndiag import structure, synthetic
+from nndiag.check import Check, Finding
+from nndiag.objective import Objective
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class TooFewSamples(Check):
+    """There are only a handful of training samples.
+
+    A network with thousands of weights learns them by heart whatever they are; what it does on others is left to chance.
+
+    Decides on the size of the training set, the samples of the first epoch: fewer than `per_class` for each class, or than
+    `per_class` for each output unit of a regression. Ten of each is the least that most rules of thumb ask for a single
+    coefficient (Harrell 2015, section 4.4).
+    """
+
+    code = "ND006"
+    name = "too-few-samples"
+    kind = "generalisation"
+    needs = ("data.samples", "losses.epoch")
+    min_reads = 1
+    advice = "Collect or augment more samples, or use a model with a handful of parameters."
+    confirm = "print(x.shape, np.unique(y, return_counts=True))"
+    passed = "there are enough samples for their classes"
+
+    per_class: int = 10
+
+    def not_checked(self, run: Run) -> str | None:
+        if reason := super().not_checked(run):
+            return reason
+        return None if structure.training_samples(run) else "needs a whole epoch: begin_epoch() in a loop of your own"
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        seen, samples = Objective(run), structure.training_samples(run) or 0
+        parts = max(1, seen.classes if seen.task in ("classes", "binary") else seen.width)
+        if samples < self.per_class * parts:
+            steps = run.statistic("data", "samples").index
+            what = "classes" if seen.task in ("classes", "binary") else "output units"
+            yield self.finding(
+                f"the training set has {samples} samples for {parts} {what}",
+                first_step=int(steps[0]), last_step=int(steps[-1]), value=float(samples),
+                threshold=float(self.per_class * parts),
+            )  # fmt: skip
+
+    @classmethod
+    def _run(cls, samples: int) -> Run:
+        data: synthetic.Statistics = {"samples": {"input": [float(samples), 2.0 * samples]}, "classes": {"target": 3.0}}
+        return synthetic.run(steps=2, train=[1.1, 1.0], epoch=[0, 1], data=data, **synthetic.CLASSES)
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(36)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(24)

@@ -1,0 +1,73 @@
+"""ND404 clipped-always."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nndiag import synthetic
+from nndiag.check import Check, Finding
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class ClippedAlways(Check):
+    """Gradients are clipped at nearly every step, to next to nothing.
+
+    Clipping is a guard against rare spikes. Where the limit lies below the usual norm it fixes the length of every step
+    instead: the learning rate no longer means what it says (Zhang et al. 2020).
+
+    Decides on the global norm before clipping over the limit: clipped on more than `most` of the reads is a remark; clipped
+    to less than `left` of the norm in the median is a finding.
+    """
+
+    code = "ND404"
+    name = "clipped-always"
+    kind = "training"
+    needs = ("gradients.norm",)
+    advice = "Set the limit to about the 90th percentile of the norms seen."
+    confirm = "print((run.gradients['norm'] ** 2).sum(axis=1).pow(0.5).describe())"
+    passed = "clipping is the exception"
+
+    most: float = 0.5
+    left: float = 1e-3
+
+    def not_checked(self, run: Run) -> str | None:
+        if reason := super().not_checked(run):
+            return reason
+        clipping = run.meta.clipping or {}
+        if not isinstance(clipping.get("max_norm"), float | int):
+            return "needs clipping by a global norm: gradients are not clipped, or the limit is not known"
+        return None if clipping.get("gradients") == "before" else "needs gradients from before the clipping"
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        limit = float((run.meta.clipping or {})["max_norm"])
+        norms = np.sqrt(np.square(run.statistic("gradients", "norm").to_numpy()).sum(axis=1))
+        kept = np.minimum(1.0, limit / np.where(norms > 0, norms, limit))
+        clipped = float(np.mean(kept < 1))
+        if clipped > self.most:
+            steps = run.statistic("gradients", "norm").index
+            median = float(np.median(kept))
+            yield self.finding(
+                f"gradients are clipped on {clipped:.0%} of the reads, to {median:.2g} of their norm in the median",
+                kind=self.kind if median < self.left else "note", first_step=int(steps[0]), last_step=int(steps[-1]),
+                value=median, threshold=self.left,
+                fix=f"Clip at {np.quantile(norms, 0.9):.2g}, the 90th percentile of the norms seen, instead of {limit:.3g}.",
+            )  # fmt: skip
+
+    @classmethod
+    def _run(cls, norm: float) -> Run:
+        return synthetic.run(
+            gradients={"norm": {"h1.weight": norm, "output.weight": 0.0}},
+            clipping={"max_norm": 1.0, "gradients": "before"},
+        )
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(800.0)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(1500.0)

@@ -1,0 +1,79 @@
+"""ND408 gradient-sign."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nndiag import structure, synthetic
+from nndiag.check import Check, Finding
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class GradientSign(Check):
+    """The training goes uphill: the loss is maximised.
+
+    A minus sign too many, in the loss, its gradient or the update, turns descent into ascent.
+
+    Decides on two facts. δ of the outputs points towards the targets instead of away from them: the cosine between −δ and a
+    direction in which the outputs approach their targets is below −`against` on `most` of the reads; at a minimum it is 0,
+    in descent positive. Or updates go along the gradient instead of against it, Δw · g > 0, on `most` of the reads in `most`
+    of the weights; momentum overshoots on about half of the steps at the worst, and weight decay alone does so only where it is
+    larger than the gradient (then ND506 owns it).
+    """
+
+    code = "ND408"
+    name = "gradient-sign"
+    kind = "exact"
+    needs = ("gradients.norm",)
+    min_reads = 10
+    advice = "Look for a minus sign too many: loss = -log p, w -= lr * g, and no negative learning rate."
+    confirm = "nndiag.probes.gradient_check(trainer, x, y)"
+    passed = "updates go downhill"
+
+    against: float = 0.1
+    most: float = 0.95
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        along = run.series("outputs", "alignment", "outputs").to_numpy()
+        if len(along) >= self.min_reads and np.mean(along < -self.against) >= self.most:
+            fact = "descent along the gradient of the loss moves the outputs away from their targets"
+            yield self._finding(run, fact, float(np.median(along)), -self.against)
+        elif (uphill := self._uphill(run)) is not None:
+            yield self._finding(
+                run, f"updates go uphill, along the gradient, on {uphill:.0%} of the reads", uphill, self.most
+            )
+
+    def _uphill(self, run: Run) -> float | None:
+        """Share of the reads with an update along the gradient, over the weights; None where it is no rule."""
+        weights = structure.weights(run, "updates", "descent")
+        if not weights or run.meta.optimizer.get("weight_decay"):
+            return None
+        descent = run.statistic("updates", "descent")[weights].to_numpy()
+        known = np.isfinite(descent) & (descent != 0)
+        if known.any(axis=1).sum() < self.min_reads:
+            return None
+        shares = [
+            float(np.mean(column[seen] < 0)) for column, seen in zip(descent.T, known.T, strict=True) if seen.any()
+        ]
+        return float(np.mean(shares)) if np.mean(np.array(shares) >= self.most) >= self.most else None
+
+    def _finding(self, run: Run, fact: str, value: float, threshold: float) -> Finding:
+        steps = run.statistic("gradients", "norm").index
+        return self.finding(fact, first_step=int(steps[0]), last_step=int(steps[-1]), value=value, threshold=threshold)
+
+    @classmethod
+    def _run(cls, along: float) -> Run:
+        outputs = {"alignment": {"outputs": along}}
+        return synthetic.run(gradients={"norm": {"h1.weight": 1.0}}, outputs=outputs)
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(-0.08)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(-0.15)

@@ -1,0 +1,84 @@
+"""ND902 evaluation-mode-training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from nndiag import structure, synthetic
+from nndiag.check import Check, Finding
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class EvaluationModeTraining(Check):
+    """The network trains in evaluation mode: dropout drops nothing, batch normalisation does not normalise by the batch.
+
+    Mostly an evaluation switched the mode and nothing switched it back. The regularisation that was asked for is absent,
+    and running statistics are never updated.
+
+    Decides on values of training passes. A dropout layer with a positive rate hands on as many zeros as it got, on every one
+    of at least 3 reads; or, at the first read, the output of a batch normalisation has a mean of more than `mean` standard
+    deviations, where normalising by the batch makes it 0 before its shift has learned anything.
+    """
+
+    code = "ND902"
+    name = "evaluation-mode-training"
+    kind = "exact"
+    needs = ("activations.zero_fraction",)
+    min_reads = 3
+    advice = "Switch back to training mode after each evaluation: model.train()."
+    confirm = "print(model.training)  # or: np.mean(dropout_output == 0)"
+    passed = "layers that differ in training are in training mode"
+
+    mean: float = 0.1
+
+    def not_checked(self, run: Run) -> str | None:
+        if reason := super().not_checked(run):
+            return reason
+        kinds = {structure.kind(run, layer) for layer in structure.recorded(run, "zero_fraction")}
+        return (
+            None
+            if kinds & {"dropout", "batch_norm"}
+            else "no dropout or batch normalisation: the mode makes no difference"
+        )
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        zeros = run.statistic("activations", "zero_fraction")
+        layers = structure.recorded(run, "zero_fraction")
+        for before, layer in pairwise(layers):
+            if structure.kind(run, layer) == "dropout" and run.meta.layer(layer).rate != 0:
+                both = zeros[[before, layer]].dropna()
+                if len(both) >= self.min_reads and (both[layer] == both[before]).all() and (both[before] < 1).all():
+                    yield self._finding(run, layer, f"{layer} drops nothing, on all {len(both)} reads", 0.0)
+        yield from self._norms(run)
+
+    def _norms(self, run: Run) -> Iterator[Finding]:
+        first = run.activations.iloc[0]
+        for layer in structure.recorded(run, "mean"):
+            if structure.kind(run, layer) == "batch_norm" and first["variance", layer] > 0:
+                mean = abs(first["mean", layer]) / first["variance", layer] ** 0.5
+                if mean > self.mean and run.activations.index[0] == 0:
+                    yield self._finding(run, layer, f"{layer} does not normalise by the batch: its first output has a mean of "
+                                                    f"{mean:.2g} standard deviations", float(mean))  # fmt: skip
+
+    def _finding(self, run: Run, layer: str, fact: str, value: float) -> Finding:
+        steps = run.statistic("activations", "zero_fraction").index
+        return self.finding(fact, layer=layer, first_step=int(steps[0]), last_step=int(steps[-1]), value=value,
+                            threshold=self.mean if value else 0.0)  # fmt: skip
+
+    @classmethod
+    def _run(cls, dropped: float) -> Run:
+        layers = [{"name": "h1", "kind": "affine"}, {"name": "h1.dropout", "kind": "dropout", "rate": 0.5},
+                  {"name": "output", "kind": "affine"}]  # fmt: skip
+        zeros = {"h1": 0.0, "h1.dropout": [0.0] * 99 + [dropped], "output": 0.0}
+        return synthetic.run(activations={"zero_fraction": zeros}, layers=layers)
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(1e-4)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(0.0)

@@ -1,0 +1,97 @@
+"""ND901 gradients-not-cleared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from nndiag import structure, synthetic
+from nndiag.check import Check, Finding
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class GradientsNotCleared(Check):
+    """Gradients of earlier steps are still in the buffers: each step goes along the sum of all before.
+
+    Where a framework adds to gradients, they must be set to zero once in each step. Without that, steps grow and keep
+    pointing to where the loss was long ago, as with a momentum of 1.
+
+    Decides on the bias of the last layer, whose gradient is the sum of δ over the batch: equal to it within `tolerance`,
+    relative, at the first read, and different on `most` of the later ones. The tolerance is the rounding of float32 over
+    large batches.
+    """
+
+    code = "ND901"
+    name = "gradients-not-cleared"
+    kind = "exact"
+    needs = ("outputs.gradient_sum", "gradients.norm")
+    min_reads = 5
+    advice = "Set gradients to zero in every step: optimizer.zero_grad() before backward."
+    confirm = "print the norm of a gradient before backward: it must be 0"
+    passed = "gradients are of their own step"
+
+    tolerance: float = 1e-2
+    most: float = 0.8
+
+    def not_checked(self, run: Run) -> str | None:
+        if reason := super().not_checked(run):
+            return reason
+        return None if self._bias(run) else "needs a last layer with a bias, whose outputs go into the loss"
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        off = self._off(run)
+        if len(off) < self.min_reads or off.iloc[0] > self.tolerance:
+            return
+        if np.mean(off.iloc[1:] > self.tolerance) >= self.most:
+            ratio = float(self._pair(run).iloc[1:].pipe(lambda pair: pair["seen"] / pair["wanted"]).median())
+            bias = self._bias(run)
+            yield self.finding(
+                f"the gradient of {bias} is not that of its own step ({ratio:.2g} times its size in the median): earlier ones "
+                "were never cleared",
+                parameter=bias, first_step=int(off.index[1]), last_step=int(off.index[-1]), value=float(off.median()),
+                threshold=self.tolerance,
+            )  # fmt: skip
+
+    def _bias(self, run: Run) -> str | None:
+        """Bias of the last layer, if that is the very last and has one."""
+        last = run.meta.layers[-1] if run.meta.layers else None
+        if last is None or last.kind not in structure.LINEAR:
+            return None
+        norms = run.statistic("gradients", "norm")
+        return next(
+            (p.name for p in run.meta.parameters if p.layer == last.name and p.kind == "bias" and p.name in norms), None
+        )
+
+    def _pair(self, run: Run) -> pd.DataFrame:
+        """By read: norm of the bias gradient seen, and of the sum of δ, which it must be."""
+        bias = self._bias(run)
+        wanted = run.series("outputs", "gradient_sum", "outputs")
+        seen = run.series("gradients", "norm", bias) if bias else wanted.iloc[:0]
+        pair = pd.DataFrame({"seen": seen, "wanted": wanted}).dropna()
+        return pair[pair["wanted"] > 1e-8]
+
+    def _off(self, run: Run) -> pd.Series[float]:
+        pair = self._pair(run)
+        return (pair["seen"] - pair["wanted"]).abs() / pair["wanted"]
+
+    @classmethod
+    def _run(cls, factor: float) -> Run:
+        layers = [{"name": "output", "kind": "affine", "shape": [3]}]
+        parameters = [{"name": "output.bias", "kind": "bias", "shape": [3], "layer": "output"}]
+        seen = np.r_[1.0, np.full(99, factor)]
+        return synthetic.run(
+            outputs={"gradient_sum": {"outputs": 1.0}}, gradients={"norm": {"output.bias": seen}}, layers=layers,
+            parameters=parameters,
+        )  # fmt: skip
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(1.008)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(1.015)

@@ -1,0 +1,142 @@
+"""ND105 loss-task-mismatch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nndiag import progress, synthetic
+from nndiag.check import Check, Finding, Kind
+from nndiag.objective import Objective
+from nndiag.run import Run
+
+Seen = tuple[str, str, bool]
+"""What is wrong, what to do, and whether values prove it (exact) rather than suggest it."""
+
+
+@dataclass(frozen=True)
+class LossTaskMismatch(Check):
+    """The loss does not fit what it is fed with: outputs that are no probabilities, targets of another kind of task.
+
+    Nothing raises an error, since all of them are numbers; the minimum of the loss is just not where the answer is.
+
+    Decides on values, never on names of layers. Proven by them (exact): a loss on probabilities is fed with values outside
+    0 … 1 by more than `tolerance`, on half of the reads or more; a softmax, or a softmax loss, against rows with several
+    labels or none; a loss over classes on a single unit, which is the same whatever comes out; a binary loss that compares
+    (N, C) outputs with (N,) targets. Suggested (training): outputs for one of C classes that do not sum to 1, off by `sums`
+    or more in the median, since nothing then holds the wrong classes down; squared or absolute error on class ids, three or
+    more of about equal frequency (`even` of the largest entropy), numbered from 0 without a gap, as if class 2 lay between
+    1 and 3. Squared or absolute error on one-hot rows and 0/1 labels is the Brier score's relative: it trains, if slowly, and
+    is a remark where training has come half of the way.
+    """
+
+    code = "ND105"
+    name = "loss-task-mismatch"
+    kind = "exact"
+    needs = ("outputs.width", "outputs.integer")
+    min_reads = 1
+    advice = (
+        "Softmax cross-entropy for one of C classes, binary cross-entropy for labels, squared error for real targets."
+    )
+    confirm = "print(model.forward(x[:4]), y[:4])"
+    passed = "outputs, targets and loss belong together"
+
+    tolerance: float = 1e-3
+    sums: float = 0.02
+    even: float = 0.8
+
+    def not_checked(self, run: Run) -> str | None:
+        if reason := super().not_checked(run):
+            return reason
+        return None if Objective(run).task else "needs to know the task of the loss: describe(loss=…)"
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        seen = Objective(run)
+        rules = (self._shapes, self._single_unit, self._unbounded, self._several_labels, self._sums_of_rows, self._ids,
+                 self._labels)  # fmt: skip
+        found = next((fact for rule in rules if (fact := rule(seen)) is not None), None)
+        if found is not None:
+            first, last = seen.steps
+            message, fix, proven = found
+            kind: Kind = "exact" if proven else ("note" if seen.learned and self._remark(seen) else "training")
+            yield self.finding(message, kind=kind, first_step=first, last_step=last, fix=fix)
+
+    def _shapes(self, seen: Objective) -> Seen | None:
+        if seen.task == "binary" and seen.width > 1 and seen.target_width == 1:
+            return (f"{seen.loss} compares outputs of {seen.width} units with single labels",
+                    "Use softmax cross-entropy on class ids, or a single unit.", True)  # fmt: skip
+        return None
+
+    def _single_unit(self, seen: Objective) -> Seen | None:
+        if seen.task == "classes" and seen.width == 1 and seen.classes <= 2:
+            return (f"{seen.loss} is a loss over classes, and there is a single output unit: it costs the same whatever it says",
+                    "Use binary cross-entropy with one unit, or two units.", True)  # fmt: skip
+        return None
+
+    def _unbounded(self, seen: Objective) -> Seen | None:
+        outside = np.maximum(-seen.of("min"), seen.of("max") - 1) > self.tolerance
+        if seen.expects != "probabilities" or outside.mean() < 0.5:
+            return None
+        head = "a sigmoid" if seen.task == "binary" else "a softmax"
+        low, high = seen.range
+        return (f"{seen.loss} expects probabilities and is fed with outputs from {low:.3g} to {high:.3g}",
+                f"Put {head} behind the last layer, or use the loss on logits.", True)  # fmt: skip
+
+    def _several_labels(self, seen: Objective) -> Seen | None:
+        if seen.multi_hot and (seen.task == "classes" or seen.rows_sum_to_one):
+            return ("targets are rows with several labels or none, and the outputs share a total of 1",
+                    "Use a sigmoid for each label, with binary cross-entropy (BCEWithLogits).", True)  # fmt: skip
+        return None
+
+    def _sums_of_rows(self, seen: Objective) -> Seen | None:
+        low, high = seen.of("row_sum_min"), seen.of("row_sum_max")
+        if seen.task != "classes" or seen.expects != "probabilities" or seen.width < 2 or not seen.within_unit:
+            return None
+        off = float(np.median(np.maximum(high - 1, 1 - low)))
+        if off < self.sums or len(low) < 3:
+            return None
+        return (f"outputs for one of {seen.width} classes sum to between {low.min():.2g} and {high.max():.2g} instead of 1",
+                "Put a softmax behind the last layer in place of the sigmoid.", False)  # fmt: skip
+
+    def _ids(self, seen: Objective) -> Seen | None:
+        if seen.task != "real" or not seen.ids or seen.width != 1 or seen.classes < 3:
+            return None
+        entropy = progress.latest(seen.run, "data", "entropy", "target") or 0.0
+        gapless = seen.target_range == (0.0, seen.classes - 1.0)
+        if not gapless or not entropy >= self.even * np.log(seen.classes):
+            return None
+        return (f"{seen.loss} takes ids of {seen.classes} classes for amounts, as if class 2 lay between 1 and 3",
+                f"Use {seen.classes} output units and softmax cross-entropy.", False)  # fmt: skip
+
+    def _labels(self, seen: Objective) -> Seen | None:
+        if seen.task != "real" or not self._remark(seen):
+            return None
+        what = f"one-hot rows of {seen.target_width} classes" if seen.one_hot else "0/1 labels"
+        return (f"{seen.loss} on {what}: it trains, slower than cross-entropy, whose gradient does not fade with confidence",
+                f"Use {'softmax' if seen.one_hot else 'binary'} cross-entropy.", False)  # fmt: skip
+
+    def _remark(self, seen: Objective) -> bool:
+        """Whether targets are labels for which squared error works, if slowly."""
+        return seen.task == "real" and (
+            seen.one_hot or (seen.ids and seen.classes == 2 and seen.target_range == (0.0, 1.0))
+        )
+
+    @classmethod
+    def _run(cls, high: float) -> Run:
+        outputs: synthetic.Statistics = {
+            "width": {"outputs": 3.0, "targets": 1.0}, "integer": {"targets": 1.0}, "min": {"outputs": 0.1, "targets": 0.0},
+            "max": {"outputs": high, "targets": 2.0}, "row_sum_min": {"outputs": 1.0}, "row_sum_max": {"outputs": 1.0},
+        }  # fmt: skip
+        return synthetic.run(
+            outputs=outputs, loss={"name": "CrossEntropy", "task": "classes", "expects": "probabilities"}
+        )
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(1.0007)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(1.0015)

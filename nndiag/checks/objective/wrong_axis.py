@@ -1,0 +1,87 @@
+"""ND111 wrong-axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nndiag import synthetic
+from nndiag.check import Check, Finding
+from nndiag.objective import Objective
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class WrongAxis(Check):
+    """The softmax runs over the samples of the batch instead of over the classes.
+
+    Each sample then competes with its neighbours in the batch. The loss falls a little, and predictions depend on what else
+    is in the batch.
+
+    Decides on sums. Of outputs: every column sums to 1 within `tolerance` and rows do not, on every read. Of δ, where the
+    loss applies the softmax itself: adding a constant to all logits of a sample changes nothing, so each row of δ must sum
+    to 0; here the columns do (to `tolerance`) and the rows are off by `off` of their size or more, in the median.
+    """
+
+    code = "ND111"
+    name = "wrong-axis"
+    kind = "exact"
+    needs = ("outputs.column_sum_min", "outputs.column_sum_max", "outputs.rows")
+    min_reads = 2
+    advice = "Take the softmax over the last axis: axis=1 for outputs (batch, classes)."
+    confirm = "print(p.sum(axis=1)[:5], p.sum(axis=0)[:5])  # the first must be ones"
+    passed = "the softmax runs over the classes"
+
+    tolerance: float = 1e-3
+    off: float = 0.05
+
+    def not_checked(self, run: Run) -> str | None:
+        if reason := super().not_checked(run):
+            return reason
+        seen = Objective(run)
+        if seen.task != "classes":
+            return "needs a loss over classes: describe(loss=…)"
+        return None if seen.width > 1 and np.median(seen.of("rows")) > 1 else "needs two samples and two units or more"
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        seen = Objective(run)
+        if (fact := self._outputs(seen) or self._delta(seen)) is not None:
+            first, last = seen.steps
+            yield self.finding(f"{fact}: the softmax runs over the batch", first_step=first, last_step=last)
+
+    def _outputs(self, seen: Objective) -> str | None:
+        off = max(1 - seen.of("column_sum_min").min(), seen.of("column_sum_max").max() - 1)
+        batch = seen.of("rows") > 1
+        columns = seen.range[0] >= 0 and batch.all() and off <= self.tolerance
+        return (
+            f"columns of the outputs sum to 1 (within {off:.1g}), rows do not"
+            if columns and not seen.rows_sum_to_one
+            else None
+        )
+
+    def _delta(self, seen: Objective) -> str | None:
+        rows, columns = seen.of("gradient_row_sum"), seen.of("gradient_column_sum")
+        if seen.expects != "logits" or not len(rows) or not len(columns):
+            return None
+        row, column = float(np.median(rows)), float(np.median(columns))
+        return (
+            f"columns of the gradient with respect to the logits sum to 0, rows to {row:.2g} of their size"
+            if row > self.off and column <= self.tolerance
+            else None
+        )
+
+    @classmethod
+    def _run(cls, column_sum: float) -> Run:
+        outputs = {"column_sum_min": 1.0, "column_sum_max": column_sum, "rows": 64.0, "width": 10.0, "min": 0.0, "max": 0.5,
+                   "row_sum_min": 0.1, "row_sum_max": 0.3}  # fmt: skip
+        return synthetic.run(outputs={name: {"outputs": value} for name, value in outputs.items()}, **synthetic.CLASSES)
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(1.0019)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(1.0006)

@@ -1,0 +1,81 @@
+"""How the validation set compares with the training samples seen so far: shared rows, shifted features, other labels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nndiag import frames
+from nndiag import statistics as st
+from nndiag.statistics import Array
+
+MOST = 200_000
+"""Rows remembered, 8 bytes and a set entry each; beyond them the overlap is that with the rows remembered."""
+
+
+class SeenRows:
+    """Which input rows were seen, by hash, and how many of them had come before."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+        self.count = 0
+
+    def add(self, x: Array) -> None:
+        """Take in the rows of a batch (samples, …)."""
+        if len(self.seen) < MOST:
+            hashes = _hashes(x)
+            self.seen.update(hashes)
+            self.count += len(hashes)
+
+    @property
+    def duplicates(self) -> float:
+        """Share of the rows that are copies of others."""
+        return 1 - len(self.seen) / self.count if self.count else math.nan
+
+
+class HeldOut:
+    """A validation set: hashes of its rows, moments of its features, shares of its classes. Keeps no array of it."""
+
+    def __init__(self, x: Array, y: Array, *, binary: bool) -> None:
+        self._hashes = _hashes(x[:MOST])
+        rows = _rows(x)
+        self._features = st.FeatureMoments(rows.shape[1])
+        self._features.add(rows)
+        self._labels = frames.Labels()
+        self._labels.add(y, binary=binary)
+
+    def compared(self, train: SeenRows, features: st.FeatureMoments | None, labels: frames.Labels) -> tuple[float, ...]:
+        """`frames.VALIDATION` against the training samples so far."""
+        overlap = float(np.mean([row in train.seen for row in self._hashes])) if self._hashes else math.nan
+        shift, scale = self._moved(features)
+        return (len(self._hashes), overlap, train.duplicates, shift, scale, self._label_shift(labels))
+
+    def _moved(self, train: st.FeatureMoments | None) -> tuple[float, float]:
+        """Median over features of |difference of means| / std, and of std / std, where training features vary."""
+        own = self._features
+        if train is None or len(train.mean) != len(own.mean) or not own.count:
+            return math.nan, math.nan
+        std = np.sqrt(train.m2 / max(1, train.count))
+        varies = std > 0
+        if not varies.any():
+            return math.nan, math.nan
+        shift = np.abs(own.mean - train.mean)[varies] / std[varies]
+        scale = np.sqrt(own.m2 / own.count)[varies] / std[varies]
+        return float(np.median(shift)), float(np.median(scale))
+
+    def _label_shift(self, labels: frames.Labels) -> float:
+        """Total variation distance between the shares of the classes; NaN where targets are not classes."""
+        here, there = self._labels.shares(), labels.shares()
+        if not here or not there:
+            return math.nan
+        return sum(abs(here.get(label, 0.0) - there.get(label, 0.0)) for label in here.keys() | there.keys()) / 2
+
+
+def _rows(x: Array) -> Array:
+    return x.reshape(len(x), -1) if x.ndim > 1 else x.reshape(-1, 1)
+
+
+def _hashes(x: Array) -> list[int]:
+    """A hash of the bytes of each row."""
+    return [hash(row.tobytes()) for row in _rows(x)]

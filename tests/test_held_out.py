@@ -1,0 +1,115 @@
+"""How a validation set compares with the training samples, and what outputs and δ look like beside the targets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import nndiag
+from nndiag import frames, nn
+from nndiag import statistics as st
+from nndiag.held_out import HeldOut, SeenRows
+from nndiag.statistics import Array
+
+
+def compared(train: Array, held_out: Array, y: Array, y_held_out: Array) -> dict[str, float]:
+    rows, features, labels = SeenRows(), st.FeatureMoments(train.shape[1]), frames.Labels()
+    rows.add(train)
+    features.add(train)
+    labels.add(y, binary=False)
+    values = HeldOut(held_out, y_held_out, binary=False).compared(rows, features, labels)
+    return dict(zip(frames.VALIDATION, values, strict=True))
+
+
+def test_another_part_of_the_same_data_has_nothing_in_common_and_nothing_moved() -> None:
+    x, y = np.random.default_rng(0).standard_normal((2000, 5)), np.arange(2000) % 3
+
+    seen = compared(x[:1500], x[1500:], y[:1500], y[1500:])
+
+    assert seen["overlap"] == seen["duplicates"] == 0
+    assert seen["shift"] < 0.1
+    assert seen["scale"] == pytest.approx(1, abs=0.1)
+    assert seen["label_shift"] < 0.01
+
+
+def test_shared_rows_another_scale_and_other_labels_are_measured() -> None:
+    x, y = np.random.default_rng(0).standard_normal((300, 4)), np.arange(300) % 3
+
+    assert compared(x[:200], x[150:], y[:200], y[150:])["overlap"] == pytest.approx(1 / 3)
+    assert compared(x, 255 * x, y, y)["scale"] == pytest.approx(255)
+    assert compared(x, x + 5, y, y)["shift"] == pytest.approx(5, rel=0.1)
+    assert compared(x, x, y, np.zeros(300, int))["label_shift"] == pytest.approx(2 / 3)
+
+
+def test_copies_inside_the_training_set_are_counted() -> None:
+    rows = SeenRows()
+    rows.add(np.ones((10, 3)))
+
+    assert rows.duplicates == pytest.approx(0.9)
+
+
+def test_a_fit_records_the_comparison_once_and_never_for_itself(trainer: nn.Trainer, data: tuple[Array, Array]) -> None:
+    x, y = data
+    with nndiag.watch(trainer, every=1, strict=True) as recorder:
+        trainer.fit(x[:60], y[:60], validation=(x[40:], y[40:]), epochs=3, batch_size=20)
+
+    overlap = recorder.run.metrics["overlap"]["validation"].dropna()
+    assert overlap.index.tolist() == [3]
+    assert overlap.iloc[0] == pytest.approx(20 / 56)
+
+
+@pytest.mark.parametrize(
+    ("model", "loss"),
+    [
+        (nn.MLP([8, 16, 3]), nn.SoftmaxCrossEntropy()),
+        (nn.Sequential([nn.Affine(8, 3), nn.Softmax()]), nn.CrossEntropy()),
+    ],
+)
+def test_delta_points_away_from_the_targets(model: nn.Sequential, loss: nn.Loss, data: tuple[Array, Array]) -> None:
+    trainer = nn.Trainer(model, loss, nn.SGD(0.1))
+    with nndiag.watch(trainer, every=1, strict=True) as recorder:
+        trainer.fit(*data, epochs=2)
+
+    assert recorder.run.outputs["alignment"]["outputs"].min() > 0.1
+
+
+def test_softmax_over_the_classes_has_rows_of_delta_that_sum_to_zero(run: nndiag.Run) -> None:
+    delta = run.outputs
+
+    assert delta["gradient_row_sum"]["outputs"].max() < 1e-5
+    assert delta["gradient_column_sum"]["outputs"].max() > 1e-3
+
+
+def test_the_sum_of_delta_is_the_gradient_of_the_last_bias(run: nndiag.Run) -> None:
+    np.testing.assert_allclose(
+        run.outputs["gradient_sum"]["outputs"], run.gradients["norm"]["output.bias"], rtol=1e-4, atol=1e-7
+    )
+
+
+def test_hits_and_counts_give_recall(run: nndiag.Run) -> None:
+    hits, counts = run.outputs["hits"].iloc[-6:].sum(), run.data["count"].iloc[-6:].sum()
+
+    assert list(hits.index) == ["label 0", "label 1", "label 2"]
+    assert (hits / counts).min() > 0.9
+
+
+def test_dropout_in_an_evaluation_is_seen(data: tuple[Array, Array]) -> None:
+    class Stuck(nn.Dropout):
+        def forward(self, x: Array, training: bool = True) -> Array:
+            return super().forward(x, training=True)
+
+    for layer, least, most in ((nn.Dropout(0.5), 0, 0), (Stuck(0.5), 0.3, 0.7)):
+        model = nn.Sequential([nn.Affine(8, 16), nn.Tanh(), layer, nn.Affine(16, 3)])
+        trainer = nn.Trainer(model, nn.SoftmaxCrossEntropy(), nn.SGD(0.1))
+        with nndiag.watch(trainer, every=1, strict=True) as recorder:
+            trainer.fit(*data, validation=data)
+        assert least <= recorder.run.metrics["dropped"]["validation"].dropna().iloc[0] <= most
+
+
+def test_until_is_the_run_as_it_was(run: nndiag.Run) -> None:
+    early = run.until(12)
+
+    assert early.steps == 12
+    assert early.train.index[-1] == 11
+    assert early.validation.index.tolist() == [6, 12]
+    assert run.until(10**9).steps == run.steps
