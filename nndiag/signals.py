@@ -56,3 +56,31 @@ def theil_sen(x: Array, y: Array, most: int = 200) -> float:
         return 0.0
     x, y = np.asarray(x, float)[at], np.asarray(y, float)[at]
     return float(np.median((y[j] - y[i]) / (x[j] - x[i])))
+
+
+def pace(falling: Array, durations: Array | None = None) -> float:
+    """How fast a series falls over its second half, beside its mean pace over the whole; 0 where it does not fall clearly.
+
+    `durations` says how long each read lasts, such as its learning rate; without, all are as long. Clearly is by three
+    standard errors between the means of both quarters, from the scatter of neighbours, tails included. An exponential that
+    has gone half of its way ends at 0.8, one that has gone three quarters at 0.6 and one that has gone nine tenths at 0.4.
+    """
+    clock = np.cumsum(np.ones(len(falling)) if durations is None else durations)
+    if not len(clock) or not clock[-1] > 0:
+        return 0.0
+    older, newer = falling[(clock > clock[-1] / 2) & (clock <= 3 * clock[-1] / 4)], falling[clock > 3 * clock[-1] / 4]
+    if min(len(older), len(newer)) < 2:
+        return 0.0
+    fall, whole = float(older.mean() - newer.mean()), float(falling[:3].mean() - newer.mean())
+    scatter = float(np.std(np.diff(falling[-len(older) - len(newer) :]))) / np.sqrt(2)
+    error = scatter * np.sqrt(1 / len(older) + 1 / len(newer))
+    # The means of the quarters lie a quarter of the time apart, and seven eighths of it from the start.
+    return 3.5 * fall / whole if fall > 3 * error and whole > 0 else 0.0
+
+
+def ends_at_best(falling: Array, near: float = 0.02) -> bool:
+    """Whether one of the last three values is the lowest, to `near` of the way down to it; true of fewer than three."""
+    if len(falling) < 3:
+        return True
+    lowest = float(falling.min())
+    return bool(falling[-3:].min() - lowest <= near * max(float(falling[0]) - lowest, 0.0))

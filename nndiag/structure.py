@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
+from nndiag.meta import ParameterMeta
 from nndiag.run import Run
+from nndiag.statistics import Array
 
 LINEAR = ("affine", "convolution", "embedding")
 NORMS = ("layer_norm", "batch_norm", "group_norm", "rms_norm")
@@ -75,3 +77,24 @@ def training_samples(run: Run) -> int | None:
 def units(run: Run, layer: str) -> int:
     """Number of units of `layer`; 64 where the run does not describe it."""
     return math.prod(run.meta.layer(layer).shape) if run.meta.layer(layer).shape else 64
+
+
+def weight_into(run: Run, layer: str) -> ParameterMeta | None:
+    """The weight of the last layer with weights up to `layer`; None where the run does not describe it."""
+    names = [described.name for described in run.meta.layers]
+    for name in reversed(names[: names.index(layer) + 1] if layer in names else []):
+        if kind(run, name) in LINEAR:
+            return next((p for p in run.meta.parameters if p.layer == name and p.kind == "weight"), None)
+    return None
+
+
+def describes_kinds(run: Run) -> bool:
+    """Whether the run says of every layer of what kind it is."""
+    return bool(run.meta.layers) and all(layer.kind != "unknown" for layer in run.meta.layers)
+
+
+def rms(run: Run, layers: list[str]) -> Array:
+    """Root mean square of what each of `layers` put out (rows of the activation frame, layers)."""
+    mean, variance = run.activations["mean"], run.activations["variance"]
+    values: Array = np.hypot(mean[layers].to_numpy(), np.sqrt(variance[layers].to_numpy()))
+    return values

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from nndiag.check import Check
+from nndiag.checks.activations.activation_drift import ActivationDrift as ActivationDrift
+from nndiag.checks.activations.collapsed_representation import CollapsedRepresentation as CollapsedRepresentation
 from nndiag.checks.activations.dead_units import DeadUnits as DeadUnits
+from nndiag.checks.activations.linear_stack import LinearStack as LinearStack
+from nndiag.checks.activations.output_collapse import OutputCollapse as OutputCollapse
+from nndiag.checks.activations.saturated_units import SaturatedUnits as SaturatedUnits
 from nndiag.checks.data.class_imbalance import ClassImbalance as ClassImbalance
 from nndiag.checks.data.constant_features import ConstantFeatures as ConstantFeatures
 from nndiag.checks.data.input_scale import InputScale as InputScale
@@ -31,8 +36,14 @@ from nndiag.checks.initialization.symmetric_weights import SymmetricWeights as S
 from nndiag.checks.loop.evaluation_mode_training import EvaluationModeTraining as EvaluationModeTraining
 from nndiag.checks.loop.gradients_not_cleared import GradientsNotCleared as GradientsNotCleared
 from nndiag.checks.loop.training_mode_evaluation import TrainingModeEvaluation as TrainingModeEvaluation
+from nndiag.checks.loss_curve.budget import Budget as Budget
+from nndiag.checks.loss_curve.constant_loss import ConstantLoss as ConstantLoss
 from nndiag.checks.loss_curve.diverging import Diverging as Diverging
+from nndiag.checks.loss_curve.impossible_loss import ImpossibleLoss as ImpossibleLoss
+from nndiag.checks.loss_curve.loss_spike import LossSpike as LossSpike
 from nndiag.checks.loss_curve.not_learning import NotLearning as NotLearning
+from nndiag.checks.loss_curve.oscillating import Oscillating as Oscillating
+from nndiag.checks.loss_curve.plateau import Plateau as Plateau
 from nndiag.checks.numerics.near_overflow import NearOverflow as NearOverflow
 from nndiag.checks.numerics.nonfinite import Nonfinite as Nonfinite
 from nndiag.checks.objective.bounded_output import BoundedOutput as BoundedOutput
@@ -48,8 +59,14 @@ from nndiag.checks.objective.sum_reduction import SumReduction as SumReduction
 from nndiag.checks.objective.target_broadcast import TargetBroadcast as TargetBroadcast
 from nndiag.checks.objective.target_out_of_range import TargetOutOfRange as TargetOutOfRange
 from nndiag.checks.objective.wrong_axis import WrongAxis as WrongAxis
+from nndiag.checks.optimization.absurd_settings import AbsurdSettings as AbsurdSettings
+from nndiag.checks.optimization.decay_dominates import DecayDominates as DecayDominates
 from nndiag.checks.optimization.learning_rate_high import LearningRateHigh as LearningRateHigh
 from nndiag.checks.optimization.learning_rate_low import LearningRateLow as LearningRateLow
+from nndiag.checks.optimization.optimizer_epsilon import OptimizerEpsilon as OptimizerEpsilon
+from nndiag.checks.optimization.schedule import Schedule as Schedule
+from nndiag.checks.optimization.tiny_batch_norm import TinyBatchNorm as TinyBatchNorm
+from nndiag.checks.optimization.untouched_parameter import UntouchedParameter as UntouchedParameter
 
 CHECKS: tuple[type[Check], ...] = (
     NonfiniteInput,
@@ -81,6 +98,11 @@ CHECKS: tuple[type[Check], ...] = (
     DeadAtStart,
     MeanShift,
     DeadUnits,
+    SaturatedUnits,
+    ActivationDrift,
+    CollapsedRepresentation,
+    LinearStack,
+    OutputCollapse,
     VanishingGradients,
     ExplodingGradients,
     ZeroGradient,
@@ -88,8 +110,20 @@ CHECKS: tuple[type[Check], ...] = (
     GradientSign,
     LearningRateHigh,
     LearningRateLow,
+    UntouchedParameter,
+    Schedule,
+    DecayDominates,
+    OptimizerEpsilon,
+    AbsurdSettings,
+    TinyBatchNorm,
     NotLearning,
     Diverging,
+    LossSpike,
+    Oscillating,
+    Plateau,
+    ConstantLoss,
+    Budget,
+    ImpossibleLoss,
     Overfitting,
     Underfitting,
     ValidationBelowTrain,

@@ -1,0 +1,92 @@
+"""ND305 linear-stack."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nndiag import structure, synthetic
+from nndiag.check import Check, Finding
+from nndiag.run import Run
+
+STRAIGHT = ("affine", "dropout", "batch_norm")
+"""Kinds that are affine maps when the network is used."""
+
+
+@dataclass(frozen=True)
+class LinearStack(Check):
+    """Layers with weights follow each other with no activation function between them.
+
+    A chain of affine maps is one affine map: the second layer adds parameters and no power (Goodfellow, Bengio & Courville
+    2016, section 6.1). A whole network of them can draw straight borders only, whatever its depth.
+
+    Decides on the kinds of the layers, in forward order: from one affine layer to the next there are none but dropout and
+    batch normalisation, which are affine too once trained. A middle narrower than both its sides is a factorisation and
+    sound (low-rank layers, adapters). Such a pair in a network that bends elsewhere is a remark; two affine layers or more
+    in a network that bends nowhere are a finding.
+    """
+
+    code = "ND305"
+    name = "linear-stack"
+    kind = "training"
+    min_reads = 1
+    advice = "Put an activation function such as ReLU between the two layers, or keep one of them only."
+    confirm = "print([(layer.name, layer.kind) for layer in run.meta.layers])"
+    passed = "something nonlinear stands between the layers with weights"
+
+    def not_checked(self, run: Run) -> str | None:
+        if not structure.describes_kinds(run):
+            return "needs the kinds of all layers, which the run does not describe"
+        return None if len(self._affine(run)) > 1 else "needs two affine layers"
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        pairs, affine = self._pairs(run), self._affine(run)
+        if pairs and len(self._straight(run)) == len(affine) - 1:
+            yield self.finding(
+                f"the network is one affine map: nothing nonlinear stands between its {len(affine)} layers",
+                layer=pairs[0][0], first_step=0, value=float(len(affine)), threshold=1.0,
+                causes=("activation functions left out",),
+            )  # fmt: skip
+        elif pairs:
+            found = "; ".join(f"{first} and {second}" for first, second in pairs[:3])
+            yield self.note(f"{found}: one affine map in two layers, nothing nonlinear stands between them")
+
+    def _affine(self, run: Run) -> list[str]:
+        return [layer.name for layer in run.meta.layers if layer.kind == "affine"]
+
+    def _straight(self, run: Run) -> list[tuple[str, str]]:
+        """Neighbouring affine layers between which nothing bends."""
+        pairs, before = [], None
+        for layer in run.meta.layers:
+            if layer.kind == "affine" and before is not None:
+                pairs.append((before, layer.name))
+            before = layer.name if layer.kind == "affine" else before if layer.kind in STRAIGHT else None
+        return pairs
+
+    def _pairs(self, run: Run) -> list[tuple[str, str]]:
+        """Those of them that are no factorisation through a narrow middle."""
+        return [(first, second) for first, second in self._straight(run) if not self._narrow(run, first, second)]
+
+    def _narrow(self, run: Run, first: str, second: str) -> bool:
+        return self._width(run, first) < min(self._into(run, first), self._width(run, second))
+
+    def _width(self, run: Run, layer: str) -> float:
+        return float(math.prod(run.meta.layer(layer).shape)) if run.meta.layer(layer).shape else math.inf
+
+    def _into(self, run: Run, layer: str) -> float:
+        weight = structure.weight_into(run, layer)
+        return float(weight.fan_in) if weight is not None and weight.fan_in else math.inf
+
+    @classmethod
+    def _run(cls, *kinds: str) -> Run:
+        layers = [{"name": f"l{i}", "kind": kind, "shape": [16]} for i, kind in enumerate(kinds)]
+        return synthetic.run(train=synthetic.decay(), layers=layers)
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run("affine", "dropout", "affine", "relu", "affine")
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run("affine", "dropout", "affine", "affine", "softmax")

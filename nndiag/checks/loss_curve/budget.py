@@ -1,0 +1,98 @@
+"""ND607 budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nndiag import progress, signals, synthetic
+from nndiag.check import Check, Finding
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class Budget(Check):
+    """Training has ended too early: most of the way is left and the loss was still falling.
+
+    Nothing is wrong with a run that simply needs more updates, but its result says little about the network: too few
+    epochs, or batches so large that an epoch has only a handful of updates.
+
+    Decides on completed runs: more than `left` of the way from the start of the loss (at most a trivial prediction's) to
+    its floor is left, something was learned, and the loss still falls clearly over the second half, at no less than `pace`
+    of its mean pace. An exponential that has gone half of its way ends at 0.8, three quarters at 0.6; noisy labels, weak
+    signals and learning by heart end below 0.5. A validation loss that has left its best behind says that more updates
+    would not help. Below `few` updates there is too little to see a slope in: there it takes that next to nothing
+    (`nothing` of the way) was made. A loss that still falls with less of the way left, and one that was below `low` of it
+    after a third of the run and has not moved since, are remarks.
+    """
+
+    code = "ND607"
+    name = "budget"
+    kind = "training"
+    needs = ("losses.train",)
+    min_reads = 5
+    advice = "Train longer: more epochs, or smaller batches for more updates an epoch."
+    confirm = "run.losses['train'].plot()"
+    passed = "training went on until the loss was low or had stopped falling"
+
+    left: float = 0.5
+    pace: float = 0.6
+    low: float = 0.1
+    few: int = 50
+    nothing: float = 0.1
+    saturated: float = 0.005
+
+    def not_checked(self, run: Run) -> str | None:
+        if reason := super().not_checked(run):
+            return reason
+        if run.meta.ended != "completed":
+            return f"needs a completed run; this one is {run.meta.ended}"
+        return None if np.isfinite(run.train).all() else "needs finite losses"
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        losses, floor = run.train.to_numpy(), progress.floor(run)
+        start = min(float(np.median(losses[:3])), progress.trivial(run) or np.inf)
+        now, way = float(losses[-max(3, len(losses) // 10) :].mean()), start - floor
+        if not way > 0:
+            return
+        left, pace, steps = (now - floor) / way, signals.pace(np.minimum(losses, start)), run.steps
+        useful = signals.ends_at_best(run.validation.to_numpy())
+        falling = pace > self.pace and 1 - left > progress.LEAST and useful
+        nothing = steps < self.few and progress.trivial(run) is not None and left > 1 - self.nothing
+        if left > self.left and (falling or nothing):
+            yield self.finding(
+                f"training ends after {steps} updates with {min(left, 1):.0%} of the way left"
+                + (", and the loss is still falling" if falling else ""),
+                first_step=int(run.train.index[-1]), last_step=int(run.train.index[-1]), value=left, threshold=self.left,
+                causes=("too few epochs", "ND502", "batches that are too large"), fix=self._fix(steps),
+            )  # fmt: skip
+        elif falling and left > self.low:
+            yield self.note(f"the loss is still falling, with {left:.0%} of the way left: train longer")
+        elif left < self.low and (step := self._saturated(run, way)) is not None:
+            yield self.note(f"nothing was gained after step {step} of {steps}: fewer updates would do")
+
+    def _saturated(self, run: Run, way: float) -> int | None:
+        """The step after a third of the run, if the loss has not fallen since."""
+        later = run.train.iloc[len(run.train) // 3 :]
+        if len(run.train) < progress.READS:
+            return None
+        fall = float(later.iloc[: len(later) // 3].mean() - later.iloc[-(len(later) // 3) :].mean())
+        return int(later.index[0]) if fall < self.saturated * way else None
+
+    def _fix(self, steps: int) -> str:
+        return f"Train longer: at least {max(500, 3 * steps):,} updates, by more epochs or smaller batches."
+
+    @classmethod
+    def _run(cls, rate: float) -> Run:
+        train = 2.3 * np.exp(-rate * np.arange(100) / 100) + 0.01 * np.random.default_rng(0).standard_normal(100)
+        return synthetic.run(train=train, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES)
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(0.9)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(0.5)

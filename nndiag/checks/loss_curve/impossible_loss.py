@@ -1,0 +1,81 @@
+"""ND608 impossible-loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nndiag import synthetic
+from nndiag.check import Check, Finding
+from nndiag.run import Run
+
+NEVER_NEGATIVE = frozenset(
+    ("softmaxcrossentropy", "crossentropy", "crossentropyloss", "categoricalcrossentropy", "sparsecategoricalcrossentropy",
+     "binarycrossentropy", "bce", "bceloss", "bcewithlogits", "bcewithlogitsloss", "nll", "nllloss", "mse", "mseloss",
+     "meansquarederror", "mae", "l1loss", "meanabsoluteerror", "huber", "huberloss", "smoothl1loss", "hinge")
+)  # fmt: skip
+"""Names, in small letters and without signs, of losses that are sums of what cannot be negative."""
+
+
+@dataclass(frozen=True)
+class ImpossibleLoss(Check):
+    """The loss is below the lowest value that it can have.
+
+    A cross-entropy of probabilities against labels, a squared or an absolute error is never negative. One that is has
+    been fed something that it is not made for (targets outside 0 … 1, probabilities above 1, log-probabilities that are
+    none, a wrong sign) and training then walks towards minus infinity, away from the task.
+
+    Decides on the training and the validation loss of losses that the run names as cross-entropy, squared, absolute or
+    hinge error: any value below 0, or below the floor that the run gives, by more than `rounding` times the larger of 1 and
+    the first loss; float32 leaves errors of 1e-7. Losses of other names may go anywhere and are not checked.
+    """
+
+    code = "ND608"
+    name = "impossible-loss"
+    kind = "exact"
+    needs = ("losses.train",)
+    min_reads = 1
+    advice = "Look at what goes into the loss: targets within 0 … 1 for a binary loss, logits or probabilities as it expects."
+    confirm = "print(run.losses.min(), run.data['min']['target'].min(), run.data['max']['target'].max())"
+    passed = "the loss is never below its floor"
+
+    rounding: float = 1e-5
+
+    def not_checked(self, run: Run) -> str | None:
+        if reason := super().not_checked(run):
+            return reason
+        if _plain(str(run.meta.loss.get("name", ""))) not in NEVER_NEGATIVE and "floor" not in run.meta.loss:
+            return "needs a loss with a known floor, such as a cross-entropy or a squared error"
+        return None
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        first, floor = float(run.train.iloc[0]), float(run.meta.loss.get("floor", 0.0))
+        limit = floor - self.rounding * max(1.0, abs(first) if np.isfinite(first) else 1.0)
+        for name, losses in (("training", run.train), ("validation", run.validation)):
+            below = losses[losses < limit]
+            if len(below):
+                yield self.finding(
+                    f"the {name} loss is {below.iloc[0]:.3g} at step {below.index[0]}, and {run.meta.loss.get('name', 'it')} "
+                    f"cannot be below {floor:.3g}",
+                    first_step=int(below.index[0]), last_step=int(below.index[-1]), value=float(below.min()),
+                    threshold=floor, causes=("ND110", "ND105", "outputs that are no probabilities", "a wrong sign"),
+                )  # fmt: skip
+
+    @classmethod
+    def _run(cls, low: float) -> Run:
+        train = np.append(synthetic.decay(99), low)
+        return synthetic.run(train=train, loss={"name": "BCEWithLogits", "task": "binary", "expects": "logits"})
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(-1e-5)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(-4e-5)
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())

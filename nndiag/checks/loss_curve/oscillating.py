@@ -1,0 +1,107 @@
+"""ND604 oscillating."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from nndiag import progress, signals, synthetic
+from nndiag.check import Check, Finding
+from nndiag.progress import Progress, first
+from nndiag.run import Run
+from nndiag.statistics import Array
+
+
+@dataclass(frozen=True)
+class Oscillating(Check):
+    """The training loss swings up and down without getting anywhere.
+
+    Each update overshoots the valley that the one before overshot from the other side (Goodfellow, Bengio & Courville
+    2016, section 4.3.1), or the batches are so unlike each other that each undoes what the last has learned.
+
+    Decides on the second half of the reads, of neighbouring steps, where less than `little` of the way from start to floor
+    is made and the loss does not fall by `flat` of it any more. Then the swing, a robust standard deviation of the loss
+    around a straight line, is above `swing` of the way, and either the loss alternates (differences of neighbours have
+    an autocorrelation below `alternating`; pure noise has -0.5, a loss that goes up and down in turn -1) or the swing is
+    more than `noise` times what sampling explains: the losses of single samples scatter by about 1 to 1.4 times their
+    mean (exponential, or squares of normal errors), those of a batch of n by √n less. Full batches at the edge of stability
+    swing while they fall, and small batches scatter: both pass.
+    """
+
+    code = "ND604"
+    name = "oscillating"
+    kind = "training"
+    needs = ("losses.train",)
+    min_reads = 50
+    advice = "Lower the learning rate by 3 to 10, lower the momentum, and shuffle the samples."
+    confirm = "run.losses['train'].tail(100).plot(marker='.')"
+    passed = "the training loss does not swing beyond what sampling gives"
+
+    swing: float = 0.2
+    little: float = 0.8
+    flat: float = 0.05
+    alternating: float = -0.8
+    noise: float = 3.0
+
+    def not_checked(self, run: Run) -> str | None:
+        if reason := super().not_checked(run):
+            return reason
+        steps = np.diff(_late(run).index.to_numpy())
+        return "needs neighbouring steps: of a long run only a sample is read" if np.median(steps) != 1 else None
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        trained, late = progress.training(run), _late(run)
+        if trained is None or not np.isfinite(late).all() or not self._stuck(trained, late):
+            return
+        way, losses = trained.start - trained.floor, late.to_numpy()
+        line = signals.theil_sen(np.arange(len(losses)), losses) * np.arange(len(losses))
+        swing = signals.spread(losses - line)
+        if swing < self.swing * way or not (self._alternates(losses) or swing > self._by_sampling(run, late)):
+            return
+        lr = first(run, "metrics", "lr", "train")
+        yield self.finding(
+            f"the training loss swings by {swing:.2g} around {np.median(losses):.3g}, {swing / way:.0%} of the way from its "
+            f"start to its floor, and does not come down",
+            first_step=int(late.index[0]), last_step=int(late.index[-1]), value=swing / way, threshold=self.swing,
+            causes=("ND501", "ND007", "batches that are too small"),
+            fix=f"Try lr = {lr / 10:.1g} instead of {lr:.3g}, and shuffle the samples." if lr else "",
+        )  # fmt: skip
+
+    def _stuck(self, trained: Progress, late: pd.Series[float]) -> bool:
+        """Whether little was learned and the loss has stopped falling."""
+        way = trained.start - trained.floor
+        fall = -signals.theil_sen(np.arange(len(late)), late.to_numpy()) * (len(late) - 1)
+        return way > 0 and trained.value < self.little and fall < self.flat * way
+
+    def _alternates(self, losses: Array) -> bool:
+        steps = np.diff(losses)
+        steps = steps - steps.mean()
+        size = float(steps @ steps)
+        return size > 0 and float(steps[1:] @ steps[:-1]) / size < self.alternating
+
+    def _by_sampling(self, run: Run, late: pd.Series[float]) -> float:
+        """The swing that the drawing of batches explains at most."""
+        rows = run.series("outputs", "rows", "outputs")
+        batch = float(rows.median()) if len(rows) else float(run.meta.batch_size or 0)
+        return self.noise * float(late.median()) / np.sqrt(batch) if batch > 0 else np.inf
+
+    @classmethod
+    def _run(cls, swing: float) -> Run:
+        train = 2.4 + swing * 2.3 * np.where(np.arange(100) % 2, 1, -1) * (1 + 0.1 * np.sin(np.arange(100)))
+        train[:3] = 2.3
+        return synthetic.run(train=train, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES)
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(0.12)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(0.3)
+
+
+def _late(run: Run) -> pd.Series[float]:
+    return run.train.iloc[len(run.train) // 2 :]

@@ -1,0 +1,117 @@
+"""ND508 absurd-settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from nndiag import structure, synthetic
+from nndiag.check import Check, Finding
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class AbsurdSettings(Check):
+    """A setting has a value with which nothing can be trained.
+
+    A learning rate below 0 climbs the loss, a momentum of 1 or more never forgets and grows without end, and dropout of
+    0.9 and more leaves a tenth of a layer, mostly because the share to keep was given for the share to drop.
+
+    Decides on the learning rate of every step and the one that the optimiser describes (below 0; exactly 0 is ND502's
+    where it stays and ND505's where it begins so); on its momentum and betas (1 or more); and on the share that each dropout
+    layer drops, measured: of what was not zero before it, more than `dropped` is zero behind it, over all reads (0.9 as
+    set measures 0.89 at the least, a hundredth less behind a layer that is nearly all zero). A momentum or first beta of
+    `long` or more whose memory of 1/(1 − m) updates is longer than the run is a matter of training.
+    """
+
+    code = "ND508"
+    name = "absurd-settings"
+    kind = "exact"
+    min_reads = 1
+    advice = "Go back to the usual: lr from 1e-4 to 0.1, momentum 0.9, betas (0.9, 0.999), dropout 0.1 to 0.5."
+    confirm = "print(run.meta.optimizer)"
+    passed = "learning rate, momentum and dropout are within what can work"
+
+    dropped: float = 0.88
+    long: float = 0.999
+
+    def not_checked(self, run: Run) -> str | None:
+        if run.meta.optimizer or len(run.series("metrics", "lr", "train")) or self._dropouts(run):
+            return None
+        return "needs the optimiser's settings, the learning rate or a dropout layer"
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        yield from self._learning_rate(run)
+        yield from self._momentum(run)
+        yield from self._dropout(run)
+
+    def _learning_rate(self, run: Run) -> Iterator[Finding]:
+        rates, described = run.series("metrics", "lr", "train"), run.meta.optimizer.get("lr")
+        below = rates[rates < 0]
+        if len(below):
+            value, first, last = float(below.min()), int(below.index[0]), int(below.index[-1])
+        elif _number(described) < 0:
+            value, first, last = _number(described), 0, 0
+        else:
+            return
+        yield self.finding(
+            f"the learning rate is {value:.3g}: below 0 every step goes uphill", first_step=first, last_step=last,
+            value=value, threshold=0.0, causes=("a wrong sign",), fix=f"Try lr = {-value:.3g}.",
+        )  # fmt: skip
+
+    def _momentum(self, run: Run) -> Iterator[Finding]:
+        betas = run.meta.optimizer.get("betas")
+        betas = [_number(beta) for beta in betas] if isinstance(betas, list | tuple) else []
+        momentum = max([_number(run.meta.optimizer.get("momentum")), *betas[:1]])
+        if (largest := max([momentum, *betas])) >= 1:
+            yield self.finding(
+                f"a momentum or beta of {largest:.3g} never forgets: it must be below 1", first_step=0, value=largest,
+                threshold=1.0, causes=("momentum of 1 or more",), fix="Try momentum = 0.9.",
+            )  # fmt: skip
+        elif momentum >= self.long and (memory := 1 / (1 - momentum)) > run.steps > 0:
+            yield self.finding(
+                f"a momentum of {momentum:.5g} remembers {memory:,.0f} updates, and the run has {run.steps}", kind="training",
+                first_step=0, value=momentum, threshold=self.long, causes=("momentum too close to 1",),
+                fix="Try momentum = 0.9.",
+            )  # fmt: skip
+
+    def _dropout(self, run: Run) -> Iterator[Finding]:
+        zeros = run.statistic("activations", "zero_fraction")
+        for layer, before in self._dropouts(run):
+            dropped = (zeros[layer] - zeros[before]).dropna()
+            alive = float((1 - zeros[before])[dropped.index].sum())
+            share = float(dropped.sum()) / alive if alive > 0 else 0.0
+            if share > self.dropped:
+                yield self.finding(
+                    f"{layer} drops {share:.1%} of what it is given", layer=layer, first_step=int(dropped.index[0]),
+                    last_step=int(dropped.index[-1]), value=share, threshold=self.dropped,
+                    causes=("the share to keep given for the share to drop",),
+                    fix=f"Try dropout = {min(1 - share, 0.5):.1g}.",
+                )  # fmt: skip
+
+    def _dropouts(self, run: Run) -> list[tuple[str, str]]:
+        """Dropout layers, each with the layer before it."""
+        layers = structure.recorded(run, "zero_fraction")
+        return [(b, a) for a, b in pairwise(layers) if structure.kind(run, b) == "dropout"]
+
+    @classmethod
+    def _run(cls, zeros: float) -> Run:
+        layers = [{"name": "h1", "kind": "affine"}, {"name": "h1.relu", "kind": "relu"},
+                  {"name": "h1.dropout", "kind": "dropout"}, {"name": "output", "kind": "affine"}]  # fmt: skip
+        fractions = {"h1": 0.0, "h1.relu": 0.5, "h1.dropout": 0.5 + 0.5 * zeros, "output": 0.0}
+        return synthetic.run(activations={"zero_fraction": fractions}, layers=layers)
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(0.85)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(0.9)
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and np.isfinite(value) else 0.0

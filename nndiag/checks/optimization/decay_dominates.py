@@ -1,0 +1,94 @@
+"""ND506 decay-dominates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from nndiag import progress, structure, synthetic
+from nndiag.check import Check, Finding
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class DecayDominates(Check):
+    """Weight decay does more to the weights than the gradient does, and they shrink away.
+
+    What the loss asks for is undone by the next steps: the network cannot hold weights large enough for its task and ends
+    near a constant (Goodfellow, Bengio & Courville 2016, section 7.1.1).
+
+    Decides on the second half of the reads: the part of the update that weight decay makes, lr · λ · |w| (for SGD with
+    momentum m in the long run over 1 − m), is above `share` of the update's norm in the median over reads and weights: most
+    of what the gradient does is to hold against it. And the weights are below `shrunk` of their largest norm in the median
+    over weights. On small and noisy data two thirds of the update can be decay and validation gains by it. Decay also rules
+    where a network has learned its task and gradients are all but gone: with more than `learned` of the way made it is no
+    fault.
+    """
+
+    code = "ND506"
+    name = "decay-dominates"
+    kind = "training"
+    needs = ("updates.update_norm", "updates.weight_norm", "metrics.lr")
+    advice = "Lower the weight decay by 10."
+    confirm = "run.updates['weight_norm'].plot(logy=True)"
+    passed = "the gradient, not weight decay, moves the weights"
+
+    share: float = 1.0
+    shrunk: float = 0.6
+    learned: float = 0.9
+
+    def not_checked(self, run: Run) -> str | None:
+        if not run.meta.optimizer:
+            return "needs the optimiser's settings, which the run does not describe"
+        if reason := super().not_checked(run):
+            return reason
+        if not self._decay(run) > 0:
+            return "no weight decay"
+        return None if structure.weights(run, "updates", "update_norm") else "no weights are updated"
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        norms = run.statistic("updates", "weight_norm")[structure.weights(run, "updates", "update_norm")]
+        trained = progress.training(run)
+        kept = float((norms.iloc[-1] / norms.max().where(norms.max() > 0)).median())
+        share = self._share(run, norms)
+        if not (share > self.share and kept < self.shrunk) or (trained is not None and trained.value > self.learned):
+            return
+        decay = self._decay(run)
+        yield self.finding(
+            f"weight decay alone is {share:.2g} times the updates, and the weights have shrunk to {kept:.2g} of their size",
+            first_step=int(norms.index[0]), last_step=int(norms.index[-1]), value=share, threshold=self.share,
+            causes=("weight decay too strong",), fix=f"Try weight_decay = {decay / 10:.1g} instead of {decay:.3g}.",
+        )  # fmt: skip
+
+    def _share(self, run: Run, norms: pd.DataFrame) -> float:
+        """Decay's part of the update over its norm: median over the weights and the second half of the reads."""
+        lr = run.series("metrics", "lr", "train").reindex(norms.index).ffill().to_numpy()
+        momentum = float(run.meta.optimizer.get("momentum") or 0.0)
+        moved = run.statistic("updates", "update_norm").reindex(norms.index)[norms.columns].to_numpy()
+        part = norms.to_numpy() * (lr * self._decay(run) / max(1 - momentum, 1e-9))[:, None]
+        late = (part / np.where(moved > 0, moved, np.nan))[len(norms) // 2 :]
+        late = late[np.isfinite(late)]
+        return float(np.median(late)) if len(late) else 0.0
+
+    def _decay(self, run: Run) -> float:
+        return float(run.meta.optimizer.get("weight_decay") or 0.0)
+
+    @classmethod
+    def _run(cls, decay: float) -> Run:
+        weight = np.geomspace(1.0, 0.4, 100)
+        updates = {"weight_norm": {"h1.weight": weight, "output.weight": weight},
+                   "update_norm": {"h1.weight": 0.02 * weight, "output.weight": 0.02 * weight}}  # fmt: skip
+        optimizer = {"name": "SGD", "lr": 0.1, "momentum": 0.9, "weight_decay": decay}
+        return synthetic.run(train=synthetic.decay(end=1.8), updates=updates, metrics={"lr": {"train": 0.1}},
+                             optimizer=optimizer)  # fmt: skip
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(0.015)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(0.03)

@@ -1,0 +1,124 @@
+"""ND505 schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nndiag import progress, signals, synthetic
+from nndiag.check import Check, Finding
+from nndiag.run import Run
+from nndiag.statistics import Array
+
+
+@dataclass(frozen=True)
+class Schedule(Check):
+    """The learning rate is not where it should be at that point of the run.
+
+    It stays at 0 after the start, leaps up in the middle, or is gone long before the end: a schedule that counts epochs
+    where it should count steps, or the other way round, or that was made for a run of another length.
+
+    Decides on the learning rate of each step. It is 0 for more than `idle` of the run before it is anything else. Or after
+    the first `idle` of the run it rises to `leap` times all that it has been or more, from one read to the next; a warm-up
+    climbs in small steps, a step of 10 belongs to its beginning (He et al. 2016, section 4.2), and restarts return to where
+    they were (Loshchilov & Hutter 2017). Or it is below `gone` times its largest for good before the last `end` of the run,
+    with more than `left` of the loss's way to go. Until it had come down to a tenth of its largest the loss then fell, for
+    its learning rate, at no less than `pace` of its mean pace (an exponential that has gone three quarters of its way falls
+    at 0.6) and validation ends at its best; or the rate is gone before half of the run, with less than `nothing` of the way
+    made. A cosine to zero at the end and a loss that had settled pass. A rate that is 0 throughout is ND502's.
+    """
+
+    code = "ND505"
+    name = "schedule"
+    kind = "training"
+    needs = ("metrics.lr", "losses.train")
+    min_reads = 50
+    advice = "Give the schedule the number of steps of this run: epochs × batches an epoch."
+    confirm = "run.metrics['lr'].plot(logy=True)"
+    passed = "the learning rate is where it should be all along"
+
+    idle: float = 0.1
+    leap: float = 10.0
+    gone: float = 1e-3
+    end: float = 0.1
+    left: float = 0.5
+    pace: float = 0.6
+    nothing: float = 0.1
+
+    def not_checked(self, run: Run) -> str | None:
+        if reason := super().not_checked(run):
+            return reason
+        rates = run.series("metrics", "lr", "train")
+        if len(rates) < self.min_reads or not np.isfinite(rates).all():
+            return f"needs {self.min_reads} finite learning rates"
+        return None if rates.max() > 0 else "the learning rate is never above 0, which ND502 names"
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        rates = run.series("metrics", "lr", "train")
+        steps, lr = rates.index.to_numpy(), rates.to_numpy()
+        for look in (self._idle, self._leap, self._gone):
+            if (finding := look(run, steps, lr)) is not None:
+                yield finding
+                return
+
+    def _idle(self, run: Run, steps: Array, lr: Array) -> Finding | None:
+        begin = int(np.argmax(lr > 0))
+        if steps[begin] - steps[0] <= self.idle * (steps[-1] - steps[0] + 1):
+            return None
+        return self.finding(
+            f"the learning rate is 0 for the first {begin} reads, up to step {steps[begin]}",
+            first_step=int(steps[0]), last_step=int(steps[begin - 1]), value=0.0, threshold=0.0,
+            causes=("a warm-up that counts epochs, or begins late",),
+        )  # fmt: skip
+
+    def _leap(self, run: Run, steps: Array, lr: Array) -> Finding | None:
+        before = np.maximum.accumulate(lr)[:-1]
+        late = steps[1:] - steps[0] > self.idle * (steps[-1] - steps[0])
+        bad = np.flatnonzero((lr[1:] > self.leap * before * (1 - 1e-6)) & (before > 0) & late)
+        if not len(bad):
+            return None
+        step, old, new = int(steps[bad[0] + 1]), float(before[bad[0]]), float(lr[bad[0] + 1])
+        return self.finding(
+            f"the learning rate leaps from at most {old:.3g} to {new:.3g} at step {step}",
+            first_step=step, last_step=step, value=new / old, threshold=self.leap,
+            causes=("a warm-up that sets in late", "parts of the schedule in the wrong order"),
+            fix=f"Keep the rate at {old:.3g} or below after step {step}, or begin with a warm-up.",
+        )  # fmt: skip
+
+    def _gone(self, run: Run, steps: Array, lr: Array) -> Finding | None:
+        at = signals.lasting_onset(lr <= self.gone * lr.max())
+        trained = progress.training(run)
+        if at is None or trained is None or trained.value > 1 - self.left or not trained.start > trained.floor:
+            return None
+        if steps[-1] - steps[at] < self.end * (steps[-1] - steps[0]):
+            return None
+        last = int(steps[np.flatnonzero(lr > 0.100001 * lr.max())[-1]])
+        until = run.train.loc[:last]
+        durations = run.series("metrics", "lr", "train").reindex(until.index).ffill().fillna(0.0).to_numpy()
+        falling = signals.pace(np.minimum(until.to_numpy(), trained.start), durations) > self.pace
+        falling = falling and signals.ends_at_best(run.validation.to_numpy())
+        nothing = trained.value < self.nothing and steps[-1] - steps[at] > (steps[-1] - steps[0]) / 2
+        if not falling and not nothing:
+            return None
+        return self.finding(
+            f"the learning rate is down to {lr[at]:.2g} at step {steps[at]} of {steps[-1] + 1}, and {1 - trained.value:.0%} of "
+            f"the loss's way is left",
+            first_step=int(steps[at]), last_step=int(steps[-1]), value=float(lr[at] / lr.max()), threshold=self.gone,
+            causes=("a schedule made for fewer steps",),
+            fix=f"Let the schedule end at step {steps[-1] + 1} instead of step {steps[at]}.",
+        )  # fmt: skip
+
+    @classmethod
+    def _run(cls, leap: float) -> Run:
+        lr = np.where(np.arange(100) < 40, 0.01, 0.01 * leap)
+        return synthetic.run(train=synthetic.decay(), metrics={"lr": {"train": lr}})
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(9.0)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(12.0)

@@ -1,0 +1,101 @@
+"""ND503 untouched-parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from nndiag import synthetic
+from nndiag.check import Check, Finding
+from nndiag.run import Run
+from nndiag.statistics import Array
+
+ROUNDING = {"float16": 2**-11, "float32": 2**-24, "float64": 2**-53}
+"""Half of the distance between 1 and the next larger number: a smaller change leaves a number as it was."""
+
+
+@dataclass(frozen=True)
+class UntouchedParameter(Check):
+    """A trainable parameter gets a gradient and never changes.
+
+    The optimiser does not know it: it was made, replaced or unfrozen after the optimiser had been given its list, or the
+    optimiser's step is never called at all. The rest of the network trains around random weights, which often looks like a
+    mediocre but working run.
+
+    Decides on the updates of parameters that are not frozen, over `updates` updates or more: exactly 0 on every read whose
+    learning rate was not 0, while the gradient was not 0 on most of them. Where a step of the learning rate times the
+    gradient is too small to change the weights in their dtype, the gradient vanishes (ND401) and the optimiser is not to
+    blame. A learning rate of 0 is ND502's, a gradient of 0 ND403's.
+    """
+
+    code = "ND503"
+    name = "untouched-parameter"
+    kind = "exact"
+    needs = ("updates.update_norm", "gradients.norm")
+    advice = "Give the optimiser all parameters, after the model is complete, and call its step in every iteration."
+    confirm = "print(run.updates['update_norm'].max())"
+    passed = "every trainable parameter moves"
+
+    updates: int = 100
+
+    def not_checked(self, run: Run) -> str | None:
+        if reason := super().not_checked(run):
+            return reason
+        moved = self._moved(run)
+        span = int(moved.index[-1] - moved.index[0]) + 1 if len(moved) >= self.min_reads else 0
+        return (
+            None if span >= self.updates else f"needs {self.updates} updates with a learning rate above 0, has {span}"
+        )
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        moved, gradients = self._moved(run), run.statistic("gradients", "norm")
+        still = [str(name) for name in moved if (moved[name] == 0).all() and not run.meta.parameter(str(name)).frozen]
+        found = [name for name in still if name in gradients and self._felt(run, name, gradients[name])]
+        everything = len(found) == moved.shape[1]
+        for name in found[:1] if everything else found:
+            what = "no parameter has" if everything else f"{name} has not"
+            yield self.finding(
+                f"{what} changed in {int(moved.index[-1] - moved.index[0]) + 1} updates, though there are gradients",
+                parameter=None if everything else name, layer=None if everything else run.meta.parameter(name).layer or None,
+                first_step=int(moved.index[0]), last_step=int(moved.index[-1]), value=0.0, threshold=0.0,
+                causes=("the optimiser's step is never called",) if everything else ("the optimiser was not given it",),
+                fix="" if everything else f"Give {name} to the optimiser, or freeze it on purpose.",
+            )  # fmt: skip
+
+    def _moved(self, run: Run) -> pd.DataFrame:
+        """Norms of the updates on the reads whose learning rate was not 0."""
+        moved, rates = run.statistic("updates", "update_norm"), run.series("metrics", "lr", "train")
+        zero = rates.index[rates == 0]
+        return moved[~moved.index.isin(zero)]
+
+    def _felt(self, run: Run, name: str, norms: pd.Series[float]) -> bool:
+        """Whether a step along the gradient would change the weights, on most reads."""
+        norm = norms.dropna().to_numpy()
+        return len(norm) > 0 and float(np.mean(norm > self._least(run, name, norm))) > 0.5
+
+    def _least(self, run: Run, name: str, norm: Array) -> float:
+        """The gradient below which rounding swallows a plain step; 0 for optimisers that scale their steps."""
+        if "betas" in run.meta.optimizer or "adam" in str(run.meta.optimizer.get("name", "")).lower():
+            return 0.0
+        rate = run.series("metrics", "lr", "train").max()
+        size = run.series("updates", "weight_norm", name).median()
+        rounding = ROUNDING.get(run.meta.dtype or "float32", ROUNDING["float32"])
+        return float(rounding * size / rate) if rate > 0 and np.isfinite(size) else 0.0
+
+    @classmethod
+    def _run(cls, step: float) -> Run:
+        updates = {"update_norm": {"h1.weight": step, "output.weight": 1e-3},
+                   "weight_norm": {"h1.weight": 1.0, "output.weight": 1.0}}  # fmt: skip
+        gradients = {"norm": {"h1.weight": 0.01, "output.weight": 0.01}}
+        return synthetic.run(updates=updates, gradients=gradients, metrics={"lr": {"train": 0.1}})
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run(1e-12)
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(0.0)

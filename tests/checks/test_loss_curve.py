@@ -1,0 +1,189 @@
+"""ND6 on real trainings and beside its neighbours."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from programs import SOUND, noisy_digits, some_digits, sound, train
+
+from nndiag import Checklist, Finding, Verdict, nn, signals, synthetic
+from nndiag.check import Check
+from nndiag.checks import Budget, ConstantLoss, ImpossibleLoss, LossSpike, Oscillating, Plateau
+from nndiag.run import Run
+from nndiag.statistics import Array
+
+
+def findings(check: Check, run: Run) -> list[Finding]:
+    assert check.not_checked(run) is None
+    return [found for found in check.examine(run) if found.kind != "note"]
+
+
+def notes(check: Check, run: Run) -> list[str]:
+    assert check.not_checked(run) is None
+    return [found.message for found in check.examine(run) if found.kind == "note"]
+
+
+def curve(losses: Array, **more: object) -> Run:
+    return synthetic.run(steps=len(losses), train=losses, data={"entropy": {"target": 2.3}},
+                         **(synthetic.CLASSES | more))  # type: ignore[arg-type]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_sound_programs_have_sound_curves(name: str) -> None:
+    assert Checklist(select="ND6").examine(sound(name)).findings == ()
+
+
+# ND603
+
+
+def test_the_step_of_a_jump_is_named() -> None:
+    run = train(some_digits(), [32], nn.SGD(lambda step: 0.02 if step < 100 else 3.0, momentum=0.9), 15)
+
+    (found,) = findings(LossSpike(), run)
+    assert found.first_step in (100, 101)
+
+
+def test_two_bad_batches_in_a_row_are_no_spike() -> None:
+    losses = synthetic.decay(200)
+    losses[[80, 81, 150]] += 2.0
+
+    assert not findings(LossSpike(), curve(losses))
+
+
+def test_the_heavy_tail_of_single_samples_is_no_spike() -> None:
+    rng = np.random.default_rng(0)
+    losses = np.exp(rng.normal(-3, 2, 2000))
+
+    assert not findings(LossSpike(), curve(losses))
+
+
+# ND604
+
+
+def test_sorted_samples_make_the_loss_swing() -> None:
+    x, y, x_val, y_val = some_digits()
+    order = np.argsort(y, kind="stable")
+    data = x[order], y[order], x_val, y_val
+    run = train(data, [32], nn.SGD(0.5, momentum=0.5), 10, 30, shuffle=False, activation="tanh")
+
+    (found,) = findings(Oscillating(), run)
+    assert "instead of 0.5" in found.fix
+
+
+def test_swings_that_still_come_down_pass() -> None:
+    alternating = np.where(np.arange(200) % 2, 1.0, -1.0)
+
+    assert not findings(Oscillating(), curve(np.linspace(2.0, 0.8, 200) + 0.6 * alternating))
+
+
+def test_what_sampling_explains_is_no_swing() -> None:
+    losses = np.random.default_rng(0).exponential(1.5, 400)
+
+    run = curve(losses, outputs={"rows": {"outputs": 1.0}})
+    assert not findings(Oscillating(), run)
+
+
+def test_a_sample_of_a_long_run_does_not_tell_swings() -> None:
+    result = Checklist(select="ND604").examine(curve(synthetic.decay(9000))).checks[0]
+
+    assert result.verdict is Verdict.NOT_CHECKED
+    assert "neighbouring steps" in result.reason
+
+
+# ND605
+
+
+def test_a_plateau_above_noise_is_a_remark() -> None:
+    losses = synthetic.decay(200, end=1.2, rate=20)
+
+    assert not findings(Plateau(), curve(losses))
+    assert "56% of the way left" in notes(Plateau(), curve(losses))[0]
+
+
+def test_a_plateau_at_what_guessing_costs_is_a_finding() -> None:
+    (found,) = findings(Plateau(), curve(synthetic.decay(200, start=12.0, end=2.3, rate=20, noise=0.005)))
+
+    assert found.first_step in range(20, 101)
+
+
+# ND606
+
+
+def test_a_full_batch_with_a_rate_of_zero_is_constant() -> None:
+    (found,) = findings(ConstantLoss(), train(some_digits(), [32], nn.SGD(0.0), 6, 600))
+
+    assert "ND502" in found.causes
+
+
+def test_a_loss_of_zero_is_told_as_such() -> None:
+    (found,) = findings(ConstantLoss(), synthetic.run(steps=5, train=0.0))
+
+    assert "exactly 0 on all 5 reads" in found.message
+
+
+# ND607
+
+
+@pytest.mark.parametrize(("epochs", "batch_size", "lr"), [(1, 128, 0.02), (4, 128, 0.02), (10, 64, 0.01)])
+def test_too_few_updates_are_named_with_how_many_to_make(epochs: int, batch_size: int, lr: float) -> None:
+    (found,) = findings(Budget(), train(some_digits(), [32], nn.SGD(lr), epochs, batch_size))
+
+    assert found.value == pytest.approx(0.8, abs=0.25)
+    assert "at least 500 updates" in found.fix
+
+
+def test_noisy_labels_that_end_flat_are_no_matter_of_budget() -> None:
+    assert not findings(Budget(), train(noisy_digits(), [64], nn.Adam(3e-3), 15))
+
+
+def test_a_validation_loss_that_rises_forbids_more_training() -> None:
+    losses = np.linspace(2.3, 1.6, 200)
+    rising = {40: 2.2, 80: 2.1, 120: 2.15, 160: 2.2, 200: 2.3}
+    run = synthetic.run(
+        steps=200, train=losses, validation=rising, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES
+    )
+
+    assert findings(Budget(), curve(losses))
+    assert not findings(Budget(), run)
+
+
+def test_only_a_completed_run_has_spent_its_budget() -> None:
+    run = Budget.sick()
+    going = Run(dataclasses.replace(run.meta, ended="running"), run.tables)
+
+    assert Budget().not_checked(going) == "needs a completed run; this one is running"
+
+
+def test_what_was_gained_early_is_a_remark() -> None:
+    assert (
+        "nothing was gained after step 133 of 400" in notes(Budget(), curve(synthetic.decay(400, end=0.05, rate=40)))[0]
+    )
+
+
+@pytest.mark.parametrize(("gone", "pace"), [(0.5, 0.8), (0.9, 0.4)])
+def test_pace_of_an_exponential(gone: float, pace: float) -> None:
+    falling = np.exp(np.log(1 - gone) * np.arange(600) / 600)
+
+    assert signals.pace(falling) == pytest.approx(pace, abs=0.05)
+    assert signals.pace(falling[::-1]) == 0.0
+
+
+# ND608
+
+
+def test_targets_of_minus_one_make_a_binary_loss_negative() -> None:
+    x, y, x_val, y_val = some_digits()
+    data = x, 2.0 * (y[:, None] > 4) - 1, x_val, 2.0 * (y_val[:, None] > 4) - 1
+    run = train(data, [16], nn.SGD(0.1, momentum=0.9), 10, loss=nn.BCEWithLogits())
+
+    report = Checklist(select="ND608").examine(run)
+    assert report.verdict is Verdict.FAIL
+    assert report.findings[0].causes[0] == "ND110"
+
+
+def test_a_loss_of_ones_own_may_go_anywhere() -> None:
+    run = synthetic.run(train=-1.0, loss={"name": "ELBO", "task": "real"})
+
+    assert "known floor" in (ImpossibleLoss().not_checked(run) or "")

@@ -1,0 +1,224 @@
+"""ND5 on real trainings and beside its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from programs import SOUND, noisy_digits, some_digits, sound, train
+
+from nndiag import Checklist, Finding, Verdict, nn, synthetic
+from nndiag.check import Check
+from nndiag.checks import (
+    AbsurdSettings,
+    DecayDominates,
+    OptimizerEpsilon,
+    Schedule,
+    TinyBatchNorm,
+    UntouchedParameter,
+)
+from nndiag.nn.parameter import Parameter
+from nndiag.run import Run
+from nndiag.statistics import Array
+
+
+def findings(check: Check, run: Run) -> list[Finding]:
+    assert check.not_checked(run) is None
+    return [found for found in check.examine(run) if found.kind != "note"]
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_sound_programs_have_a_sound_optimiser(name: str) -> None:
+    assert Checklist(select="ND5").examine(sound(name)).findings == ()
+
+
+# ND503
+
+
+class Forgetful(nn.SGD):
+    """Knows only the parameters whose names do not begin with `forgotten`."""
+
+    forgotten = "hidden1.weight"
+
+    def step(self, parameters: Sequence[Parameter]) -> None:
+        super().step([parameter for parameter in parameters if not parameter.name.startswith(self.forgotten)])
+
+
+class Idle(Forgetful):
+    forgotten = ""
+
+
+def test_the_parameter_that_the_optimiser_does_not_know_is_named() -> None:
+    run = train(some_digits(), [32, 32], Forgetful(0.1), 12)
+
+    report = Checklist(select="ND503").examine(run)
+    assert report.verdict is Verdict.FAIL
+    assert [found.parameter for found in report.findings] == ["hidden1.weight"]
+
+
+def test_an_optimiser_that_never_steps_is_one_finding() -> None:
+    (found,) = findings(UntouchedParameter(), train(some_digits(), [32], Idle(0.1), 12))
+
+    assert found.parameter is None
+    assert "no parameter has changed" in found.message
+
+
+def test_frozen_parameters_and_a_rate_of_zero_are_left_alone() -> None:
+    def freeze(model: nn.MLP) -> None:
+        model.layers[0].parameters[0].frozen = True
+
+    assert not findings(UntouchedParameter(), train(some_digits(), [32], nn.SGD(0.1), 12, change=freeze))
+    idle = train(some_digits(), [32], nn.SGD(0.0), 12)
+    assert "learning rate above 0" in (UntouchedParameter().not_checked(idle) or "")
+
+
+@pytest.mark.parametrize("gradient", [0.0, 1e-9])
+def test_a_gradient_that_is_none_or_drowns_in_rounding_is_not_the_optimisers_fault(gradient: float) -> None:
+    updates = {"update_norm": {"a": 0.0, "b": 1e-3}, "weight_norm": {"a": 1.0, "b": 1.0}}
+    run = synthetic.run(updates=updates, gradients={"norm": {"a": gradient, "b": 1.0}}, metrics={"lr": {"train": 0.1}})
+
+    assert not findings(UntouchedParameter(), run)
+
+
+# ND505
+
+
+def scheduled(lr: Array, train: Array | None = None) -> Run:
+    loss = synthetic.decay(len(lr)) if train is None else train
+    return synthetic.run(steps=len(lr), train=loss, metrics={"lr": {"train": lr}},
+                         data={"entropy": {"target": 2.3}}, **synthetic.CLASSES)  # fmt: skip
+
+
+def test_a_cosine_made_for_a_shorter_run_is_named_with_the_step_to_end_at() -> None:
+    run = train(some_digits(), [32], nn.SGD(nn.Cosine(0.1, 60)), 20)
+
+    (found,) = findings(Schedule(), run)
+    assert found.first_step in range(55, 61)
+    assert found.fix.startswith("Let the schedule end at step 200")
+
+
+def test_a_rate_that_begins_at_zero_and_stays_there_is_named() -> None:
+    (found,) = findings(Schedule(), scheduled(np.where(np.arange(100) < 30, 0.0, 0.1)))
+
+    assert "the first 30 reads" in found.message
+
+
+SCHEDULES = {
+    "warm-up from zero": np.minimum(1.0, np.arange(200) / 40),
+    "a warm-up in one step": np.where(np.arange(200) < 15, 0.01, 0.1),
+    "restarts": 0.05 * (1 + np.cos(np.pi * (np.arange(200) % 50) / 50)),
+    "cosine to zero": 0.05 * (1 + np.cos(np.pi * np.arange(200) / 200)),
+    "steps of a tenth": 0.1 ** (np.arange(200) // 50),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_usual_schedules_pass(name: str) -> None:
+    assert not findings(Schedule(), scheduled(SCHEDULES[name]))
+
+
+def test_a_rate_that_is_gone_after_the_loss_has_settled_passes() -> None:
+    lr = np.where(np.arange(200) < 120, 0.1, 1e-6)
+
+    assert not findings(Schedule(), scheduled(lr, synthetic.decay(200, end=1.2, rate=12)))
+
+
+def test_a_rate_of_zero_throughout_is_left_to_its_own_check() -> None:
+    assert "ND502" in (Schedule().not_checked(scheduled(np.zeros(100))) or "")
+
+
+# ND506
+
+
+@pytest.mark.parametrize(
+    "optimizer", [nn.SGD(0.1, momentum=0.9, weight_decay=0.1), nn.Adam(3e-3, weight_decay=10.0)], ids=["SGD", "Adam"]
+)
+def test_a_decay_that_shrinks_the_weights_away_is_named(optimizer: nn.Optimizer) -> None:
+    (found,) = findings(DecayDominates(), train(some_digits(), [32], optimizer, 15))
+
+    assert found.fix in ("Try weight_decay = 0.01 instead of 0.1.", "Try weight_decay = 1 instead of 10.")
+
+
+def test_a_decay_that_suits_noisy_labels_passes() -> None:
+    run = train(noisy_digits(), [32], nn.SGD(0.05, momentum=0.9, weight_decay=5e-3), 20)
+
+    assert not findings(DecayDominates(), run)
+
+
+def test_without_weight_decay_there_is_nothing_to_check() -> None:
+    assert DecayDominates().not_checked(sound("three epochs")) == "no weight decay"
+
+
+# ND507
+
+
+def test_an_eps_above_the_gradients_is_named() -> None:
+    (found,) = findings(OptimizerEpsilon(), train(some_digits(), [32], nn.Adam(1e-3, eps=0.1), 5))
+
+    assert found.fix.startswith("Leave eps at 1e-8")
+
+
+def test_an_eps_that_half_precision_cannot_hold_is_named() -> None:
+    optimizer = {"name": "Adam", "betas": [0.9, 0.999], "eps": 1e-8}
+    gradients = {"rms": {"w": 1e-3}}
+
+    assert findings(OptimizerEpsilon(), synthetic.run(gradients=gradients, optimizer=optimizer, dtype="float16"))
+    assert not findings(OptimizerEpsilon(), synthetic.run(gradients=gradients, optimizer=optimizer, dtype="float32"))
+
+
+def test_plain_gradient_descent_has_no_eps() -> None:
+    assert "eps" in (OptimizerEpsilon().not_checked(sound("three epochs")) or "")
+
+
+# ND508
+
+
+def test_dropout_of_nine_tenths_is_measured() -> None:
+    run = train(some_digits(), [64], nn.SGD(0.02), 3, dropout=0.9)
+
+    (found,) = findings(AbsurdSettings(), run)
+    assert found.layer == "hidden1.dropout"
+    assert found.value == pytest.approx(0.9, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"lr": -0.1}, "uphill"),
+        ({"lr": 0.1, "momentum": 1.0}, "never forgets"),
+        ({"lr": 0.1, "betas": [0.9, 1.0]}, "never forgets"),
+        ({"lr": 0.1, "momentum": 0.9999}, "remembers 10,000 updates"),
+    ],
+)
+def test_absurd_settings_are_named(settings: dict[str, object], words: str) -> None:
+    (found,) = findings(AbsurdSettings(), synthetic.run(train=synthetic.decay(), optimizer=settings))
+
+    assert words in found.message
+
+
+@pytest.mark.parametrize(
+    "settings", [{"lr": 0.0}, {"lr": 1e-3, "betas": [0.9, 0.999]}, {"lr": 0.1, "momentum": 0.99}, {"lr": "auto"}]
+)
+def test_usual_settings_pass(settings: dict[str, object]) -> None:
+    assert not findings(AbsurdSettings(), synthetic.run(train=synthetic.decay(), optimizer=settings))
+
+
+# ND509
+
+
+def test_batch_norm_over_four_rows_is_named() -> None:
+    run = train(some_digits(200), [16], nn.SGD(0.02), 1, 4, norm="batch")
+
+    (found,) = findings(TinyBatchNorm(), run)
+    assert found.layer == "hidden1.norm"
+
+
+def test_positions_of_an_image_count_as_values() -> None:
+    layers = [{"name": "norm", "kind": "batch_norm", "shape": [64, 8, 8]}]
+
+    assert not findings(TinyBatchNorm(), synthetic.run(outputs={"rows": {"outputs": 2.0}}, layers=layers))
+
+
+def test_without_batch_norm_any_batch_will_do() -> None:
+    assert TinyBatchNorm().not_checked(sound("batches of one")) == "no batch normalisation"
