@@ -52,7 +52,8 @@ class MetricMismatch(Check):
                 yield self.finding(
                     f"{name} is {values.iloc[0]:.3g} at every one of {len(values)} evaluations, while the loss falls from "
                     f"{early:.3g} to {late:.3g}",
-                    kind="note" if run.meta.loss.get("task") == "real" else None, first_step=int(values.index[0]), last_step=int(values.index[-1]), value=float(values.iloc[0]),
+                    kind="note" if run.meta.loss.get("task") == "real" else None,
+                    first_step=int(values.index[0]), last_step=int(values.index[-1]), value=float(values.iloc[0]),
                     threshold=float(values.iloc[0]), causes=("ND306", "labels and outputs in different encodings"),
                 )  # fmt: skip
 
