@@ -156,6 +156,12 @@ def test_only_a_completed_run_has_spent_its_budget() -> None:
     assert Budget().not_checked(going) == "needs a completed run; this one is running"
 
 
+def test_a_run_lost_to_nan_has_no_budget() -> None:
+    run = curve(np.linspace(2.3, 1.6, 200), first_nonfinite={"step": 200, "what": "loss"})
+
+    assert "stays finite" in (Budget().not_checked(run) or "")
+
+
 def test_what_was_gained_early_is_a_remark() -> None:
     assert (
         "nothing was gained after step 133 of 400" in notes(Budget(), curve(synthetic.decay(400, end=0.05, rate=40)))[0]

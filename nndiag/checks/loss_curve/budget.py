@@ -49,7 +49,8 @@ class Budget(Check):
             return reason
         if run.meta.ended != "completed":
             return f"needs a completed run; this one is {run.meta.ended}"
-        return None if np.isfinite(run.train).all() else "needs finite losses"
+        finite = np.isfinite(run.train).all() and not progress.ended_nonfinite(run)
+        return None if finite else "needs a run whose loss stays finite"
 
     def examine(self, run: Run) -> Iterator[Finding]:
         losses, floor = run.train.to_numpy(), progress.floor(run)

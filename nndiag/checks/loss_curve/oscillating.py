@@ -54,7 +54,8 @@ class Oscillating(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         trained, late = progress.training(run), _late(run)
-        if trained is None or not np.isfinite(late).all() or not self._stuck(trained, late):
+        finite = trained is not None and np.isfinite([trained.now, *late]).all()
+        if trained is None or not finite or not self._stuck(trained, late):
             return
         way, losses = trained.start - trained.floor, late.to_numpy()
         line = signals.theil_sen(np.arange(len(losses)), losses) * np.arange(len(losses))
