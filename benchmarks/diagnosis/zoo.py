@@ -275,7 +275,7 @@ def stopped() -> Iterator[Sound]:
 def batches() -> Iterator[Sound]:
     edge = "full batch at the edge of stability"
     whole: dict[str, Any] = {"batch_size": 10_000, "settings": {}}
-    yield vary("circles-relu", edge, "edge", 0.05, **whole, optimizer=nn.SGD, lr=3.0, epochs=300)
+    yield vary("circles-relu", edge, "edge", 0.05, **whole, optimizer=nn.SGD, lr=1.5, epochs=300)
     yield digits(edge, "edge", 0.1, **whole, lr=0.4, epochs=250)
     yield vary("digits-tanh", edge, "edge", 0.1, **whole, lr=0.5, epochs=250)
     yield vary("blobs-plain", edge, "edge", 0.12, **whole, lr=4.0, epochs=200)
