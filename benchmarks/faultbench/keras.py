@@ -318,7 +318,7 @@ def softmax_cross_entropy(z: Array, t: Array) -> tuple[float, Array]:
 
 def one_hot(ids: Array, classes: int) -> Array:
     """Rows of 0 and one 1, in float32."""
-    return np.eye(classes, dtype=np.float32)[np.asarray(ids).astype(int)]
+    return np.asarray(np.eye(classes, dtype=np.float32)[np.asarray(ids).astype(int)])
 
 
 # Metrics
