@@ -150,7 +150,8 @@ CASES = (
     Case(
         "SO-68458462", ("OUT_BOUNDED_REG", "DATA_TARGET_SCALE", "DATA_FEW"), "I", "real",
         Program(data.few_integers, relu_net(2, 2, head=Dense(4, "sigmoid")), keras.MeanSquaredError, Adam, 100, 16),
-        {"layers": relu_net(2, 2, head=Dense(4))}, left=("DATA_FEW",), unsound="100 updates of layers with two units stay too few",
+        {"layers": relu_net(2, 2, head=Dense(4))}, left=("DATA_FEW",),
+        unsound="100 updates of layers with two units stay too few",
     ),
     Case(
         "SO-69787272", ("OUT_RELU_CLS", "ARCH_CAPACITY", "DEAD_RELU"), "I", "classes",
