@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -62,10 +63,14 @@ class Outcome:
     threshold: float
 
     def skill(self, task: Task) -> float:
-        """How much of the way from the best constant answer to the perfect one: R², or the same of the accuracy."""
+        """How much of the way from the best constant answer to the perfect one: R², or the same of the accuracy.
+
+        NaN where all labels are the same, so that there is no way to go.
+        """
         t, o = column(self.targets), self.outputs.astype(np.float64)
         if task == "real":
-            return float(1 - np.mean((o - t) ** 2) / np.mean((t - t.mean(axis=0)) ** 2))
+            skill = float(1 - np.mean((o - t) ** 2) / np.mean((t - t.mean(axis=0)) ** 2))
+            return skill if math.isfinite(skill) else -math.inf
         ids = t[:, 0] if t.shape[1] == 1 else t.argmax(axis=1)
         said = (o[:, 0] > self.threshold) if o.shape[1] == 1 else o.argmax(axis=1)
         most = np.unique(ids, return_counts=True)[1].max() / len(ids)
@@ -77,8 +82,9 @@ class Case:
     """A published program with the faults it is known for.
 
     `labels` is "B" where the benchmark itself published the fault, "I" where one reader saw it in the program. `fixed`
-    is what the published fix changes, None where there is none. `unsound` says why the fixed program is no sound one.
-    Where `chance` is set, only some seeds fail, and only those count.
+    is what the published fix changes, None where there is none, and `left` are the faults that it leaves in place.
+    `unsound` says why the fixed program does not learn either. Where `chance` is set, only some seeds fail, and only
+    those count.
     """
 
     id: str
@@ -88,6 +94,7 @@ class Case:
     program: Program
     fixed: Mapping[str, Any] | None = None
     role: Literal["faulty", "control"] = "faulty"
+    left: tuple[str, ...] = ()
     unsound: str = ""
     chance: bool = False
 

@@ -54,7 +54,7 @@ class Result:
 
     @property
     def sound(self) -> bool:
-        """Whether a fixed program or a control is one that nothing should be said against: it learned, no fault is left."""
+        """Whether a fixed program or a control learned: only then is it wrong to blame it."""
         return not self.of.unsound and not self.skill < LEARNED
 
     @property
@@ -73,8 +73,8 @@ class Result:
         return [code for code in named if code in true]
 
     def blamed(self, *verdicts: str) -> list[str]:
-        """Checks of a control with one of these verdicts, but for those that name what is known of it."""
-        known = codes.naming(self.of.faults) if self.version == "faulty" else frozenset[str]()
+        """Checks of a control with one of these verdicts, but for those that name a fault which it is known to have."""
+        known = codes.naming(self.of.faults if self.version == "faulty" else self.of.left)
         return [code for code, verdict in self.alarms.items() if verdict in verdicts and code not in known]
 
 
@@ -178,8 +178,8 @@ def controls(results: list[Result], seeds: int) -> Iterator[tuple[str, str]]:
     """How often fixed programs and negative controls are blamed, those apart that are not sound."""
     fixed = [result for result in results if result.control]
     for what, group in (
-        ("sound fixed programs and controls", [result for result in fixed if result.sound]),
-        ("fixed programs that are not sound", [result for result in fixed if not result.sound]),
+        ("fixed programs and controls that learn", [result for result in fixed if result.sound]),
+        ("fixed programs that do not learn", [result for result in fixed if not result.sound]),
     ):
         yield f"{what}: FAIL", str(share(group, lambda r: r.blamed("fail"), seeds))
         yield f"{what}: WARN or FAIL", str(share(group, lambda r: r.blamed(*ALARMS), seeds))
@@ -254,7 +254,13 @@ def finite(value: Any) -> Any:
 def verbose(result: Result) -> str:
     """One run in full."""
     head = f"{result.case} {result.version} seed {result.seed}: loss {result.loss:.4g}, skill {result.skill:.2f}"
-    kind = f"faults {' '.join(result.of.faults)}" if not result.control else "sound" if result.sound else "not sound"
+    kind = (
+        f"faults {' '.join(result.of.faults)}"
+        if not result.control
+        else "sound"
+        if result.sound
+        else f"not sound: {result.of.unsound or 'did not learn'}"
+    )
     right = result.right(result.named)
     wrong = [code for code in result.named if code not in right]
     lines = [f"{head}, {result.steps} steps, {result.seconds:.1f} s; {kind}", *(f"    {m}" for m in result.messages)]

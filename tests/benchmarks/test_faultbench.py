@@ -189,6 +189,13 @@ def test_what_is_known_of_a_control_is_no_blame() -> None:
     assert control.blamed("warn", "fail") == ["ND202"]
 
 
+def test_what_a_fix_leaves_is_no_blame() -> None:
+    fixed = made("TDC-IPS_5", alarms={"ND002": "warn", "ND502": "warn"}, version="fixed")
+
+    assert fixed.blamed("warn", "fail") == ["ND502"]
+    assert all(set(case.left) <= set(case.faults) for case in CASES.values())
+
+
 def test_jobs_leave_out_what_is_faulty() -> None:
     assert list(jobs(["TDC-IPS_5", "TDC-regr-CLEAN"], 1, fixed_only=True)) == [
         ("TDC-IPS_5", "fixed", 0),
@@ -207,10 +214,13 @@ def test_a_single_softmax_is_named_in_a_published_program() -> None:
 
 
 def made(
-    case: str = "SO-66407123", headlines: tuple[str, ...] = (), alarms: dict[str, str] | None = None
+    case: str = "SO-66407123",
+    headlines: tuple[str, ...] = (),
+    alarms: dict[str, str] | None = None,
+    version: score.Version = "faulty",
 ) -> score.Result:
     """A result that no run gave."""
-    return score.Result(case, "faulty", 0, headlines, (), (), alarms or {}, 0.7, 0.9, 100, 1.0)
+    return score.Result(case, version, 0, headlines, (), (), alarms or {}, 0.7, 0.9, 100, 1.0)
 
 
 def slopes(function: object, at: Array, step: float = 1e-6) -> Array:
