@@ -9,13 +9,14 @@ from nndiag.check import Finding, Verdict
 
 ORDER = (
     "NDP03", "NDP01", "ND001",
-    "ND103", "ND110", "ND106", "ND111", "ND107", "ND101", "ND105", "ND104", "ND112", "ND113", "ND108", "ND1",
-    "ND002", "ND003", "ND004", "ND009", "ND008", "ND007", "ND0",
-    "ND408", "ND901", "ND902", "ND903", "ND9",
+    "ND103", "ND110", "ND106", "ND111", "ND107", "ND101", "ND113", "ND105", "ND104", "ND112", "ND108", "ND1",
+    "ND002", "ND003", "ND004", "ND005", "ND009", "ND008", "ND007", "ND0",
+    "ND408", "ND901", "ND902", "ND903", "ND9", "ND508",
     "ND202", "ND203", "ND205", "ND207", "ND201", "ND2",
-    "ND508", "ND505", "ND506", "ND507", "ND509", "ND404", "ND501", "ND502",
-    "ND305", "ND3", "ND306", "ND4", "ND102", "ND5", "ND607", "ND606", "ND602", "ND603", "ND601", "ND6",
-    "ND109", "ND707", "ND7", "NDP02", "NDP", "ND8",
+    "ND505", "ND506", "ND507", "ND509", "ND404", "ND501", "ND502",
+    "ND305", "ND307", "ND301", "ND302", "ND401", "ND3", "ND306", "ND4", "ND102", "ND5",
+    "ND707", "ND607", "ND606", "ND602", "ND603", "ND601", "ND6",
+    "ND109", "ND7", "NDP02", "NDP", "ND8",
 )  # fmt: skip
 """Codes and families, root causes first: data and objective, the loop, initialisation, settings of the optimiser, what flows,
 the curves. What stands behind can be a consequence of what stands before, by EXPLAINS."""
@@ -23,15 +24,15 @@ the curves. What stands behind can be a consequence of what stands before, by EX
 SIGNAL = ("ND301", "ND302", "ND303", "ND304", "ND306")
 FLOW = ("ND401", "ND402", "ND403")
 PACE = ("ND501", "ND502", "ND503")
-NO_LEARNING = ("ND102", "ND6", "ND109", "ND702", "ND705", "ND8", "NDP02")
+NO_LEARNING = ("ND102", "ND6", "ND109", "ND702", "ND705", "ND707", "ND8", "NDP02")
 TRAINING = (*SIGNAL, *FLOW, *PACE, *NO_LEARNING)
-"""What a network that cannot learn shows downstream: not settings, which are facts of their own, nor ND701 and ND707,
-which speak of networks that do learn."""
+"""What a network that cannot learn shows downstream: not settings, which are facts of their own, nor ND701, which speaks of
+networks that do learn."""
 
 START = ("ND201", "ND203", "ND205", "ND207")
 """What shows at the first read of a network whose inputs or weights are out of scale."""
 
-OBJECTIVE = ("ND201", "ND005", "ND707", *TRAINING)
+OBJECTIVE = ("ND201", *TRAINING)
 """What a wrong objective brings about."""
 
 EXPLAINS: dict[str, tuple[str, ...]] = {
@@ -48,15 +49,15 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND105": OBJECTIVE,
     "ND104": OBJECTIVE,
     "ND112": OBJECTIVE,
-    "ND113": OBJECTIVE,
+    "ND113": ("ND105", *OBJECTIVE),
     "ND108": ("ND404", *OBJECTIVE),
     "ND002": ("ND7", *START, *TRAINING),
     "ND003": (*START, *TRAINING),
-    "ND004": ("ND201", "ND404", "ND707", *TRAINING),
+    "ND004": ("ND201", "ND404", *TRAINING),
     "ND009": ("ND7",),
     "ND008": ("ND7",),
-    "ND007": ("ND005", "ND306", "ND402", "ND404", "ND6", "ND7"),
-    "ND005": ("ND306", "ND102", "ND6", "ND702", "ND705"),
+    "ND007": ("ND306", "ND402", "ND404", "ND6", "ND7"),
+    "ND005": ("ND009", "ND306", "ND502", "ND7", "ND102", "ND6", "ND702", "ND705"),
     "ND006": ("ND7",),
     "ND408": ("ND7", *TRAINING),
     "ND901": ("ND404", "ND7", *TRAINING),
@@ -67,7 +68,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND205": ("ND201", "ND207", *TRAINING),
     "ND207": ("ND201", *TRAINING),
     "ND201": ("ND501", "ND6", "ND702", "ND8"),
-    "ND508": ("ND7", *TRAINING),
+    "ND508": ("ND7", *START, *TRAINING),
     "ND505": ("ND7", *TRAINING),
     "ND506": ("ND7", *TRAINING),
     "ND507": TRAINING,
@@ -76,21 +77,22 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND501": ("ND502", "ND503", "ND7", *SIGNAL, *FLOW, *NO_LEARNING),
     "ND502": ("ND503", "ND705", "ND306", *FLOW, *NO_LEARNING),
     "ND305": ("ND6", "ND702", "NDP02"),
-    "ND301": ("ND306", "ND503", *FLOW, *NO_LEARNING),
-    "ND302": ("ND306", "ND503", *FLOW, *NO_LEARNING),
+    "ND307": ("ND302", "ND304", "ND306", "ND503", "ND6", "ND702", "ND705", "NDP02"),
+    "ND301": ("ND304", "ND306", "ND503", *FLOW, *NO_LEARNING),
+    "ND302": ("ND304", "ND306", "ND503", *FLOW, *NO_LEARNING),
     "ND303": ("ND402", *NO_LEARNING),
-    "ND304": ("ND306", "ND503", *FLOW, *NO_LEARNING),
+    "ND304": ("ND306", "ND503", "ND403", *NO_LEARNING),
     "ND306": ("ND6", "ND702", "ND705"),
-    "ND401": ("ND503", *NO_LEARNING),
+    "ND401": ("ND304", "ND306", "ND503", *NO_LEARNING),
     "ND402": ("ND6", "ND702", "ND8"),
     "ND403": ("ND503", *NO_LEARNING),
-    "ND102": ("ND6", "ND109", "ND702", "ND705", "NDP02"),
-    "ND607": ("ND601", "ND605", "ND702", "ND707", "NDP02"),
+    "ND102": ("ND6", "ND109", "ND702", "ND705", "ND707", "NDP02"),
+    "ND607": ("ND601", "ND605", "ND702", "NDP02"),
     "ND606": ("ND601", "ND605", "ND702", "NDP02"),
     "ND602": ("ND603", "ND604", "ND605", "ND702", "ND701"),
     "ND603": ("ND604",),
     "ND601": ("ND605", "ND702", "NDP02"),
-    "ND707": ("ND701", "ND702", "ND705"),
+    "ND707": ("ND601", "ND605", "ND607", "ND701", "ND702", "ND705"),
 }
 """Cause → the codes or families that it can bring about."""
 

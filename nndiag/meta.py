@@ -28,13 +28,14 @@ class LayerMeta:
 
 @dataclass(frozen=True)
 class ParameterMeta:
-    """One column of the gradient and update frames; `kind` is weight, bias, norm or embedding."""
+    """One column of the gradient and update frames; `kind` is weight, bias, norm or embedding, `std` that at the start."""
 
     name: str
     kind: str = "weight"
     shape: tuple[int, ...] = ()
     frozen: bool = False
     layer: str = ""
+    std: float | None = None
 
     @property
     def fan_in(self) -> int:

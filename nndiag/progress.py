@@ -99,6 +99,25 @@ def _progress(run: Run, losses: Array, tail: int, window: int) -> Progress:
     return Progress(start, now, min(now, float(smooth.min())), error, floor(run), known)
 
 
+def unfinished(run: Run) -> tuple[float, float] | None:
+    """How much of its way the training loss gained in the last fifth over the fifth before, and how much is left.
+
+    The gain is 0 where it is within three standard errors of the two means. None with fewer than 10 reads or no way to go.
+    """
+    losses = run.train.to_numpy()
+    fifth, known = len(losses) // 5, trivial(run)
+    if fifth < 2 or ended_nonfinite(run):
+        return None
+    early = float(np.median(losses[:5]))
+    span = min(early, known if known is not None else early) - floor(run)
+    older, newer = losses[-2 * fifth : -fifth], losses[-fifth:]
+    if not span > 0:
+        return None
+    error = float(np.std(np.diff(losses[-2 * fifth :]))) / math.sqrt(2) * math.sqrt(2 / fifth)
+    gain = float(older.mean() - newer.mean())
+    return gain / span if gain > 3 * error else 0.0, (float(newer.mean()) - floor(run)) / span
+
+
 def ended_nonfinite(run: Run) -> bool:
     """Whether no finite training loss follows the first non-finite one."""
     if run.meta.first_nonfinite is None:

@@ -21,6 +21,9 @@ LEVELS = {"activations": "layer", "gradients": "parameter", "updates": "paramete
           "outputs": "part", "histograms": "tensor"}  # fmt: skip
 """What the second column level of each frame names; the first is the statistic."""
 
+KEPT: tuple[Column, ...] = (("epoch", ""), ("validation", ""))
+"""What row n of the losses holds of the validation after n updates; the rest of it is of the step that follows."""
+
 
 @dataclass(frozen=True, repr=False)
 class Run:
@@ -184,12 +187,13 @@ class Run:
             )
 
     def until(self, steps: int) -> Run:
-        """This run as it was after `steps` updates: rows of earlier steps, validations up to there."""
-        tables = {name: _until(name, table, steps) for name, table in self.tables.items()}
+        """This run as it was after `steps` updates, still running: rows of earlier steps, and the validation made then."""
+        if steps >= self.steps:
+            return self
+        tables = {name: _until(table, steps, name in ("losses", "metrics")) for name, table in self.tables.items()}
         broken = self.meta.first_nonfinite
-        if broken is not None and int(broken["step"]) >= steps:
-            return Run(replace(self.meta, first_nonfinite=None), tables, self.path)
-        return Run(self.meta, tables, self.path)
+        known = broken if broken is not None and int(broken["step"]) < steps else None
+        return Run(replace(self.meta, ended="running", first_nonfinite=known), tables, self.path)
 
     def thinned(self, rows: int = 2000) -> Run:
         """This run with at most `rows` rows a frame, evenly spread over its length; all of them while they are fewer.
@@ -200,13 +204,13 @@ class Run:
         return Run(self.meta, {name: _thin(table, rows) for name, table in self.tables.items()}, self.path)
 
 
-def _until(name: str, table: Table, steps: int) -> Table:
-    """The rows before `steps`; of losses also a validation after that many updates, without that step's training loss."""
+def _until(table: Table, steps: int, evaluated: bool) -> Table:
+    """The rows before `steps`; where evaluations are kept, also what is of validation in the row of that many updates."""
     last = int(np.searchsorted(table.steps, steps))
-    if name != "losses" or last == len(table) or table.steps[last] != steps:
+    if not evaluated or last == len(table) or table.steps[last] != steps:
         return Table(table.columns, table.steps[:last], table.values[:last])
     values = table.values[: last + 1].copy()
-    values[-1, [statistic == "train" for statistic, _ in table.columns]] = np.nan
+    values[-1, [column not in KEPT and column[1] != "validation" for column in table.columns]] = np.nan
     return Table(table.columns, table.steps[: last + 1], values)
 
 

@@ -168,6 +168,9 @@ class FeatureMoments:
     SPEAKING = 0.01
     """A feature that differs from its usual value in less than this share of the samples has no scale of its own."""
 
+    SHIFTED = 10.0
+    """A mean of so many standard deviations in half of all features is a shift wherever it lies."""
+
     CENTRED = 3.0
     """A mean up to here is no shift: the dark border of standardised images lies between -0.4 and -2.7."""
 
@@ -208,7 +211,8 @@ class FeatureMoments:
         if not len(usable):
             return (math.nan,) * 4
         mean, spread = np.abs(self.mean[usable]), std[usable]
-        shift = np.where(mean > self.CENTRED, mean / spread, 0.0)
+        ratio = mean / spread
+        shift = np.where((mean > self.CENTRED) | (np.median(ratio) > self.SHIFTED), ratio, 0.0)
         return (
             float(shift.max()),
             float(usable[shift.argmax()]),

@@ -209,7 +209,7 @@ def learning_rate_low(program: Program, level: float) -> Program:
     return replace(program, lr=program.lr * level)
 
 
-@fault("ND508", "ND505", structural=True)
+@fault("ND508", "ND505", "ND502", structural=True)
 def learning_rate_zero(program: Program, level: float) -> Program:
     """Learning rate 0."""
     return replace(program, lr=0.0)
@@ -469,7 +469,7 @@ def hidden_exponential(program: Program, level: float) -> Program:
     return program.edit_layers(each_activation(broken.Exponential))
 
 
-@fault("ND702", "ND304", levels=(2, 1))
+@fault("ND702", "ND304", "ND307", levels=(2, 1))
 def bottleneck(program: Program, level: float) -> Program:
     """The last hidden layer has 2 units, or 1."""
     return replace(program, hidden=(*program.hidden[:-1], int(level)))
@@ -686,7 +686,7 @@ def one_class_only(program: Program, level: float) -> Program:
     return program.edit_data(keep(lambda y, rng: np.flatnonzero(y == 0)), epochs=epochs)
 
 
-@fault("ND005", "ND705", levels=(0.1, 0.03, 0.01), applies=labelled)
+@fault("ND005", "ND705", "ND009", levels=(0.1, 0.03, 0.01), applies=labelled)
 def imbalance(program: Program, level: float) -> Program:
     """Of all classes but the first only this share of the training rows is kept, and one row at least."""
 
@@ -714,7 +714,7 @@ def validation_overlaps(program: Program, level: float) -> Program:
     return program.edit_data(overlap)
 
 
-@fault("ND707", levels=(3, 30, 255))
+@fault("ND707", "ND009", levels=(3, 30, 255))
 def validation_scaled_otherwise(program: Program, level: float) -> Program:
     """Validation inputs are this many times as large, and off by one, where the training inputs are not."""
 

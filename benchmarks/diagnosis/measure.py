@@ -10,7 +10,7 @@ from typing import Literal
 from benchmarks.diagnosis import harm, split
 from benchmarks.diagnosis.bases import BASES
 from benchmarks.diagnosis.faults import FAULTS, Fault
-from benchmarks.diagnosis.programs import Program, train, until
+from benchmarks.diagnosis.programs import Program, train
 from benchmarks.diagnosis.zoo import SEEDS, ZOO
 from nndiag.catalogue import catalogue
 from nndiag.check import Finding, Verdict
@@ -180,7 +180,7 @@ def steps_to_right(run: Run, expected: Iterable[str]) -> int | None:
         return None
     checklist = Checklist(select=codes)
     for steps in [*(steps for steps in PREFIXES if steps < run.steps), math.inf]:
-        seen = run if steps == math.inf else until(run, int(steps))
+        seen = run if steps == math.inf else run.until(int(steps))
         if checklist.examine(seen).findings:
             return min(int(min(steps, run.steps)), run.steps)
     return None

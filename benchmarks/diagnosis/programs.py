@@ -16,7 +16,6 @@ from nndiag.nn.initializers import Initializer
 from nndiag.nn.schedules import Schedule
 from nndiag.run import Run
 from nndiag.statistics import Array
-from nndiag.table import Table
 
 Task = Literal["classes", "binary", "labels", "real"]
 """One of C, yes or no by one output, several yes or no, a real number."""
@@ -181,21 +180,3 @@ def _decisions(outputs: Array, decide: str) -> Array:
         case _:
             decisions = outputs.argmax(axis=1)[:, None]
     return decisions
-
-
-def until(run: Run, steps: int) -> Run:
-    """`run` as it was after `steps` updates: rows of earlier steps, and the validation that came right after them."""
-    tables = {name: _until(table, steps, name in ("losses", "metrics")) for name, table in run.tables.items()}
-    first = run.meta.first_nonfinite
-    known = first if first is not None and first["step"] < steps else None
-    return Run(replace(run.meta, first_nonfinite=known), tables, run.path)
-
-
-def _until(table: Table, steps: int, evaluated: bool) -> Table:
-    rows = table.steps < steps + evaluated
-    values = table.values[rows]
-    if evaluated and rows.any() and table.steps[rows][-1] == steps:
-        values = values.copy()
-        values[-1, [column not in (("validation", ""), ("epoch", "")) and column[1] != "validation"
-                    for column in table.columns]] = np.nan  # fmt: skip
-    return Table(table.columns, table.steps[rows], values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nndiag.check import Check
 from nndiag.checks.activations.activation_drift import ActivationDrift as ActivationDrift
+from nndiag.checks.activations.bottleneck import Bottleneck as Bottleneck
 from nndiag.checks.activations.collapsed_representation import CollapsedRepresentation as CollapsedRepresentation
 from nndiag.checks.activations.dead_units import DeadUnits as DeadUnits
 from nndiag.checks.activations.linear_stack import LinearStack as LinearStack
@@ -103,6 +104,7 @@ CHECKS: tuple[type[Check], ...] = (
     CollapsedRepresentation,
     LinearStack,
     OutputCollapse,
+    Bottleneck,
     VanishingGradients,
     ExplodingGradients,
     ZeroGradient,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from nndiag.nn.dropout import Dropout
 from nndiag.nn.layers import Layer
 from nndiag.nn.parameter import Parameter
@@ -22,7 +24,7 @@ def layers(model: Sequential) -> list[dict[str, Any]]:
 
 
 def parameters(model: Sequential) -> list[dict[str, Any]]:
-    """Name, kind, shape, frozen and layer of each parameter."""
+    """Name, kind, shape, frozen, layer and standard deviation of each parameter."""
     return [_parameter(parameter, layer) for layer in model.layers for parameter in layer.parameters]
 
 
@@ -33,4 +35,5 @@ def _parameter(parameter: Parameter, layer: Layer) -> dict[str, Any]:
         "shape": list(parameter.value.shape),
         "frozen": parameter.frozen,
         "layer": layer.name,
+        "std": float(np.std(parameter.value, dtype=np.float64)),
     }

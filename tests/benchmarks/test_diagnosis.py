@@ -17,7 +17,7 @@ from benchmarks.diagnosis import broken, gate, harm, split, tables
 from benchmarks.diagnosis.bases import BASES
 from benchmarks.diagnosis.faults import FAULTS, pairs
 from benchmarks.diagnosis.measure import Job, Outcome, Seen, jobs, measure, named
-from benchmarks.diagnosis.programs import Program, train, until
+from benchmarks.diagnosis.programs import Program, train
 from benchmarks.diagnosis.zoo import ZOO, examine
 from benchmarks.scoring import Share, wilson
 from nndiag import nn
@@ -131,13 +131,13 @@ def test_what_raises_ends_the_run_and_leaves_its_record() -> None:
 
 def test_until_holds_what_was_known_after_so_many_updates() -> None:
     run = train(small(BASES["iris-tanh"]), 0).run
-    early = until(run, 14)
+    early = run.until(14)
 
     assert early.steps == 14
     assert early.train.index[-1] == 13
     assert list(early.validation.index) == [7, 14]
     assert early.activations.index[-1] == 13
-    assert until(run, run.steps).train.equals(run.train)
+    assert run.until(run.steps).train.equals(run.train)
 
 
 def small(program: Program) -> Program:

@@ -21,8 +21,8 @@ class TooFewSamples(Check):
 
     Decides on the size of the training set, the samples of the first epoch: fewer than `per_class` for each class, or than
     `per_class` for each output unit of a regression. Ten of each is the least that most rules of thumb ask for a single
-    coefficient (Harrell 2015, section 4.4). It is a finding where validation shows the harm, ending no better than half as
-    far as training; without validation, or with a good one, it is a remark: four rows are all there is of XOR.
+    coefficient (Harrell 2015, section 4.4). It is a finding where validation shows the harm, ending `behind` of
+    the way or more behind training; without validation, or with a good one, it is a remark: four rows are all of XOR.
     """
 
     code = "ND006"
@@ -35,6 +35,7 @@ class TooFewSamples(Check):
     passed = "there are enough samples for their classes"
 
     per_class: int = 10
+    behind: float = 0.1
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -54,13 +55,13 @@ class TooFewSamples(Check):
             )  # fmt: skip
 
     def _harm(self, run: Run) -> bool:
-        """Whether validation ends less than half of the way that training has come."""
+        """Whether validation ends well behind training, in shares of the way from the trivial loss to the floor."""
         validation, train = progress.validation(run), run.train
         if validation is None or validation.trivial is None or not len(train):
             return False
         span = validation.trivial - validation.floor
         trained = (validation.trivial - float(train.iloc[-5:].mean())) / span if span > 0 else 0.0
-        return validation.value < trained / 2
+        return trained - validation.value > self.behind
 
     @classmethod
     def _run(cls, samples: int) -> Run:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nndiag import synthetic
+import numpy as np
+
+from nndiag import structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.progress import latest
 from nndiag.run import Run
@@ -19,9 +21,10 @@ class ValidationShift(Check):
     sorted data, so that classes of one part are missing in the other. The validation loss then says nothing of the network.
 
     Decides on the median over features: the means lie more than `shift` training standard deviations apart, or the standard
-    deviations more than `scale` times; or on the total variation distance between the class shares, above `labels`. Random
-    splits of 50 samples stay below 0.3 in all three (a mean is off by 0.14, a share of one half by 0.07); only from `samples`
-    validation samples on.
+    deviations more than `scale` times; or on the total variation distance between the class shares, above `labels` and above
+    three times what drawing C classes n and m times makes of it by chance, 0.4 √((C − 1)(1/n + 1/m)). A training set drawn with
+    repetitions (more than `copies` of its rows are copies) has other shares on purpose. Random splits of 50 samples stay
+    below 0.3 in the first two; only from `samples` validation samples on.
     """
 
     code = "ND009"
@@ -35,7 +38,8 @@ class ValidationShift(Check):
 
     shift: float = 1.0
     scale: float = 2.5
-    labels: float = 0.5
+    labels: float = 0.25
+    copies: float = 0.05
     samples: int = 20
 
     def not_checked(self, run: Run) -> str | None:
@@ -56,11 +60,23 @@ class ValidationShift(Check):
         elif moved is not None and moved > self.shift:
             fact = f"validation inputs lie {moved:.2g} standard deviations from training inputs"
             yield self._finding(fact, moved, self.shift, step)
-        if relabelled is not None and relabelled > self.labels:
+        if relabelled is not None and relabelled > self._labels_limit(run):
             fact = (
                 f"{relabelled:.0%} of the validation labels would have to change to match the training labels' shares"
             )
-            yield self._finding(fact, relabelled, self.labels, step)
+            yield self._finding(fact, relabelled, self._labels_limit(run), step)
+
+    def _labels_limit(self, run: Run) -> float:
+        samples, classes = (
+            latest(run, "metrics", "samples", "validation") or 1.0,
+            latest(run, "data", "classes", "target") or 2.0,
+        )
+        if (latest(run, "metrics", "duplicates", "validation") or 0.0) > self.copies:
+            return float("inf")
+        chance = 0.4 * float(
+            np.sqrt(max(classes - 1, 0.0) * (1 / samples + 1 / (structure.training_samples(run) or samples)))
+        )
+        return max(self.labels, 3 * chance)
 
     def _finding(self, fact: str, value: float, threshold: float, step: int) -> Finding:
         return self.finding(fact, first_step=0, last_step=step, value=value, threshold=threshold)

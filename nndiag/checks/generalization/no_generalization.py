@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nndiag import progress, signals, synthetic
+from nndiag import progress, signals, structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 
@@ -22,7 +22,9 @@ class NoGeneralization(Check):
 
     Decides on the training loss, better than trivial by two standard errors, and the best smoothed validation loss, not
     better than trivial by `errors` standard errors and `margin` of it: the best of many evaluations lies below the trivial
-    loss by chance alone.
+    loss by chance alone. A network too small to learn by heart stays at the trivial loss itself: that counts where it ends
+    within `near` of it after `updates` updates of ordinary size (`slow` to `fast` of the weights), so that nothing but the
+    labels keeps it there; what is found further up explains it otherwise.
     """
 
     code = "ND707"
@@ -36,6 +38,10 @@ class NoGeneralization(Check):
 
     errors: float = 3.0
     margin: float = 0.02
+    near: float = 0.05
+    updates: int = 150
+    slow: float = 3e-4
+    fast: float = 10**-1.5
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -45,7 +51,18 @@ class NoGeneralization(Check):
         trained = progress.training(run)
         if trained is None:
             return f"needs {progress.READS} reads of losses.train"
-        return "training itself makes no progress, there is nothing to carry over" if trained.poor else None
+        if trained.poor and not self._at_trivial(run, trained):
+            return "training itself makes no progress, there is nothing to carry over"
+        return None
+
+    def _at_trivial(self, run: Run, trained: progress.Progress) -> bool:
+        """Whether training has settled at the trivial loss though its updates are of ordinary size."""
+        weights = structure.weights(run, "updates", "ratio")
+        if trained.trivial is None or not weights or run.steps < self.updates:
+            return False
+        usual = float(run.statistic("updates", "ratio")[weights].median(axis=1).median())
+        settled = abs(trained.now - trained.trivial) <= self.near * abs(trained.trivial)
+        return bool(settled and self.slow <= usual <= self.fast)
 
     def examine(self, run: Run) -> Iterator[Finding]:
         trained, trivial = progress.training(run), progress.trivial(run)

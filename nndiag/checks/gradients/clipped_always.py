@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nndiag import synthetic
+from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 
@@ -19,8 +19,9 @@ class ClippedAlways(Check):
     Clipping is a guard against rare spikes. Where the limit lies below the usual norm it fixes the length of every step
     instead: the learning rate no longer means what it says (Zhang et al. 2020).
 
-    Decides on the global norm before clipping over the limit: clipped on more than `most` of the reads is a remark; clipped
-    to less than `left` of the norm in the median is a finding.
+    Decides on the global norm before clipping over the limit: clipped on more than `most` of the reads is a remark; it is a
+    finding where less than `left` of the norm is left in the median, or where the loss still falls at the end with much of
+    its way to go, so that the limit is what holds it back.
     """
 
     code = "ND404"
@@ -52,10 +53,14 @@ class ClippedAlways(Check):
             median = float(np.median(kept))
             yield self.finding(
                 f"gradients are clipped on {clipped:.0%} of the reads, to {median:.2g} of their norm in the median",
-                kind=self.kind if median < self.left else "note", first_step=int(steps[0]), last_step=int(steps[-1]),
-                value=median, threshold=self.left,
+                kind=self.kind if median < self.left or self._slow(run) else "note",
+                first_step=int(steps[0]), last_step=int(steps[-1]), value=median, threshold=self.left,
                 fix=f"Clip at {np.quantile(norms, 0.9):.2g}, the 90th percentile of the norms seen, instead of {limit:.3g}.",
             )  # fmt: skip
+
+    def _slow(self, run: Run) -> bool:
+        late = progress.unfinished(run)
+        return late is not None and late[0] > 0 and late[1] > 0.25
 
     @classmethod
     def _run(cls, norm: float) -> Run:

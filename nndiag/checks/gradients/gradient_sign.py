@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from nndiag import structure, synthetic
 from nndiag.check import Check, Finding
@@ -20,9 +21,9 @@ class GradientSign(Check):
 
     Decides on two facts. δ of the outputs points towards the targets instead of away from them: the cosine between −δ and a
     direction in which the outputs approach their targets is below −`against` on `most` of the reads; at a minimum it is 0,
-    in descent positive. Or updates go along the gradient instead of against it, Δw · g > 0, on `most` of the reads in `most`
-    of the weights; momentum overshoots on about half of the steps at the worst, and weight decay alone does so only where it is
-    larger than the gradient (then ND506 owns it).
+    in descent positive. Or updates go along the gradient instead of against it, Δw · g > 0, on `most` of the first `early`
+    reads in most weights: later, momentum overshoots on up to half of the steps. Reads do not count where weight decay
+    moves the weights about as much as the gradient does (ND506).
     """
 
     code = "ND408"
@@ -36,6 +37,7 @@ class GradientSign(Check):
 
     against: float = 0.1
     most: float = 0.95
+    early: int = 20
 
     def examine(self, run: Run) -> Iterator[Finding]:
         along = run.series("outputs", "alignment", "outputs").to_numpy()
@@ -48,18 +50,25 @@ class GradientSign(Check):
             )
 
     def _uphill(self, run: Run) -> float | None:
-        """Share of the reads with an update along the gradient, over the weights; None where it is no rule."""
-        weights = structure.weights(run, "updates", "descent")
-        if not weights or run.meta.optimizer.get("weight_decay"):
+        """Share of the early reads with an update along the gradient, in the median of the weights; None if it is no rule."""
+        descent = run.statistic("updates", "descent").reindex(columns=structure.weights(run, "updates", "descent"))
+        seen = descent.where(~self._decayed(run, descent)).iloc[: self.early]
+        seen = seen[seen.notna().any(axis=1)]
+        if len(seen) < self.min_reads:
             return None
-        descent = run.statistic("updates", "descent")[weights].to_numpy()
-        known = np.isfinite(descent) & (descent != 0)
-        if known.any(axis=1).sum() < self.min_reads:
-            return None
-        shares = [
-            float(np.mean(column[seen] < 0)) for column, seen in zip(descent.T, known.T, strict=True) if seen.any()
-        ]
-        return float(np.mean(shares)) if np.mean(np.array(shares) >= self.most) >= self.most else None
+        share = float(((seen < 0).sum() / seen.notna().sum()).median())
+        return share if share >= self.most else None
+
+    def _decayed(self, run: Run, descent: pd.DataFrame) -> pd.DataFrame:
+        """Where weight decay makes a third of the update or more."""
+        decay = run.meta.optimizer.get("weight_decay")
+        if not isinstance(decay, int | float) or not decay:
+            return descent.isna()
+        lr = run.series("metrics", "lr", "train").reindex(descent.index).ffill()
+        size = {name: run.statistic("updates", name).reindex_like(descent) for name in ("weight_norm", "update_norm")}
+        gradients = run.statistic("gradients", "norm").reindex_like(descent)
+        decoupled = size["weight_norm"].mul(lr * decay, axis=0) > size["update_norm"] / 3
+        return decoupled | (size["weight_norm"] * decay > gradients / 3)
 
     def _finding(self, run: Run, fact: str, value: float, threshold: float) -> Finding:
         steps = run.statistic("gradients", "norm").index

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nndiag import signals, structure, synthetic
+from nndiag import progress, signals, structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 
@@ -22,9 +22,11 @@ class VanishingGradients(Check):
 
     Decides on δ, the root mean square of the loss's gradient with respect to a layer's output: that of the first layer
     with weights below `ratio` times that of the last, in the median of `window` reads, on 3 reads in a row after the
-    warm-up. δ, not the weights' gradients: in the lesson's net of 20 layers with standard deviation 0.02 those differ by
-    a factor of 3 only, δ by 5e13. A sound He net of that depth has 0.05. Where δ vanishes because units are dead, that
-    is ND205's or ND301's, and this is listed as its consequence.
+    warm-up; or, where training makes poor progress, below `per_layer` to the power of the layers between, from 4 layers
+    with weights on, which a stack of sigmoids does not reach (a quarter of the gradient passes each at the most). δ, not
+    the weights' gradients: in the lesson's net of 20 layers with standard deviation 0.02 those differ by a factor of 3
+    only, δ by 5e13. A sound He net of that depth has 0.05. Where δ vanishes because units are dead, that is ND205's or
+    ND301's, and this is listed as its consequence.
     """
 
     code = "ND401"
@@ -37,6 +39,7 @@ class VanishingGradients(Check):
 
     ratio: float = 1e-3
     window: int = 50
+    per_layer: float = 0.35
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -50,23 +53,27 @@ class VanishingGradients(Check):
         if len(delta) < signals.PATIENCE:
             return
         ratio = (delta[layers[0]] / delta[layers[-1]]).rolling(self.window, min_periods=1).median()
-        bad = (ratio < self.ratio).to_numpy()
+        limit = self._limit(run, len(layers))
+        bad = (ratio < limit).to_numpy()
         if (at := signals.onset(bad)) is None:
             return
         worst = float(ratio.min())
         middle = delta[layers].median()
         layer = next(
-            name
-            for name in reversed(layers)
-            if middle[name] < np.sqrt(self.ratio) * middle[layers[-1]] or name == layers[0]
+            name for name in reversed(layers) if middle[name] < np.sqrt(limit) * middle[layers[-1]] or name == layers[0]
         )
         yield self.finding(
             f"δ in {layers[0]} is {worst:.2g} times that in {layers[-1]}: the first layers get next to no gradient",
             layer=layer if middle[layer] > 0 else layers[0],
             first_step=int(delta.index[at]), last_step=int(delta.index[np.flatnonzero(bad)[-1]]),
-            value=worst, threshold=self.ratio,
+            value=worst, threshold=limit,
             causes=("ND203", "saturating activation functions in a deep stack", "too many layers without normalisation"),
         )  # fmt: skip
+
+    def _limit(self, run: Run, layers: int) -> float:
+        made = progress.training(run)
+        poor = layers >= 4 and made is not None and made.poor
+        return max(self.ratio, self.per_layer ** (layers - 1)) if poor else self.ratio
 
     @classmethod
     def _run(cls, ratio: float) -> Run:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from nndiag import progress, structure, synthetic
 from nndiag.check import Check, Finding, Kind
+from nndiag.meta import ParameterMeta
 from nndiag.run import Run
 
 
@@ -19,7 +22,10 @@ class ZeroGradient(Check):
 
     Decides on the gradient of each trainable weight: exactly 0 on every one of at least `min_reads` reads, while some other
     weight has one (where none has, the loss does not depend on the network: ND102 and ND606 say so). A weight declared
-    frozen is a remark, as fine-tuning freezes on purpose, and a finding where the network does not train.
+    frozen is a remark, as fine-tuning freezes on purpose. It is a finding where there was nothing to preserve: its standard
+    deviation is that of a fresh initialisation (He, Glorot, LeCun or PyTorch's default) to within `errors` standard errors
+    of so many random numbers and half a percent; where layers before it train and it is the last; or where the network does
+    not train at all.
     """
 
     code = "ND403"
@@ -32,6 +38,8 @@ class ZeroGradient(Check):
     confirm = "print(run.gradients['max_abs'].max())"
     passed = "every weight gets a gradient"
 
+    errors: float = 2.0
+
     def examine(self, run: Run) -> Iterator[Finding]:
         largest = run.statistic("gradients", "max_abs")
         names = structure.weights(run, "gradients", "max_abs")
@@ -42,11 +50,22 @@ class ZeroGradient(Check):
         yield from self._frozen(run)
 
     def _frozen(self, run: Run) -> Iterator[Finding]:
-        frozen = [p.name for p in run.meta.parameters if p.frozen and p.kind == "weight"]
+        weights = [p for p in run.meta.parameters if p.kind == "weight"]
         made = progress.training(run)
-        for name in frozen:
-            kind: Kind = "training" if made is not None and made.poor else "note"
-            yield self._finding(run, name, f"{name} is frozen: it takes no part in the training", kind)
+        for p in (p for p in weights if p.frozen):
+            fresh, head = self._fresh(p), p is weights[-1] and not all(other.frozen for other in weights)
+            kind: Kind = "training" if fresh or head or (made is not None and made.poor) else "note"
+            how = " at its random initial values" if fresh else ", though layers before it train" if head else ""
+            yield self._finding(run, p.name, f"{p.name} is frozen{how}: it takes no part in the training", kind)
+
+    def _fresh(self, parameter: ParameterMeta) -> bool:
+        """Whether a weight has the standard deviation of a usual initialisation."""
+        if not parameter.std or not parameter.fan_in:
+            return False
+        fan_in, fan_out = parameter.fan_in, parameter.shape[0]
+        usual = np.sqrt([2 / fan_in, 2 / (fan_in + fan_out), 1 / fan_in, 1 / (3 * fan_in)])
+        error = self.errors / np.sqrt(2 * fan_in * fan_out) + 0.005
+        return bool(np.any(np.abs(parameter.std / usual - 1) <= error))
 
     def _finding(self, run: Run, name: str, fact: str, kind: Kind | None) -> Finding:
         steps = run.statistic("gradients", "max_abs").index

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nndiag import structure, synthetic
+from nndiag import progress, structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.progress import first
 from nndiag.run import Run
@@ -22,11 +22,14 @@ class ActivationVariance(Check):
     layer. With the lesson's 20 layers of 256 units, a standard deviation of 0.02 leaves a variance of 1.5e-26 and 0.2
     one of 1.9e14, where He's 0.088 keeps it near 1 (He et al. 2015, equation 10). Gradients suffer the same way back.
 
-    Decides on the root mean square of what each hidden block hands on at the first read, over that of the input: outside
-    1/`total` … `total` end to end, or more than `per_layer` times up or down a layer, in the geometric mean over at
-    least `depth` layers. Xavier with ReLU shrinks 1.44 times a layer and PyTorch's default 2.2 times: sound. Networks
-    with normalisation are exempt. From the first layer on with 90 % of its units silent the signal is not followed: that
-    is ND205's.
+    Decides on what varies with the input at the first read: the standard deviation over the inputs of what each hidden block
+    hands on (around a mean, as a sigmoid's ½, nothing is told), over that of the input. Outside 1/`total` … `total` end to
+    end, or more than `per_layer` times up or down a layer, in the geometric mean over at least `depth` layers. Xavier with
+    ReLU shrinks 1.44 times a layer and PyTorch's default 2.2 times: sound; a sigmoid shrinks it 4 times. Or on the weights
+    of a single layer: a standard deviation of more than `large` times He's, √(2 / fan-in), over `size` weights or more,
+    where every scheme in use lies between 0.4 and 1 times that. Weights below `small` times He's in the median count where
+    the loss then still falls with much of its way to go. Networks with normalisation are exempt. From the first layer on
+    with 90 % of its units silent the signal is not followed: that is ND205's.
     """
 
     code = "ND203"
@@ -42,6 +45,9 @@ class ActivationVariance(Check):
     per_layer: float = 3.0
     depth: int = 4
     silent: float = 0.9
+    large: float = 2.5
+    small: float = 0.15
+    size: int = 32
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -54,40 +60,93 @@ class ActivationVariance(Check):
         return None
 
     def examine(self, run: Run) -> Iterator[Finding]:
+        weights = self._weights(run)
+        if len(weights) and weights.max() > self.large:
+            yield self._of_weight(run, str(weights.idxmax()), float(weights.max()), self.large)
+        elif (found := self._steep(run)) is not None:
+            yield found
+        elif len(weights) > 1 and 0 < weights.iloc[:-1].median() < self.small and self._unfinished(run):
+            yield self._of_weight(run, str(weights.iloc[:-1].idxmin()), float(weights.iloc[:-1].median()), self.small)
+
+    def _steep(self, run: Run) -> Finding | None:
         signal = self._signal(run)
         layers = len(signal) - 1
         end_to_end = float(signal.iloc[-1] / signal.iloc[0])
         per_layer = end_to_end ** (1 / layers) if end_to_end else 0.0
         steep = layers >= self.depth and not 1 / self.per_layer <= per_layer <= self.per_layer
         if not steep and 1 / self.total <= end_to_end <= self.total:
-            return
+            return None
         with np.errstate(all="ignore"):
             steepness = np.abs(np.diff(np.log(signal.to_numpy())))
-        layer = str(signal.index[1 + int(np.argmax(steepness > 0.8 * np.nanmax(steepness)))])
+        layer = str(signal.index[1 + int(np.argmax(steepness > 0.5 * np.nanmax(steepness)))])
         word = "shrinks" if end_to_end < 1 else "grows"
         factor = 1 / per_layer if 0 < per_layer < 1 else per_layer
-        yield self.finding(
-            f"the signal {word} {factor:.2g} times a layer, to {end_to_end:.1e} of its size after {layers} layers",
+        change = (
+            f"{word} {factor:.2g} times a layer, to {end_to_end:.1e} of its size" if factor else "is lost altogether"
+        )
+        return self.finding(
+            f"the signal {change} after {layers} layers",
             layer=layer, first_step=self._step(run), last_step=self._step(run),
             value=end_to_end if not steep else per_layer,
             threshold=self.per_layer if steep else self.total,
-            causes=("weights initialised too small" if end_to_end < 1 else "weights initialised too large",),
+            causes=("weights initialised too small" if end_to_end < 1 else "weights initialised too large",
+                    "a stack of saturating activation functions")[: 1 if end_to_end > 1 else 2],
             fix=self._fix(run, layer),
         )  # fmt: skip
+
+    def _of_weight(self, run: Run, name: str, ratio: float, threshold: float) -> Finding:
+        layer = run.meta.parameter(name).layer
+        std = ratio * (2 / run.meta.parameter(name).fan_in) ** 0.5
+        return self.finding(
+            f"{name} starts with a standard deviation of {std:.2g}, {ratio:.2g} times that of He's initialisation",
+            layer=layer or None, parameter=None if layer else name, first_step=self._step(run),
+            last_step=self._step(run), value=ratio, threshold=threshold,
+            causes=(f"weights initialised too {'large' if ratio > 1 else 'small'}",), fix=self._fix(run, layer or name),
+        )  # fmt: skip
+
+    def _weights(self, run: Run) -> pd.Series[float]:
+        """Standard deviation of each weight before the first update over He's; empty where it is not known."""
+        norms = run.statistic("updates", "weight_norm")
+        if not len(norms) or norms.index[0] != 0 or self._trained(run):
+            return pd.Series(dtype=float)
+        known = [p for p in run.meta.parameters if p.kind == "weight" and p.name in norms and p.fan_in
+                 and int(np.prod(p.shape)) >= self.size]  # fmt: skip
+        return pd.Series(
+            {p.name: float(norms[p.name].iloc[0]) / (int(np.prod(p.shape)) * 2 / p.fan_in) ** 0.5 for p in known},
+            dtype=float,
+        )
+
+    def _trained(self, run: Run) -> bool:
+        """Whether the network knows something before the first update: its weights are no initialisation."""
+        trivial = progress.trivial(run)
+        return trivial is not None and len(run.train) > 0 and run.train.iloc[0] < trivial / 2
+
+    def _unfinished(self, run: Run) -> bool:
+        late = progress.unfinished(run)
+        return late is not None and late[1] > 0.25
 
     def _step(self, run: Run) -> int:
         return int(run.activations.index[0])
 
     def _signal(self, run: Run) -> pd.Series[float]:
-        """Root mean square at the first read: of the input, then of every hidden block up to the first silent layer."""
+        """What varies at the first read: of the input, then of every hidden block up to the first silent layer."""
         now = run.activations.iloc[0]
         layers = structure.hidden(run)
-        rms = pd.Series({name: float(np.hypot(now["mean", name], np.sqrt(now["variance", name]))) for name in layers})
+        signal = pd.Series({name: self._varying(now, name) for name in layers}, dtype=float)
         if "dead_fraction" in now.index:
             silent = [i for i, name in enumerate(layers) if now.get(("dead_fraction", name), 0.0) >= self.silent]
-            rms = rms.iloc[: silent[0]] if silent else rms
-        entrance = first(run, "data", "rms", "input")
-        return pd.concat([pd.Series({"input": entrance}), rms]) if entrance else rms
+            signal = signal.iloc[: silent[0]] if silent else signal
+        entrance = np.sqrt(first(run, "data", "variance", "input") or (first(run, "data", "rms", "input") or 0.0) ** 2)
+        return pd.concat([pd.Series({"input": float(entrance)}), signal]) if entrance > 0 else signal
+
+    def _varying(self, now: pd.Series[float], layer: str) -> float:
+        """Standard deviation over the inputs; the root mean square where that was not recorded, as for a single input."""
+        spread = float(now.get(("batch_variance", layer), 0.0))
+        return (
+            float(np.sqrt(spread))
+            if spread > 0
+            else float(np.hypot(now["mean", layer], np.sqrt(now["variance", layer])))
+        )
 
     def _fix(self, run: Run, layer: str) -> str:
         for parameter in run.meta.parameters:

@@ -10,6 +10,7 @@ import numpy as np
 from nndiag import progress, signals, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
+from nndiag.statistics import Array
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,13 @@ class Budget(Check):
     Nothing is wrong with a run that simply needs more updates, but its result says little about the network: too few
     epochs, or batches so large that an epoch has only a handful of updates.
 
-    Decides on completed runs: more than `left` of the way from the start of the loss (at most a trivial prediction's) to
-    its floor is left, something was learned, and the loss still falls clearly over the second half, at no less than `pace`
-    of its mean pace. An exponential that has gone half of its way ends at 0.8, three quarters at 0.6; noisy labels, weak
-    signals and learning by heart end below 0.5. A validation loss that has left its best behind says that more updates
-    would not help. Below `few` updates there is too little to see a slope in: there it takes that next to nothing
-    (`nothing` of the way) was made. A loss that still falls with less of the way left, and one that was below `low` of it
-    after a third of the run and has not moved since, are remarks.
+    Decides on completed runs whose validation, where there is one, ends at its best. Fewer than `few` updates with more than
+    `rest` of the way from the start of the loss (at most a trivial prediction's) to its floor left: hardly any network is
+    done with a hundred updates. Or more updates, with more than `left` of the way left and the loss still falling: the last
+    fifth gained `gain` of the way over the fifth before, by three standard errors, so that as many updates again would gain
+    five times that; or the loss falls over the second half at `pace` of its mean pace or more, as an exponential does that
+    has gone no further than three quarters of its way. Noisy labels, weak signals and learning by heart fall slower. A loss that
+    still falls with less left, and one that was below `low` after a third of the run and has not moved since, are remarks.
     """
 
     code = "ND607"
@@ -37,11 +38,12 @@ class Budget(Check):
     confirm = "run.losses['train'].plot()"
     passed = "training went on until the loss was low or had stopped falling"
 
-    left: float = 0.5
+    left: float = 0.25
+    gain: float = 0.05
     pace: float = 0.6
+    few: int = 100
+    rest: float = 0.1
     low: float = 0.1
-    few: int = 50
-    nothing: float = 0.1
     saturated: float = 0.005
 
     def not_checked(self, run: Run) -> str | None:
@@ -58,21 +60,27 @@ class Budget(Check):
         now, way = float(losses[-max(3, len(losses) // 10) :].mean()), start - floor
         if not way > 0:
             return
-        left, pace, steps = (now - floor) / way, signals.pace(np.minimum(losses, start)), run.steps
-        useful = signals.ends_at_best(run.validation.to_numpy())
-        falling = pace > self.pace and 1 - left > progress.LEAST and useful
-        nothing = steps < self.few and progress.trivial(run) is not None and left > 1 - self.nothing
-        if left > self.left and (falling or nothing):
+        left, steps = (now - floor) / way, run.steps
+        falling = self._falling(run, np.minimum(losses, start)) and 1 - left > progress.LEAST
+        few = steps < self.few and progress.trivial(run) is not None
+        if (few and left > self.rest) or (falling and left > self.left):
             yield self.finding(
                 f"training ends after {steps} updates with {min(left, 1):.0%} of the way left"
                 + (", and the loss is still falling" if falling else ""),
-                first_step=int(run.train.index[-1]), last_step=int(run.train.index[-1]), value=left, threshold=self.left,
+                first_step=int(run.train.index[-1]), last_step=int(run.train.index[-1]), value=left,
+                threshold=self.rest if few else self.left,
                 causes=("too few epochs", "ND502", "batches that are too large"), fix=self._fix(steps),
             )  # fmt: skip
         elif falling and left > self.low:
             yield self.note(f"the loss is still falling, with {left:.0%} of the way left: train longer")
         elif left < self.low and (step := self._saturated(run, way)) is not None:
             yield self.note(f"nothing was gained after step {step} of {steps}: fewer updates would do")
+
+    def _falling(self, run: Run, losses: Array) -> bool:
+        """Whether the training loss still falls clearly, and validation does not rise."""
+        late = progress.unfinished(run)
+        clearly = signals.pace(losses) > self.pace or (late is not None and late[0] > self.gain)
+        return clearly and signals.ends_at_best(run.validation.to_numpy())
 
     def _saturated(self, run: Run, way: float) -> int | None:
         """The step after a third of the run, if the loss has not fallen since."""
@@ -87,13 +95,13 @@ class Budget(Check):
 
     @classmethod
     def _run(cls, rate: float) -> Run:
-        train = 2.3 * np.exp(-rate * np.arange(100) / 100) + 0.01 * np.random.default_rng(0).standard_normal(100)
-        return synthetic.run(train=train, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES)
+        train = 2.3 * np.exp(-rate * np.arange(200) / 200) + 0.01 * np.random.default_rng(0).standard_normal(200)
+        return synthetic.run(steps=200, train=train, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES)
 
     @classmethod
     def healthy(cls) -> Run:
-        return cls._run(0.9)
+        return cls._run(1.6)
 
     @classmethod
     def sick(cls) -> Run:
-        return cls._run(0.5)
+        return cls._run(0.9)

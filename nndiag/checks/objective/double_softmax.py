@@ -10,6 +10,7 @@ import pandas as pd
 
 from nndiag import synthetic
 from nndiag.check import Check, Finding
+from nndiag.objective import Objective
 from nndiag.run import Run
 
 
@@ -23,8 +24,8 @@ class DoubleSoftmax(Check):
 
     Decides on the values that go into a loss on logits: rows that are not negative and sum to 1 within `tolerance` on
     every read prove a softmax; all values within 0 … 1, and not constant, on every one of at least 3 reads and 60
-    samples, with some above a half and some below, and sums more than `apart` from 1, a sigmoid. Names of layers play no
-    part.
+    samples, with some above a half and some below, and sums more than `apart` from 1, a sigmoid, unless the last layer is
+    known to be another. Names of layers play no part.
     """
 
     code = "ND101"
@@ -58,7 +59,9 @@ class DoubleSoftmax(Check):
     def _sigmoid(self, run: Run, of: dict[str, pd.Series[float]]) -> bool:
         """Whether values between 0 and 1 must come from a sigmoid: enough of them, on both sides of a half."""
         enough = len(of["min"]) >= 3 and of["rows"].sum() >= 60 and of["batch_variance"].max() > 0
-        return bool(enough and of["min"].min() < 0.5 < of["max"].max())
+        head = Objective(run).head
+        possible = head in ("sigmoid", "hard_sigmoid") or (head == "unknown" and of["max"].max() > 0.9)
+        return bool(possible and enough and of["min"].min() < 0.5 < of["max"].max())
 
     def _finding(self, run: Run, fact: str, function: str, off: float | None) -> Finding:
         steps = run.statistic("outputs", "min").index

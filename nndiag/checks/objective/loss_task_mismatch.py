@@ -29,7 +29,7 @@ class LossTaskMismatch(Check):
     or more in the median, since nothing then holds the wrong classes down; squared or absolute error on class ids, three or
     more of about equal frequency (`even` of the largest entropy), numbered from 0 without a gap, as if class 2 lay between
     1 and 3. Squared or absolute error on one-hot rows and 0/1 labels is the Brier score's relative: it trains, if slowly, and
-    is a remark where training has come half of the way.
+    is a remark where training has come `learned` of the way.
     """
 
     code = "ND105"
@@ -46,6 +46,7 @@ class LossTaskMismatch(Check):
     tolerance: float = 1e-3
     sums: float = 0.02
     even: float = 0.8
+    learned: float = 0.75
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -60,7 +61,7 @@ class LossTaskMismatch(Check):
         if found is not None:
             first, last = seen.steps
             message, fix, proven = found
-            kind: Kind = "exact" if proven else ("note" if seen.learned and self._remark(seen) else "training")
+            kind: Kind = "exact" if proven else ("note" if self._remark(seen) and self._trained(run) else "training")
             late = "ND702" if not proven and self._remark(seen) else ""  # what else keeps it from learning goes first
             yield self.finding(message, kind=kind, first_step=first, last_step=last, fix=fix, place=late)
 
@@ -117,6 +118,10 @@ class LossTaskMismatch(Check):
         what = f"one-hot rows of {seen.target_width} classes" if seen.one_hot else "0/1 labels"
         return (f"{seen.loss} on {what}: it trains, slower than cross-entropy, whose gradient does not fade with confidence",
                 f"Use {'softmax' if seen.one_hot else 'binary'} cross-entropy.", False)  # fmt: skip
+
+    def _trained(self, run: Run) -> bool:
+        made = progress.training(run)
+        return made is not None and made.trivial is not None and made.value > self.learned
 
     def _remark(self, seen: Objective) -> bool:
         """Whether targets are labels for which squared error works, if slowly."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from nndiag import structure, synthetic
+from nndiag import progress, structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 
@@ -24,7 +24,8 @@ class AbsurdSettings(Check):
     where it stays and ND505's where it begins so); on its momentum and betas (1 or more); and on the share that each dropout
     layer drops, measured: of what was not zero before it, more than `dropped` is zero behind it, over all reads (0.9 as
     set measures 0.89 at the least, a hundredth less behind a layer that is nearly all zero). A momentum or first beta of
-    `long` or more whose memory of 1/(1 − m) updates is longer than the run is a matter of training.
+    `long` or more whose memory of 1/(1 − m) updates is longer than the run is a matter of training, and so is dropout above
+    `strong` where training comes less than `learned` of its way.
     """
 
     code = "ND508"
@@ -36,6 +37,8 @@ class AbsurdSettings(Check):
     passed = "learning rate, momentum and dropout are within what can work"
 
     dropped: float = 0.88
+    strong: float = 0.7
+    learned: float = 0.6
     long: float = 0.999
 
     def not_checked(self, run: Run) -> str | None:
@@ -84,13 +87,18 @@ class AbsurdSettings(Check):
             dropped = (zeros[layer] - zeros[before]).dropna()
             alive = float((1 - zeros[before])[dropped.index].sum())
             share = float(dropped.sum()) / alive if alive > 0 else 0.0
-            if share > self.dropped:
+            if share > self.dropped or (share > self.strong and self._hardly_learns(run)):
                 yield self.finding(
-                    f"{layer} drops {share:.1%} of what it is given", layer=layer, first_step=int(dropped.index[0]),
+                    f"{layer} drops {share:.1%} of what it is given", layer=layer,
+                    kind=None if share > self.dropped else "training", first_step=int(dropped.index[0]),
                     last_step=int(dropped.index[-1]), value=share, threshold=self.dropped,
                     causes=("the share to keep given for the share to drop",),
                     fix=f"Try dropout = {min(1 - share, 0.5):.1g}.",
                 )  # fmt: skip
+
+    def _hardly_learns(self, run: Run) -> bool:
+        made = progress.training(run)
+        return made is not None and made.trivial is not None and made.value < self.learned
 
     def _dropouts(self, run: Run) -> list[tuple[str, str]]:
         """Dropout layers, each with the layer before it."""
