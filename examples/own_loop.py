@@ -70,6 +70,7 @@ def main() -> None:
 
     with nndiag.Recorder(every=1) as recorder:  # Recorder(run="runs/x") would write a run folder
         describe(recorder, w)
+        recorder.validation_data(x_val, y_val)
         for epoch in range(EPOCHS):
             recorder.begin_epoch(epoch)
             for rows in np.split(rng.permutation(len(x_train)), range(BATCH, len(x_train), BATCH)):
@@ -83,6 +84,7 @@ def main() -> None:
 
                 loss, d_logits = cross_entropy(logits, y)
                 recorder.outputs(logits, y)
+                recorder.output_gradient(d_logits)
                 recorder.log(loss=loss, lr=LR)
 
                 d_h = d_logits @ w["output.weight"]

@@ -281,9 +281,6 @@ class DataHook(Hook):
     def on_validation_data(self, x: Array, y: Array) -> None:
         self.recorder.validation_data(x, y)
 
-    def on_validation(self, values: Mapping[str, float]) -> None:
-        self.recorder.compare_validation()
-
 
 class HistogramHook(Hook):
     """Records histograms of activations, gradients and weights every `every` steps, or at the next step that is read."""

@@ -211,10 +211,14 @@ class Recorder:
                 data.put(f"label {label}", ("count",), (self._labels.latest[label],))
 
     def validation_data(self, x: Array, y: Array) -> None:
-        """Tell what the validations that follow are made on: inputs (samples, …) and targets (samples, …)."""
+        """Tell what the validations that follow are made on: inputs (samples, …) and targets (samples, …).
+
+        With each validation loss, the record then says how they compare with the training samples: rows that are in both,
+        features that lie elsewhere, other shares of the classes.
+        """
         self._held_out = HeldOut(_array(x, "the inputs"), _array(y, "the targets"), binary=self._binary)
 
-    def compare_validation(self) -> None:
+    def _compare_validation(self) -> None:
         """Record, as metrics, how the validation set compares with the training samples, where there are new ones."""
         if self._held_out is not None and self._rows.count > self._compared:
             self._compared = self._rows.count
@@ -342,6 +346,7 @@ class Recorder:
         elif split == "validation":
             self._validation = value
             self._nonfinite += not math.isfinite(value)
+            self._compare_validation()
         else:
             self._train.append(value)
             if not math.isfinite(value):

@@ -22,8 +22,8 @@ POINTS = {
     "forward shapes match the declared layer dimensions": ("NDP03",),
     "the loss falls on a tiny batch that is to be overfitted": ("NDP02",),
     "gradients agree with finite differences": ("NDP01",),
-    "activation means and variances are healthy": ("ND203", "ND205", "ND207", "ND301"),
-    "gradient norms are tracked by layer": ("ND401", "ND402"),
+    "activation means and variances are healthy": ("ND203", "ND205", "ND207", "ND301", "ND302", "ND303", "ND304"),
+    "gradient norms are tracked by layer": ("ND401", "ND402", "ND403", "ND408"),
     "training and validation curves are read together": ("ND701", "ND702", "ND707"),
 }
 """The lesson's six points, each with the checks that answer it."""

@@ -45,7 +45,9 @@ def test_a_cause_that_comes_long_after_explains_nothing() -> None:
 
 
 def test_a_cause_counts_by_the_worst_that_it_explains() -> None:
-    _, headlines = arrange([finding("ND203", verdict=Verdict.WARN), finding("ND801"), finding("ND009", verdict=Verdict.WARN)])
+    _, headlines = arrange(
+        [finding("ND203", verdict=Verdict.WARN), finding("ND801"), finding("ND009", verdict=Verdict.WARN)]
+    )
 
     assert headlines == ["ND203", "ND009"]
 

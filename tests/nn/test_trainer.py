@@ -355,6 +355,7 @@ def test_describes_itself_for_json():
         "shape": [8, 6],
         "frozen": True,
         "layer": "hidden1",
+        "std": pytest.approx(float(described.model.parameters[0].value.std())),
     }
     assert values["clipping"] == {"max_norm": 2.0, "gradients": "before"}
     assert (values["batch_size"], values["dtype"]) == (10, "float32")

@@ -36,6 +36,8 @@ class LinearStack(Check):
     passed = "something nonlinear stands between the layers with weights"
 
     def not_checked(self, run: Run) -> str | None:
+        if not run.reads:
+            return "needs a step of training"
         if not structure.describes_kinds(run):
             return "needs the kinds of all layers, which the run does not describe"
         return None if len(self._affine(run)) > 1 else "needs two affine layers"

@@ -42,6 +42,8 @@ class AbsurdSettings(Check):
     long: float = 0.999
 
     def not_checked(self, run: Run) -> str | None:
+        if not run.reads:
+            return "needs a step of training"
         if run.meta.optimizer or len(run.series("metrics", "lr", "train")) or self._dropouts(run):
             return None
         return "needs the optimiser's settings, the learning rate or a dropout layer"

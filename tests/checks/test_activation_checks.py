@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from programs import SOUND, some_digits, sound, train
+from sound_programs import SOUND, some_digits, sound, train
 
 from nndiag import Checklist, Finding, Verdict, nn, synthetic
 from nndiag.check import Check

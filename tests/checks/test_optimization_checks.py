@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from programs import SOUND, noisy_digits, some_digits, sound, train
+from sound_programs import SOUND, noisy_digits, some_digits, sound, train
 
 from nndiag import Checklist, Finding, Verdict, nn, synthetic
 from nndiag.check import Check
