@@ -7,15 +7,18 @@ from dataclasses import replace
 
 from nndiag.check import Finding, Verdict
 
+SUGGESTED = "ND105?"
+"""Place of an objective that values suggest to be wrong and do not prove: anything else that is found goes before it."""
+
 ORDER = (
     "NDP03", "NDP01", "ND001",
     "ND103", "ND110", "ND106", "ND111", "ND107", "ND101", "ND113", "ND105", "ND104", "ND112", "ND108", "ND1",
     "ND002", "ND003", "ND004", "ND005", "ND009", "ND008", "ND007", "ND0",
     "ND408", "ND901", "ND902", "ND903", "ND9", "ND508",
     "ND202", "ND203", "ND205", "ND207", "ND201", "ND2",
-    "ND505", "ND506", "ND507", "ND509", "ND404", "ND501", "ND502",
-    "ND305", "ND307", "ND301", "ND302", "ND401", "ND3", "ND306", "ND4", "ND102", "ND5",
-    "ND707", "ND607", "ND606", "ND602", "ND603", "ND601", "ND6",
+    "ND305", "ND307", "ND505", "ND506", "ND507", "ND509", "ND404", "ND501", "ND502",
+    "ND301", "ND302", "ND401", "ND3", "ND306", "ND4", "ND102", "ND5",
+    SUGGESTED, "ND707", "ND607", "ND606", "ND602", "ND603", "ND601", "ND6",
     "ND109", "ND7", "NDP02", "NDP", "ND8",
 )  # fmt: skip
 """Codes and families, root causes first: data and objective, the loop, initialisation, settings of the optimiser, what flows,
@@ -24,22 +27,23 @@ the curves. What stands behind can be a consequence of what stands before, by EX
 SIGNAL = ("ND301", "ND302", "ND303", "ND304", "ND306")
 FLOW = ("ND401", "ND402", "ND403")
 PACE = ("ND501", "ND502", "ND503")
-NO_LEARNING = ("ND102", "ND6", "ND109", "ND702", "ND705", "ND707", "ND8", "NDP02")
+NO_LEARNING = ("ND102", SUGGESTED, "ND6", "ND109", "ND702", "ND705", "ND707", "ND8", "NDP02")
 TRAINING = (*SIGNAL, *FLOW, *PACE, *NO_LEARNING)
 """What a network that cannot learn shows downstream: not settings, which are facts of their own, nor ND701, which speaks of
 networks that do learn."""
 
-START = ("ND201", "ND203", "ND205", "ND207")
+START = ("ND201", "ND203", "ND205", "ND207", "ND307", "ND507")
 """What shows at the first read of a network whose inputs or weights are out of scale."""
 
-OBJECTIVE = ("ND201", *TRAINING)
+OBJECTIVE = ("ND201", "ND307", "ND507", *TRAINING)
 """What a wrong objective brings about."""
 
 EXPLAINS: dict[str, tuple[str, ...]] = {
     "NDP03": ("ND",),
     "NDP01": TRAINING,
     "ND001": ("ND",),
-    "ND103": ("ND110", "ND105", "ND108", *OBJECTIVE),
+    SUGGESTED: ("ND6", "ND702", "ND705", "NDP02"),
+    "ND103": ("ND101", "ND110", "ND105", "ND108", *OBJECTIVE),
     "ND110": ("ND105", "ND104", *OBJECTIVE),
     "ND106": ("ND105", "ND113", *OBJECTIVE),
     "ND111": ("ND105", "ND108", *OBJECTIVE),
@@ -77,7 +81,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND501": ("ND502", "ND503", "ND7", *SIGNAL, *FLOW, *NO_LEARNING),
     "ND502": ("ND503", "ND705", "ND306", *FLOW, *NO_LEARNING),
     "ND305": ("ND6", "ND702", "NDP02"),
-    "ND307": ("ND302", "ND304", "ND306", "ND503", "ND6", "ND702", "ND705", "NDP02"),
+    "ND307": ("ND302", "ND304", "ND306", "ND502", "ND503", "ND6", "ND702", "ND705", "NDP02"),
     "ND301": ("ND304", "ND306", "ND503", *FLOW, *NO_LEARNING),
     "ND302": ("ND304", "ND306", "ND503", *FLOW, *NO_LEARNING),
     "ND303": ("ND402", *NO_LEARNING),

@@ -99,23 +99,30 @@ def _progress(run: Run, losses: Array, tail: int, window: int) -> Progress:
     return Progress(start, now, min(now, float(smooth.min())), error, floor(run), known)
 
 
-def unfinished(run: Run) -> tuple[float, float] | None:
-    """How much of its way the training loss gained in the last fifth over the fifth before, and how much is left.
+GAIN, PACE = 0.05, 0.6
+"""A loss still falls where its last fifth gained so much of the way, or where it falls at so much of its mean pace."""
 
-    The gain is 0 where it is within three standard errors of the two means. None with fewer than 10 reads or no way to go.
+
+def unfinished(run: Run) -> float | None:
+    """Share of its way that the training loss has left, if it still falls clearly at the end; None if it does not.
+
+    It falls if the last fifth gained `GAIN` of the way over the fifth before, by three standard errors, so that as many
+    updates again would gain five times that; or if the second half falls at `PACE` of the mean pace or more, as an exponential
+    does that has gone no further than three quarters of its way. None, too, with fewer than 10 reads.
     """
     losses = run.train.to_numpy()
     fifth, known = len(losses) // 5, trivial(run)
     if fifth < 2 or ended_nonfinite(run):
         return None
     early = float(np.median(losses[:5]))
-    span = min(early, known if known is not None else early) - floor(run)
-    older, newer = losses[-2 * fifth : -fifth], losses[-fifth:]
+    start = min(early, known if known is not None else early)
+    older, newer, span = losses[-2 * fifth : -fifth], losses[-fifth:], start - floor(run)
     if not span > 0:
         return None
-    error = float(np.std(np.diff(losses[-2 * fifth :]))) / math.sqrt(2) * math.sqrt(2 / fifth)
-    gain = float(older.mean() - newer.mean())
-    return gain / span if gain > 3 * error else 0.0, (float(newer.mean()) - floor(run)) / span
+    error = float(np.std(np.diff(losses[-2 * fifth :]))) / math.sqrt(fifth)
+    gain, left = float(older.mean() - newer.mean()), (float(newer.mean()) - floor(run)) / span
+    steep = gain > max(GAIN * span, 3 * error)
+    return left if steep or (1 - left > LEAST and signals.pace(np.minimum(losses, start)) > PACE) else None
 
 
 def ended_nonfinite(run: Run) -> bool:

@@ -20,8 +20,8 @@ class ClippedAlways(Check):
     instead: the learning rate no longer means what it says (Zhang et al. 2020).
 
     Decides on the global norm before clipping over the limit: clipped on more than `most` of the reads is a remark; it is a
-    finding where less than `left` of the norm is left in the median, or where the loss still falls at the end with much of
-    its way to go, so that the limit is what holds it back.
+    finding where less than `left` of the norm is left in the median, or where the loss still falls at the end
+    (`nndiag.progress.unfinished`) with more than `way` of its way left, so that the limit is what holds it back.
     """
 
     code = "ND404"
@@ -34,6 +34,7 @@ class ClippedAlways(Check):
 
     most: float = 0.5
     left: float = 1e-3
+    way: float = 0.25
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -59,8 +60,8 @@ class ClippedAlways(Check):
             )  # fmt: skip
 
     def _slow(self, run: Run) -> bool:
-        late = progress.unfinished(run)
-        return late is not None and late[0] > 0 and late[1] > 0.25
+        left = progress.unfinished(run)
+        return left is not None and left > self.way
 
     @classmethod
     def _run(cls, norm: float) -> Run:

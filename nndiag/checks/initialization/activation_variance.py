@@ -10,6 +10,7 @@ import pandas as pd
 
 from nndiag import progress, structure, synthetic
 from nndiag.check import Check, Finding
+from nndiag.objective import LEARNED
 from nndiag.progress import first
 from nndiag.run import Run
 
@@ -22,13 +23,15 @@ class ActivationVariance(Check):
     layer. With the lesson's 20 layers of 256 units, a standard deviation of 0.02 leaves a variance of 1.5e-26 and 0.2
     one of 1.9e14, where He's 0.088 keeps it near 1 (He et al. 2015, equation 10). Gradients suffer the same way back.
 
-    Decides on what varies with the input at the first read: the standard deviation over the inputs of what each hidden block
-    hands on (around a mean, as a sigmoid's ½, nothing is told), over that of the input. Outside 1/`total` … `total` end to
-    end, or more than `per_layer` times up or down a layer, in the geometric mean over at least `depth` layers. Xavier with
-    ReLU shrinks 1.44 times a layer and PyTorch's default 2.2 times: sound; a sigmoid shrinks it 4 times. Or on the weights
-    of a single layer: a standard deviation of more than `large` times He's, √(2 / fan-in), over `size` weights or more,
-    where every scheme in use lies between 0.4 and 1 times that. Weights below `small` times He's in the median count where
-    the loss then still falls with much of its way to go. Networks with normalisation are exempt. From the first layer on
+    Decides on what varies with the input at the first read: the standard deviation over the inputs of what each
+    hidden block hands on (around a mean, as a sigmoid's ½, nothing is told), over that of the input. Outside
+    1/`total` … `total` end to end, or more than `per_layer` times up or down a layer, in the geometric mean over at
+    least `depth` layers. Xavier with ReLU shrinks 1.44 times a layer and PyTorch's default 2.2 times: sound; a
+    sigmoid shrinks it 4 times. Or on the weights of a single layer: a standard deviation of more than `large` times
+    He's, √(2 / fan-in), over `size` weights or more, where every scheme in use lies between 0.4 and 1 times that.
+    Weights below `small` times He's in the median count where the loss then still falls at the end with more than
+    `left` of its way left. A signal that is lost in fewer than `shallow` layers is a remark where training comes more
+    than half of its way: a few updates mend it there. Networks with normalisation are exempt. From the first layer on
     with 90 % of its units silent the signal is not followed: that is ND205's.
     """
 
@@ -44,10 +47,12 @@ class ActivationVariance(Check):
     total: float = 1e3
     per_layer: float = 3.0
     depth: int = 4
+    shallow: int = 3
     silent: float = 0.9
     large: float = 2.5
     small: float = 0.15
     size: int = 32
+    left: float = 0.25
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -84,8 +89,10 @@ class ActivationVariance(Check):
         change = (
             f"{word} {factor:.2g} times a layer, to {end_to_end:.1e} of its size" if factor else "is lost altogether"
         )
+        made = progress.training(run)
+        mended = layers < self.shallow and made is not None and made.value > LEARNED
         return self.finding(
-            f"the signal {change} after {layers} layers",
+            f"the signal {change} after {layers} layers", kind="note" if mended else None,
             layer=layer, first_step=self._step(run), last_step=self._step(run),
             value=end_to_end if not steep else per_layer,
             threshold=self.per_layer if steep else self.total,
@@ -122,8 +129,8 @@ class ActivationVariance(Check):
         return trivial is not None and len(run.train) > 0 and run.train.iloc[0] < trivial / 2
 
     def _unfinished(self, run: Run) -> bool:
-        late = progress.unfinished(run)
-        return late is not None and late[1] > 0.25
+        left = progress.unfinished(run)
+        return left is not None and left > self.left
 
     def _step(self, run: Run) -> int:
         return int(run.activations.index[0])

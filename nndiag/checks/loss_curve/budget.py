@@ -10,7 +10,6 @@ import numpy as np
 from nndiag import progress, signals, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
-from nndiag.statistics import Array
 
 
 @dataclass(frozen=True)
@@ -20,27 +19,23 @@ class Budget(Check):
     Nothing is wrong with a run that simply needs more updates, but its result says little about the network: too few
     epochs, or batches so large that an epoch has only a handful of updates.
 
-    Decides on completed runs whose validation, where there is one, ends at its best. Fewer than `few` updates with more than
-    `rest` of the way from the start of the loss (at most a trivial prediction's) to its floor left: hardly any network is
-    done with a hundred updates. Or more updates, with more than `left` of the way left and the loss still falling: the last
-    fifth gained `gain` of the way over the fifth before, by three standard errors, so that as many updates again would gain
-    five times that; or the loss falls over the second half at `pace` of its mean pace or more, as an exponential does that
-    has gone no further than three quarters of its way. Noisy labels, weak signals and learning by heart fall slower. A loss that
-    still falls with less left, and one that was below `low` after a third of the run and has not moved since, are remarks.
+    Decides on completed runs. Fewer than `few` updates with more than `rest` of the way from the start of the loss (at most a
+    trivial prediction's) to its floor left: hardly any network is done with a hundred updates. Or more updates, with more
+    than `left` of the way left, the loss still falling (`nndiag.progress.unfinished`) and validation, where there is one,
+    ending at its best. Noisy labels, weak signals and learning by heart fall slower. A loss that still falls with less
+    left, and one that was below `low` after a third of the run and has not moved since, are remarks.
     """
 
     code = "ND607"
     name = "budget"
     kind = "training"
     needs = ("losses.train",)
-    min_reads = 5
+    min_reads = 2
     advice = "Train longer: more epochs, or smaller batches for more updates an epoch."
     confirm = "run.losses['train'].plot()"
     passed = "training went on until the loss was low or had stopped falling"
 
     left: float = 0.25
-    gain: float = 0.05
-    pace: float = 0.6
     few: int = 100
     rest: float = 0.1
     low: float = 0.1
@@ -61,7 +56,7 @@ class Budget(Check):
         if not way > 0:
             return
         left, steps = (now - floor) / way, run.steps
-        falling = self._falling(run, np.minimum(losses, start)) and 1 - left > progress.LEAST
+        falling = progress.unfinished(run) is not None and signals.ends_at_best(run.validation.to_numpy())
         few = steps < self.few and progress.trivial(run) is not None
         if (few and left > self.rest) or (falling and left > self.left):
             yield self.finding(
@@ -75,12 +70,6 @@ class Budget(Check):
             yield self.note(f"the loss is still falling, with {left:.0%} of the way left: train longer")
         elif left < self.low and (step := self._saturated(run, way)) is not None:
             yield self.note(f"nothing was gained after step {step} of {steps}: fewer updates would do")
-
-    def _falling(self, run: Run, losses: Array) -> bool:
-        """Whether the training loss still falls clearly, and validation does not rise."""
-        late = progress.unfinished(run)
-        clearly = signals.pace(losses) > self.pace or (late is not None and late[0] > self.gain)
-        return clearly and signals.ends_at_best(run.validation.to_numpy())
 
     def _saturated(self, run: Run, way: float) -> int | None:
         """The step after a third of the run, if the loss has not fallen since."""

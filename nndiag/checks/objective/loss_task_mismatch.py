@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nndiag import progress, synthetic
+from nndiag.causes import SUGGESTED
 from nndiag.check import Check, Finding, Kind
 from nndiag.objective import Objective
 from nndiag.run import Run
@@ -46,7 +47,7 @@ class LossTaskMismatch(Check):
     tolerance: float = 1e-3
     sums: float = 0.02
     even: float = 0.8
-    learned: float = 0.75
+    learned: float = 0.9
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -62,7 +63,7 @@ class LossTaskMismatch(Check):
             first, last = seen.steps
             message, fix, proven = found
             kind: Kind = "exact" if proven else ("note" if self._remark(seen) and self._trained(run) else "training")
-            late = "ND702" if not proven and self._remark(seen) else ""  # what else keeps it from learning goes first
+            late = SUGGESTED if not proven and self._remark(seen) else ""
             yield self.finding(message, kind=kind, first_step=first, last_step=last, fix=fix, place=late)
 
     def _shapes(self, seen: Objective) -> Seen | None:

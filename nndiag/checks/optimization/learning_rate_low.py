@@ -18,13 +18,13 @@ class LearningRateLow(Check):
 
     Nothing looks wrong, the loss even falls, but most of the way is left when the run ends.
 
-    Decides on the norm of the update over that of the weight, largest over all weights: below `ratio` in the median of
-    the first `early` reads after the warm-up, a hundredth of the usual 1e-3; or below `slow`, three times that usual size,
-    while the loss still falls with most of its way to go: the last fifth gained `gain` of the way over the fifth before,
-    by three standard errors, and more than `left` of it is left. A network that starts below half of the trivial loss is
-    being fine-tuned, updates of exactly 0 have another cause unless the rate itself is 0, and where training has come
-    `arrived` of the way tiny steps are what is left: none of these counts. Only early reads count for the first rule: at the
-    end of a run that has converged, or whose learning rate decays to zero, small updates are sound.
+    Decides on the norm of the update over that of the weight, largest over all weights: below `ratio` in the median
+    of the first `early` reads after the warm-up, a hundredth of the usual 1e-3; or below `slow`, three times that
+    usual size, while the loss still falls at the end (`nndiag.progress.unfinished`) with more than `left` of its way
+    left. A network that starts below half of the trivial loss is being fine-tuned, updates of exactly 0 have another
+    cause unless the rate itself is 0, and where training has come `arrived` of the way tiny steps are what is left:
+    none of these counts. Only early reads count for the first rule: at the end of a run that has converged, or whose
+    learning rate decays to zero, small updates are sound.
     """
 
     code = "ND502"
@@ -38,7 +38,6 @@ class LearningRateLow(Check):
     ratio: float = 1e-5
     slow: float = 3e-3
     early: int = 200
-    gain: float = 0.05
     left: float = 0.25
     arrived: float = 0.5
 
@@ -70,9 +69,9 @@ class LearningRateLow(Check):
         return trained is not None and trained.trivial is not None and trained.value > self.arrived
 
     def _slow(self, run: Run) -> bool:
-        """Whether the loss still falls at the end, with much of the way to go."""
-        late = progress.unfinished(run)
-        return late is not None and late[0] > self.gain and late[1] > self.left
+        """Whether the loss still falls at the end, with much of the way to go, and validation is at its best."""
+        left = progress.unfinished(run)
+        return left is not None and left > self.left and signals.ends_at_best(run.validation.to_numpy())
 
     def _fix(self, run: Run, typical: float) -> str:
         lr = first(run, "metrics", "lr", "train")
