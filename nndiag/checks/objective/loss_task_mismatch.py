@@ -23,14 +23,15 @@ class LossTaskMismatch(Check):
 
     Nothing raises an error, since all of them are numbers; the minimum of the loss is just not where the answer is.
 
-    Decides on values, never on names of layers. Proven by them (exact): a loss on probabilities is fed with values outside
-    0 … 1 by more than `tolerance`, on half of the reads or more; a softmax, or a softmax loss, against rows with several
-    labels or none; a loss over classes on a single unit, which is the same whatever comes out; a binary loss that compares
-    (N, C) outputs with (N,) targets. Suggested (training): outputs for one of C classes that do not sum to 1, off by `sums`
-    or more in the median, since nothing then holds the wrong classes down; squared or absolute error on class ids, three or
-    more of about equal frequency (`even` of the largest entropy), numbered from 0 without a gap, as if class 2 lay between
-    1 and 3. Squared or absolute error on one-hot rows and 0/1 labels is the Brier score's relative: it trains, if slowly, and
-    is a remark where training has come `learned` of the way.
+    Decides on values, never on names of layers. Proven by them (exact): a loss on probabilities is fed with values
+    outside 0 … 1 by more than `tolerance`, on half of the reads or more; a softmax, or a softmax loss, against rows
+    with several labels or none; a loss over classes on a single unit, which is the same whatever comes out; a binary
+    loss that compares (N, C) outputs with (N,) targets. Suggested (training): outputs for one of C classes that do
+    not sum to 1, off by `sums` or more in the median, since nothing then holds the wrong classes down; squared or
+    absolute error on class ids, three or more of about equal frequency (`even` of the largest entropy), numbered from
+    0 without a gap, as if class 2 lay between 1 and 3. Squared or absolute error on an output for each class, or on
+    0/1 labels, is the Brier score's relative: it trains, if slowly, and is a remark where training has come `learned`
+    of the way.
     """
 
     code = "ND105"
@@ -116,9 +117,9 @@ class LossTaskMismatch(Check):
     def _labels(self, seen: Objective) -> Seen | None:
         if seen.task != "real" or not self._remark(seen):
             return None
-        what = f"one-hot rows of {seen.target_width} classes" if seen.one_hot else "0/1 labels"
+        what = f"{seen.width} outputs for as many classes" if seen.width > 1 else "0/1 labels"
         return (f"{seen.loss} on {what}: it trains, slower than cross-entropy, whose gradient does not fade with confidence",
-                f"Use {'softmax' if seen.one_hot else 'binary'} cross-entropy.", False)  # fmt: skip
+                f"Use {'softmax' if seen.width > 1 else 'binary'} cross-entropy.", False)  # fmt: skip
 
     def _trained(self, run: Run) -> bool:
         made = progress.training(run)
@@ -126,9 +127,9 @@ class LossTaskMismatch(Check):
 
     def _remark(self, seen: Objective) -> bool:
         """Whether targets are labels for which squared error works, if slowly."""
-        return seen.task == "real" and (
-            seen.one_hot or (seen.ids and seen.classes == 2 and seen.target_range == (0.0, 1.0))
-        )
+        classes = seen.ids and seen.target_range == (0.0, seen.classes - 1.0)
+        per_class = seen.one_hot or (classes and seen.width == seen.classes > 2)
+        return seen.task == "real" and (per_class or (classes and seen.width == 1 and seen.classes == 2))
 
     @classmethod
     def _run(cls, high: float) -> Run:
