@@ -49,6 +49,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND111": ("ND105", "ND108", *OBJECTIVE),
     "ND107": OBJECTIVE,
     "ND1": OBJECTIVE,
+    "ND2": TRAINING,
     "ND101": OBJECTIVE,
     "ND105": OBJECTIVE,
     "ND104": OBJECTIVE,

@@ -18,8 +18,8 @@ class ConstantFeatures(Check):
     They say nothing of a sample. A few are normal (the border of an image); nearly all of them mean that preprocessing has
     cut, filled or overwritten the data.
 
-    Decides on the share of features with one value over all batches so far, from `samples` samples on: a remark above
-    `many`, a finding from `nearly` all. Sparse inputs such as bags of words have many columns that stay 0 for a while.
+    Decides on the share of features with one value over all batches so far, from `samples` samples on: above `many`. It is a
+    remark where the others are `sparse`, zero that often: bags of words have many columns that stay 0 for a while.
     """
 
     code = "ND003"
@@ -32,7 +32,7 @@ class ConstantFeatures(Check):
     passed = "input features vary"
 
     many: float = 0.5
-    nearly: float = 0.95
+    sparse: float = 0.6
     samples: int = 100
 
     def not_checked(self, run: Run) -> str | None:
@@ -47,9 +47,16 @@ class ConstantFeatures(Check):
         if share > self.many:
             yield self.finding(
                 f"{share:.0%} of the input features have had one value in every sample",
-                kind=self.kind if share >= self.nearly else "note",
-                first_step=int(shares.index[0]), last_step=int(shares.index[-1]), value=share, threshold=self.nearly,
+                kind="note" if self._zeros(run, share) > self.sparse else self.kind,
+                first_step=int(shares.index[0]), last_step=int(shares.index[-1]), value=share, threshold=self.many,
             )  # fmt: skip
+
+    def _zeros(self, run: Run, constant: float) -> float:
+        """Share of zeros among the features that vary, taking the constant ones for zeros."""
+        rms, nonzero = latest(run, "data", "rms", "input"), latest(run, "data", "nonzero_rms", "input")
+        if not rms or not nonzero or constant >= 1:
+            return 0.0
+        return (1 - (rms / nonzero) ** 2 - constant) / (1 - constant)
 
     @classmethod
     def _run(cls, share: float) -> Run:
@@ -57,8 +64,8 @@ class ConstantFeatures(Check):
 
     @classmethod
     def healthy(cls) -> Run:
-        return cls._run(0.9)
+        return cls._run(0.4)
 
     @classmethod
     def sick(cls) -> Run:
-        return cls._run(0.97)
+        return cls._run(0.6)

@@ -29,10 +29,10 @@ class ActivationVariance(Check):
     least `depth` layers. Xavier with ReLU shrinks 1.44 times a layer and PyTorch's default 2.2 times: sound; a
     sigmoid shrinks it 4 times. Or on the weights of a single layer: a standard deviation of more than `large` times
     He's, √(2 / fan-in), over `size` weights or more, where every scheme in use lies between 0.4 and 1 times that.
-    Weights below `small` times He's in the median count where the loss then still falls at the end with more than
-    `left` of its way left. A signal that is lost in fewer than `shallow` layers is a remark where training comes more
-    than half of its way: a few updates mend it there. Networks with normalisation are exempt. From the first layer on
-    with 90 % of its units silent the signal is not followed: that is ND205's.
+    Weights of a hidden layer below `small` times He's, if not zero, count where the loss then still falls at the end
+    with more than `left` of its way left. A signal that is lost in fewer than `shallow` layers is a remark where
+    training comes more than half of its way: a few updates mend it there. Networks with normalisation are exempt.
+    From the first layer on with 90 % of its units silent the signal is not followed: that is ND205's.
     """
 
     code = "ND203"
@@ -70,8 +70,12 @@ class ActivationVariance(Check):
             yield self._of_weight(run, str(weights.idxmax()), float(weights.max()), self.large)
         elif (found := self._steep(run)) is not None:
             yield found
-        elif len(weights) > 1 and 0 < weights.iloc[:-1].median() < self.small and self._unfinished(run):
-            yield self._of_weight(run, str(weights.iloc[:-1].idxmin()), float(weights.iloc[:-1].median()), self.small)
+        elif (
+            len(hidden := weights.iloc[:-1][weights.iloc[:-1] > 0])
+            and hidden.min() < self.small
+            and self._unfinished(run)
+        ):
+            yield self._of_weight(run, str(hidden.idxmin()), float(hidden.min()), self.small)
 
     def _steep(self, run: Run) -> Finding | None:
         signal = self._signal(run)

@@ -24,7 +24,8 @@ class Nonfinite(Check):
     Decides on counts of non-finite values in every recorded array, and on the loss of every step. Names the first
     tensor, in the order in which a step computes them: forward, loss, backward. If that tensor, or the loss, was near
     the largest number of its dtype on the reads before, or had grown a thousandfold, it is an overflow, otherwise an
-    invalid operation such as log(0) or 0/0.
+    invalid operation such as log(0) or 0/0. In the very first forward pass it is the initialisation that does not fit, and
+    what the rest of the run shows follows from it.
     """
 
     code = "ND801"
@@ -51,6 +52,7 @@ class Nonfinite(Check):
             f"{place} is not finite at step {step}; what went before points to {how}",
             layer=name if frame == "activations" else None, parameter=name if frame == "gradients" else None,
             first_step=step, last_step=step, value=float("nan"), threshold=0.0,
+            place="ND2" if frame == "activations" and step == run.activations.index[0] else "",
             causes=("ND001", "ND501", "ND203") if how == "an overflow" else ("ND001", "log or division by zero"),
         )  # fmt: skip
 
