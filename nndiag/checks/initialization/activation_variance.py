@@ -143,21 +143,19 @@ class ActivationVariance(Check):
         """What varies at the first read: of the input, then of every hidden block up to the first silent layer."""
         now = run.activations.iloc[0]
         layers = structure.hidden(run)
-        signal = pd.Series({name: self._varying(now, name) for name in layers}, dtype=float)
+        alone = first(run, "outputs", "rows", "outputs") == 1
+        signal = pd.Series({name: self._varying(now, name, alone) for name in layers}, dtype=float)
         if "dead_fraction" in now.index:
             silent = [i for i, name in enumerate(layers) if now.get(("dead_fraction", name), 0.0) >= self.silent]
             signal = signal.iloc[: silent[0]] if silent else signal
         entrance = np.sqrt(first(run, "data", "variance", "input") or (first(run, "data", "rms", "input") or 0.0) ** 2)
         return pd.concat([pd.Series({"input": float(entrance)}), signal]) if entrance > 0 else signal
 
-    def _varying(self, now: pd.Series[float], layer: str) -> float:
-        """Standard deviation over the inputs; the root mean square where that was not recorded, as for a single input."""
-        spread = float(now.get(("batch_variance", layer), 0.0))
-        return (
-            float(np.sqrt(spread))
-            if spread > 0
-            else float(np.hypot(now["mean", layer], np.sqrt(now["variance", layer])))
-        )
+    def _varying(self, now: pd.Series[float], layer: str, alone: bool) -> float:
+        """Standard deviation over the inputs; the root mean square where that is not known, as for one that comes `alone`."""
+        spread = 0.0 if alone else float(now.get(("batch_variance", layer), 0.0))
+        whole = np.hypot(now["mean", layer], np.sqrt(now["variance", layer]))
+        return float(np.sqrt(spread) if spread > 0 else whole)
 
     def _fix(self, run: Run, layer: str) -> str:
         for parameter in run.meta.parameters:

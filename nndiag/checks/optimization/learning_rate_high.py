@@ -47,6 +47,12 @@ class LearningRateHigh(Check):
     window: int = 10
     most: float = 0.5
 
+    def not_checked(self, run: Run) -> str | None:
+        broken = run.meta.first_nonfinite
+        if broken is not None and int(broken["step"]) < self.early and len(run.train) > 1:
+            return None  # what is no number after a few steps is enough to judge by
+        return super().not_checked(run)
+
     def examine(self, run: Run) -> Iterator[Finding]:
         if (at := self._rising(run)) is not None:
             early = run.train.iloc[: self.early]
