@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nndiag.check import Finding, Verdict
@@ -121,12 +121,14 @@ def explains(cause: Finding, effect: Finding) -> bool:
     )
 
 
-def arrange(findings: Sequence[Finding], checked: Collection[str] = ()) -> tuple[list[Finding], list[str]]:
+def arrange(
+    findings: Sequence[Finding], verdicts: Mapping[str, Verdict] | None = None
+) -> tuple[list[Finding], list[str]]:
     """`findings`, root causes first, each with the codes that it is a consequence of; and the codes of the headlines.
 
     Headlines are the findings that no other one explains, by the worst verdict among themselves and what they explain,
     then by rank and onset. The likely causes of each finding are ranked by evidence: headlines that explain it, then what
-    its check says, without codes of `checked` checks that found nothing.
+    its check says, without codes of checks that by their `verdicts` found nothing; those that passed are ruled out.
     """
     arranged = [
         replace(f, consequence_of=tuple(dict.fromkeys(c.code for c in sorted(findings, key=_place) if explains(c, f))))
@@ -137,14 +139,15 @@ def arrange(findings: Sequence[Finding], checked: Collection[str] = ()) -> tuple
     roots = [f for f in arranged if not f.consequence_of]
     roots.sort(key=lambda f: (-_severity(worst[f.code]), _place(f)))
     headlines = list(dict.fromkeys(f.code for f in roots))
-    return [replace(f, causes=_ranked(f, headlines, checked)) for f in arranged], headlines
+    return [_with_evidence(f, headlines, verdicts or {}) for f in arranged], headlines
 
 
-def _ranked(finding: Finding, headlines: Sequence[str], checked: Collection[str]) -> tuple[str, ...]:
-    """Likely causes of `finding`, those with evidence first."""
+def _with_evidence(finding: Finding, headlines: Sequence[str], verdicts: Mapping[str, Verdict]) -> Finding:
+    """`finding` with its likely causes, those with evidence first, and those that are ruled out."""
     seen = [code for code in headlines if code in finding.consequence_of]
-    said = [cause for cause in finding.causes if cause not in checked]
-    return tuple(dict.fromkeys([*seen, *said]))
+    said = [cause for cause in finding.causes if cause not in verdicts]
+    ruled_out = tuple(cause for cause in finding.causes if verdicts.get(cause) is Verdict.PASS)
+    return replace(finding, causes=tuple(dict.fromkeys([*seen, *said])), ruled_out=ruled_out)
 
 
 def _severity(verdict: Verdict) -> int:

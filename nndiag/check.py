@@ -41,7 +41,8 @@ class Finding:
 
     Steps are optimiser updates done. `causes` are codes or sentences, most likely first; `consequence_of` is filled in by
     the checklist, as `verdict` is. `place` is the code whose place in the causal order this one takes where its own is
-    not right: further up where values prove the cause, further down where they only suggest it.
+    not right: further up where values prove the cause, further down where they only suggest it. `ruled_out` are causes that
+    would fit and whose checks have passed; the checklist fills it in, too.
     """
 
     code: str
@@ -60,6 +61,7 @@ class Finding:
     confirm: str = ""
     consequence_of: tuple[str, ...] = ()
     place: str = ""
+    ruled_out: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:

@@ -48,8 +48,8 @@ class Checklist:
         with np.errstate(all="ignore"):  # a run may hold infinities; that is for the checks to say
             severity = Severity(thin)
             judged = [self._judge(check, thin, severity) for check in self.checks]
-        checked = {result.code for result, _ in judged}
-        findings, headlines = arrange([finding for _, found in judged for finding in found], checked)
+        verdicts = {result.code: result.verdict for result, _ in judged}
+        findings, headlines = arrange([finding for _, found in judged for finding in found], verdicts)
         return Report(
             run.meta,
             run.steps,

@@ -148,12 +148,18 @@ class Report:
             yield f"{finding.code} {finding.name}: {finding.message}"
             yield f"  seen:     {finding.where}"
             if finding.causes:
-                yield f"  likely:   {'; '.join(finding.causes)}"
+                yield f"  likely:   {'; '.join(map(self._named, finding.causes))}"
+            if finding.ruled_out:
+                yield f"  not:      {', '.join(map(self._named, finding.ruled_out))} (checked)"
             yield f"  fix:      {finding.fix}"
             if finding.confirm:
                 yield f"  confirm:  {finding.confirm}"
             if after := self._consequences(finding):
                 yield f"  it explains {', '.join(after)}"
+
+    def _named(self, cause: str) -> str:
+        """A code with its name; any other text as it is."""
+        return next((f"{check.code} {check.name}" for check in self.checks if check.code == cause), cause)
 
     def _consequences(self, cause: Finding) -> list[str]:
         return list(dict.fromkeys(f"{f.code} {f.name}" for f in self.findings if cause.code in f.consequence_of))
@@ -164,6 +170,8 @@ class Report:
         lines += [f"A part of nndiag failed and was detached: {_md(str(dict(fault)))}\n" for fault in self.meta.faults]
         for finding in self.headline_findings:
             lines += [f"**{finding.code} {finding.name}**: {_md(finding.message)}", "", f"- seen: {_md(finding.where)}"]
+            lines += [f"- likely: {_md('; '.join(map(self._named, finding.causes)))}"] if finding.causes else []
+            lines += [f"- not: {_md(', '.join(map(self._named, finding.ruled_out)))}"] if finding.ruled_out else []
             lines.append(f"- fix: {_md(finding.fix)}")
             lines += [f"- confirm: {_md(finding.confirm)}"] if finding.confirm else []
             lines += [f"- explains: {_md(', '.join(after))}"] if (after := self._consequences(finding)) else []
@@ -221,7 +229,7 @@ class Report:
 
 def _finding_dict(finding: Finding) -> dict[str, Any]:
     data = asdict(finding)
-    del data["kind"], data["place"]
+    del data["kind"], data["place"], data["ruled_out"]
     return data
 
 

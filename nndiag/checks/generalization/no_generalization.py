@@ -78,7 +78,7 @@ class NoGeneralization(Check):
                 f"the best validation loss is {best:.3g}, where a trivial prediction costs {trivial:.3g}; training ends at "
                 f"{trained.now:.3g}",
                 first_step=int(validation.index[0]), last_step=int(validation.index[-1]), value=best, threshold=limit,
-                causes=("labels that do not belong to the inputs", "validation prepared differently", "another distribution"),
+                causes=("labels that do not belong to the inputs", "ND009", "validation from another distribution"),
             )  # fmt: skip
 
     @classmethod

@@ -1,0 +1,227 @@
+"""Sick and sound objectives, data, gradients and loops of real trainings: what is named, where, and what keeps quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nndiag
+from nndiag import Checklist, Report, Verdict, nn
+from nndiag.checks import ClassImbalance, InitialLoss, NoGeneralization
+from nndiag.statistics import Array
+
+RNG = np.random.default_rng(0)
+Y = np.arange(480) % 3
+X = (RNG.standard_normal((480, 8)) + 2.0 * np.eye(3, 8)[Y]).astype(np.float32)
+REAL = (X @ RNG.standard_normal((8, 1)) / 3).astype(np.float32)
+TAGS = (X[:, :3] > 0.5).astype(np.float32)
+
+
+def report(model: nn.Sequential, loss: nn.Loss, y: Array = Y, *, x: Array = X, optimizer: nn.Optimizer | None = None,
+           validate: bool = True, **options: Any) -> Report:  # fmt: skip
+    """What the checklist says of 4 epochs on four fifths of the data, validated on the rest."""
+    trainer = nn.Trainer(model, loss, optimizer or nn.SGD(0.05, momentum=0.9), metrics={})
+    held_out = (x[384:], y[384:]) if validate else None
+    with nndiag.watch(trainer, every=1) as recorder:
+        trainer.fit(x[:384], y[:384], validation=held_out, **{"epochs": 4, "batch_size": 16} | options)
+    return recorder.check()
+
+
+def body(outputs: int, *head: nn.Layer) -> nn.Sequential:
+    return nn.Sequential([nn.Affine(8, 16), nn.ReLU(), nn.Affine(16, outputs, init="xavier_normal"), *head], seed=0)
+
+
+class Summed(nn.SoftmaxCrossEntropy):
+    def __call__(self, outputs: Array, targets: Array) -> float:
+        return super().__call__(outputs, targets) * len(outputs)
+
+    def backward(self) -> Array:
+        return super().backward() * np.float32(len(self._p))
+
+
+class OverTheBatch(nn.SoftmaxCrossEntropy):
+    """Softmax along the batch instead of along the classes."""
+
+    def __call__(self, outputs: Array, targets: Array) -> float:
+        shifted = np.exp(outputs - outputs.max(axis=0))
+        self._p, self._q = shifted / shifted.sum(axis=0), np.eye(outputs.shape[1], dtype=np.float32)[targets]
+        return float(-np.sum(self._q * np.log(self._p)) / len(outputs))
+
+    def backward(self) -> Array:
+        return np.asarray((self._p * self._q.sum(axis=0) - self._q) / len(self._q), np.float32)
+
+
+class Broadcast(nn.MSE):
+    """Outputs (N, 1) against targets (N,): all pairs."""
+
+    def __call__(self, outputs: Array, targets: Array) -> float:
+        difference = outputs - targets.ravel()
+        self._gradient = np.asarray(2 * difference.mean(axis=1, keepdims=True) / len(outputs), np.float32)
+        return float(np.mean(difference.astype(np.float64) ** 2))
+
+    def backward(self) -> Array:
+        return self._gradient
+
+
+class Uphill(nn.SoftmaxCrossEntropy):
+    def backward(self) -> Array:
+        return -super().backward()
+
+
+class Climbing(nn.SGD):
+    def _update(self, parameter: nn.Parameter, lr: float, decay: float) -> None:
+        super()._update(parameter, -lr, decay)
+
+
+class Accumulating(nn.Affine):
+    def backward_parameters(self, gradient: Array) -> None:
+        before = [parameter.gradient.copy() for parameter in self.parameters]
+        super().backward_parameters(gradient)
+        for parameter, old in zip(self.parameters, before, strict=True):
+            parameter.gradient += old
+
+
+class Asleep(nn.Dropout):
+    def forward(self, x: Array, training: bool = True) -> Array:
+        return super().forward(x, training=False)
+
+
+class Awake(nn.Dropout):
+    def forward(self, x: Array, training: bool = True) -> Array:
+        return super().forward(x, training=True)
+
+
+SICK: dict[str, Callable[[], Report]] = {
+    "ND101": lambda: report(body(1, nn.Sigmoid()), nn.BCEWithLogits(), (Y > 0).astype(np.float32)),
+    "ND102": lambda: report(body(1, nn.Softmax()), nn.BCEWithLogits(), (Y > 0).astype(np.float32)),
+    "ND104": lambda: report(body(1, nn.Sigmoid()), nn.MSE(), REAL),
+    "ND105": lambda: report(body(3), nn.CrossEntropy()),
+    "ND106": lambda: report(body(3, nn.ReLU()), nn.SoftmaxCrossEntropy()),
+    "ND107": lambda: report(body(1), Broadcast(), REAL[:, 0]),
+    "ND108": lambda: report(body(3), Summed()),
+    "ND110": lambda: report(body(1), nn.BCEWithLogits(), np.where(Y > 0, 1.0, -1.0).astype(np.float32)),
+    "ND111": lambda: report(body(3), OverTheBatch()),
+    "ND112": lambda: report(
+        nn.Sequential([nn.Affine(8, 16), nn.Softmax(), nn.Affine(16, 3)]), nn.SoftmaxCrossEntropy()
+    ),
+    "ND113": lambda: report(body(3, nn.Dropout(0.5)), nn.SoftmaxCrossEntropy()),
+    "ND005": lambda: report(body(3), nn.SoftmaxCrossEntropy(), np.zeros(480, int)),
+    "ND007": lambda: report(body(3), nn.SoftmaxCrossEntropy(), np.sort(Y), shuffle=False, validate=False),
+    "ND008": lambda: report(
+        body(3), nn.SoftmaxCrossEntropy(), x=np.concatenate([X[:384], X[:96]]), y=np.r_[Y[:384], Y[:96]]
+    ),
+    "ND009": lambda: report(body(3), nn.SoftmaxCrossEntropy(), x=np.concatenate([X[:384], 20 * X[384:]])),
+    "ND203": lambda: report(nn.MLP([8, 32, 32, 3], init=nn.normal(1.5)), nn.SoftmaxCrossEntropy()),
+    "ND307": lambda: report(nn.MLP([8, 16, 1, 3]), nn.SoftmaxCrossEntropy(), optimizer=nn.SGD(0.01), epochs=6),
+    "ND408": lambda: report(body(3), Uphill()),
+    "ND901": lambda: report(
+        nn.Sequential([Accumulating(8, 16), nn.ReLU(), Accumulating(16, 3)]),
+        nn.SoftmaxCrossEntropy(),
+        optimizer=nn.SGD(1e-3),
+    ),
+    "ND902": lambda: report(
+        nn.Sequential([nn.Affine(8, 16), nn.Tanh(), Asleep(0.5), nn.Affine(16, 3)]), nn.SoftmaxCrossEntropy()
+    ),
+    "ND903": lambda: report(
+        nn.Sequential([nn.Affine(8, 16), nn.Tanh(), Awake(0.5), nn.Affine(16, 3)]), nn.SoftmaxCrossEntropy()
+    ),
+}
+
+
+@pytest.mark.parametrize("code", SICK)
+def test_a_real_training_with_the_fault_has_its_headline(code: str) -> None:
+    found = SICK[code]()
+
+    assert found.headlines[0] == code
+    assert found.verdict in (Verdict.WARN, Verdict.FAIL)
+
+
+def test_a_climbing_optimiser_is_seen_by_its_updates() -> None:
+    found = report(body(3), nn.SoftmaxCrossEntropy(), optimizer=Climbing(0.01))
+
+    assert found.headlines == ("ND408",)
+    assert "uphill" in found.findings[0].message
+
+
+def test_a_log_of_zero_is_named_where_it_appears_first() -> None:
+    class Unclipped(nn.CrossEntropy):
+        clip = 0.0
+
+    model = nn.Sequential([nn.Affine(8, 3, init=nn.normal(30.0)), nn.Softmax()])
+    trainer = nn.Trainer(model, Unclipped(), nn.SGD(0.1), metrics={})
+    with nndiag.watch(trainer, every=1) as recorder:
+        trainer.fit(X, Y, epochs=1)
+
+    assert "ND801" in [finding.code for finding in recorder.check().findings]
+
+
+SOUND: dict[str, Callable[[], Report]] = {
+    "logits": lambda: report(body(3), nn.SoftmaxCrossEntropy()),
+    "probabilities": lambda: report(body(3, nn.Softmax()), nn.CrossEntropy()),
+    "label smoothing": lambda: report(body(3), nn.SoftmaxCrossEntropy(label_smoothing=0.1)),
+    "labels": lambda: report(body(3), nn.BCEWithLogits(), TAGS, optimizer=nn.Adam(0.02), epochs=8),
+    "real": lambda: report(body(1), nn.MSE(), REAL, epochs=8),
+    "real, flat targets": lambda: report(body(1), nn.MSE(), REAL[:, 0], epochs=8),
+    "dropout": lambda: report(
+        nn.MLP([8, 32, 3], dropout=0.3), nn.SoftmaxCrossEntropy(), optimizer=nn.Adam(0.01), epochs=8
+    ),
+    "batch norm": lambda: report(nn.MLP([8, 32, 3], norm="batch"), nn.SoftmaxCrossEntropy(), epochs=6),
+}
+
+
+@pytest.mark.parametrize("what", SOUND)
+def test_sound_objectives_have_no_finding_in_these_families(what: str) -> None:
+    found = [finding for finding in SOUND[what]().findings if finding.code[:3] in ("ND0", "ND1", "ND4", "ND8", "ND9")]
+
+    assert found == []
+
+
+def test_frozen_weights_are_judged_by_what_there_was_to_preserve() -> None:
+    def verdict(value: Callable[[Array], Array]) -> Verdict:
+        model = nn.MLP([8, 64, 64, 3], seed=0)
+        model.parameters[0].value[...] = value(model.parameters[0].value)
+        model.parameters[0].frozen = True
+        found = report(model, nn.SoftmaxCrossEntropy(), epochs=3)
+        return next(check.verdict for check in found.checks if check.code == "ND403")
+
+    assert verdict(lambda fresh: fresh) is Verdict.WARN
+    assert verdict(lambda fresh: 0.75 * fresh) is Verdict.PASS
+
+
+def test_causes_that_were_looked_at_and_not_found_are_ruled_out() -> None:
+    rng = np.random.default_rng(1)
+    found = report(body(3), nn.SoftmaxCrossEntropy(), rng.permutation(Y), epochs=12)
+    finding = next(finding for finding in found.findings if finding.code == "ND707")
+
+    assert "ND009" in finding.ruled_out
+    assert "ND009" not in finding.causes
+    assert "not:      ND009 validation-shift (checked)" in found.to_text()
+
+
+def test_what_stands_without_evidence_is_left_to_the_user() -> None:
+    finding = Checklist(select="ND707").examine(NoGeneralization.sick()).findings[0]
+
+    assert "ND009" in finding.causes  # not among the checks that were asked
+
+
+def test_an_imbalance_that_is_made_up_for_is_sound() -> None:
+    run = ClassImbalance.sick()
+    named = nndiag.synthetic.run(
+        data={"entropy": {"target": 0.15}, "classes": {"target": 2.0}, "count": {"label 0": 62.0, "label 1": 2.0}},
+        outputs={"hits": {"label 0": 60.0, "label 1": 2.0}}, **nndiag.synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert Checklist(select="ND005").examine(run).headlines == ("ND005",)
+    assert Checklist(select="ND005").examine(named).verdict is Verdict.PASS
+
+
+def test_a_bad_start_explains_a_loss_that_ends_high() -> None:
+    train = np.r_[40.0, np.full(99, 2.5)]
+    run = nndiag.synthetic.run(train=train, data={"entropy": {"target": 2.3}}, **nndiag.synthetic.CLASSES)
+    found = Checklist(select="ND201,ND702").examine(run)
+
+    assert InitialLoss().not_checked(run) is None
+    assert found.headlines == ("ND201",)
