@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 
 from nndiag import progress
 from nndiag.run import Run
@@ -56,6 +57,12 @@ class Objective:
     def of(self, statistic: str, part: str = "outputs") -> Array:
         """Values of one statistic of the outputs, or of the "targets", by read."""
         return self.run.series("outputs", statistic, part).to_numpy()
+
+    def together(self, *statistics: str) -> tuple[Array, ...]:
+        """Values of several statistics of the outputs, by read that has all of them."""
+        series = {name: self.run.series("outputs", name, "outputs") for name in statistics}
+        whole = pd.DataFrame(series).dropna()
+        return tuple(whole[name].to_numpy() for name in statistics)
 
     @property
     def steps(self) -> tuple[int, int]:

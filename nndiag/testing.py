@@ -19,6 +19,7 @@ from nndiag.meta import LayerMeta, ParameterMeta
 from nndiag.report import CheckResult
 from nndiag.run import Run
 from nndiag.statistics import Array
+from nndiag.table import Table
 
 LAYERS = (LayerMeta("h1", "affine", (4,)), LayerMeta("h1.relu", "relu", (4,)), LayerMeta("h2", "affine", (4,)),
           LayerMeta("h2.relu", "relu", (4,)), LayerMeta("output", "affine", (3,)))  # fmt: skip
@@ -35,7 +36,8 @@ def assert_contract(check: type[Check]) -> None:
 
     It is a frozen dataclass whose thresholds have defaults; its code and name are no other installed check's; its
     docstring is a page; it passes its healthy run and flags its sick one, with a message, a step, a fix and a way to
-    confirm it; it is NOT CHECKED, with the reason, on an empty run and with a read less than it needs; it never fails
+    confirm it; it is NOT CHECKED, with the reason, on an empty run, without any one of the statistics that it needs and with
+    a read less than it needs; it never fails
     itself, whatever was recorded; it says the same when asked again; and a long run does not take it long.
 
     That `healthy()` and `sick()` lie within a factor of two of the threshold is for you to see to.
@@ -96,6 +98,13 @@ def is_not_checked_with_a_read_too_few(check: type[Check]) -> Iterator[str]:
             yield f"says {result.verdict.label} of {check.min_reads - 1} reads, wanted NOT CHECKED"
 
 
+def is_not_checked_without_what_it_needs(check: type[Check]) -> Iterator[str]:
+    for need in check.needs:
+        result, _ = judged(check, _without(check.sick(), need))
+        if result.verdict is not Verdict.NOT_CHECKED:
+            yield f"says {result.verdict.label} of a run without {need}, wanted NOT CHECKED"
+
+
 def never_fails_itself(check: type[Check]) -> Iterator[str]:
     for what, run in ODD.items():
         result, _ = judged(check, run())
@@ -126,6 +135,7 @@ CONDUCT: tuple[Promise, ...] = (
     flags_its_sick_run,
     is_not_checked_on_an_empty_run,
     is_not_checked_with_a_read_too_few,
+    is_not_checked_without_what_it_needs,
     never_fails_itself,
     says_the_same_when_asked_again,
     is_quick_on_a_long_run,
@@ -159,6 +169,33 @@ def filled(steps: int, value: Callable[[int], Array], layers: Sequence[LayerMeta
     )  # fmt: skip
 
 
+def _without(run: Run, need: str) -> Run:
+    """`run` without the statistic that `need`, "frame.statistic", names."""
+    frame, _, statistic = need.partition(".")
+    tables = dict(run.tables)
+    if frame in tables:
+        table = tables.pop(frame)
+        keep = [i for i, (name, _) in enumerate(table.columns) if name != statistic]
+        if keep:
+            tables[frame] = Table(tuple(table.columns[i] for i in keep), table.steps, table.values[:, keep])
+    return Run(run.meta, tables, run.path)
+
+
+def ragged() -> Run:
+    """A run in which every column begins later than the one before and has holes."""
+    begun = 0
+
+    def column(steps: int) -> Array:
+        nonlocal begun
+        begun += 1
+        values = np.linspace(1.0, 2.0, steps)
+        values[: begun % steps] = np.nan
+        values[:: 2 + begun % 5] = np.nan
+        return values
+
+    return filled(100, column)
+
+
 def long() -> Run:
     """2000 reads of 50 layers, with noise in every column."""
     rng = np.random.default_rng(0)
@@ -174,6 +211,7 @@ ODD: Mapping[str, Callable[[], Run]] = {
     "all NaN": lambda: filled(100, lambda n: np.full(n, np.nan)),
     "all infinite": lambda: filled(100, lambda n: np.full(n, np.inf)),
     "alternating": lambda: filled(100, lambda n: np.where(np.arange(n) % 2, np.nan, 1.0)),
+    "ragged": ragged,
     "one layer": lambda: filled(100, np.ones, LAYERS[-1:]),
     "no layers described": lambda: filled(100, np.ones, [LayerMeta("a"), LayerMeta("b")]),
     "negative": lambda: filled(100, lambda n: -np.ones(n)),

@@ -112,6 +112,18 @@ def test_a_check_that_fails_is_not_checked(caplog: pytest.LogCaptureFixture) -> 
     assert "Traceback" in caplog.text
 
 
+def test_no_check_fails_on_a_million_steps() -> None:
+    steps = 1_000_000
+    noise = 1 + 0.1 * np.random.default_rng(0).standard_normal(steps)
+    activations = {name: dict.fromkeys(("h1", "h2", "output"), noise) for name in ("mean", "variance", "gradient_rms")}
+    run = synthetic.run(steps=steps, train=noise, validation={1000 * i: 1.0 for i in range(1, 1000)},
+                        activations=activations, gradients={"norm": {"h1.weight": noise}}, **synthetic.CLASSES)  # fmt: skip
+
+    report = Checklist().examine(run)
+
+    assert [check.code for check in report.checks if "the check itself failed" in check.reason] == []
+
+
 def test_too_few_reads_are_not_checked() -> None:
     run = synthetic.run(steps=7, activations={"gradient_rms": {"a": 1.0, "b": 1.0, "c": 1.0}})
 

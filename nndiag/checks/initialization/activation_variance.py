@@ -87,7 +87,8 @@ class ActivationVariance(Check):
             return None
         with np.errstate(all="ignore"):
             steepness = np.abs(np.diff(np.log(signal.to_numpy())))
-        layer = str(signal.index[1 + int(np.argmax(steepness > 0.5 * np.nanmax(steepness)))])
+        steepness = np.where(np.isnan(steepness), 0.0, steepness)
+        layer = str(signal.index[1 + int(np.argmax(steepness >= 0.5 * steepness.max()))])
         word = "shrinks" if end_to_end < 1 else "grows"
         factor = 1 / per_layer if 0 < per_layer < 1 else per_layer
         change = (

@@ -37,7 +37,7 @@ class NearOverflow(Check):
     def examine(self, run: Run) -> Iterator[Finding]:
         limit = self.headroom * LARGEST.get(run.meta.dtype or "float32", LARGEST["float32"])
         highs, lows = run.statistic("activations", "max"), run.statistic("activations", "min")
-        size = np.maximum(highs.to_numpy(), -lows.reindex(columns=highs.columns).to_numpy())
+        size = np.maximum(highs.to_numpy(), -lows.reindex_like(highs).to_numpy())
         for column, layer in enumerate(structure.recorded(run, "max")):
             bad = size[:, column] > limit
             if (at := signals.onset(bad)) is not None:

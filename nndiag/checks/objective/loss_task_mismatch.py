@@ -80,7 +80,8 @@ class LossTaskMismatch(Check):
         return None
 
     def _unbounded(self, seen: Objective) -> Seen | None:
-        outside = np.maximum(-seen.of("min"), seen.of("max") - 1) > self.tolerance
+        lows, highs = seen.together("min", "max")
+        outside = np.maximum(-lows, highs - 1) > self.tolerance
         if seen.expects != "probabilities" or not len(outside) or outside.mean() < 0.5:
             return None
         head = "a sigmoid" if seen.task == "binary" else "a softmax"
@@ -95,11 +96,11 @@ class LossTaskMismatch(Check):
         return None
 
     def _sums_of_rows(self, seen: Objective) -> Seen | None:
-        low, high = seen.of("row_sum_min"), seen.of("row_sum_max")
+        low, high = seen.together("row_sum_min", "row_sum_max")
         if seen.task != "classes" or seen.expects != "probabilities" or seen.width < 2 or not seen.within_unit:
             return None
-        off = float(np.median(np.maximum(high - 1, 1 - low)))
-        if off < self.sums or len(low) < 3:
+        off = float(np.median(np.maximum(high - 1, 1 - low))) if len(low) >= 3 else 0.0
+        if off < self.sums:
             return None
         return (f"outputs for one of {seen.width} classes sum to between {low.min():.2g} and {high.max():.2g} instead of 1",
                 "Put a softmax behind the last layer in place of the sigmoid.", False)  # fmt: skip

@@ -11,6 +11,7 @@ from nndiag import structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.objective import Objective
 from nndiag.run import Run
+from nndiag.statistics import Array
 
 USUAL = 3e-3
 """Updates up to this share of the weights are of ordinary size (three times Bottou's 1e-3): the rate was chosen for the sum."""
@@ -47,17 +48,16 @@ class SumReduction(Check):
             return reason
         if np.median(Objective(run).of("rows")) < self.samples:
             return f"needs batches of {self.samples} samples or more"
-        return None if self._whole(run) is not None else "needs to know the loss: classes, binary or squared error"
+        return None if len(self._shares(run)) else "needs to know the loss: classes, binary or squared error"
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        seen, whole = Objective(run), self._whole(run)
-        mass, rows = seen.of("gradient_mass")[:20], float(np.median(seen.of("rows")))
-        if whole is None or not len(mass):
-            return
-        share = float(np.median(mass / whole[: len(mass)]))
+        seen, share = Objective(run), float(np.median(self._shares(run)[:20]))
         if share > self.share:
-            first, last = seen.steps
-            lr = run.series("metrics", "lr", "train")
+            (first, last), rows, lr = (
+                seen.steps,
+                float(np.median(seen.of("rows"))),
+                run.series("metrics", "lr", "train"),
+            )
             rate = f" from {lr.iloc[0]:.3g} to {lr.iloc[0] / rows:.1g}" if len(lr) else ""
             yield self.finding(
                 f"{seen.loss} is a sum over the {rows:.0f} samples of a batch: its gradient is {rows:.0f} times that of a mean",
@@ -65,19 +65,17 @@ class SumReduction(Check):
                 threshold=self.share, fix=f"Take the mean over the batch, or lower the learning rate{rate}.",
             )  # fmt: skip
 
-    def _whole(self, run: Run) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
-        """By read, what the magnitudes of δ sum to for a sum over the batch, at the start of training."""
+    def _shares(self, run: Run) -> Array:
+        """By read, the magnitudes of δ over what they sum to for a sum over the batch, before anything is learned."""
         seen = Objective(run)
-        rows = seen.of("rows")
-        match seen.task:
-            case "classes" if seen.expects == "logits":
-                return 2 * rows
-            case "binary" if seen.expects == "logits":
-                return 0.5 * rows * seen.width
-            case "real" if seen.squared or "square" in seen.loss.lower():
-                errors = seen.of("squared_error")
-                return 2 * 0.8 * rows * seen.width * np.sqrt(errors) if len(errors) == len(rows) else None
-        return None
+        if seen.task == "real" and (seen.squared or "square" in seen.loss.lower()):
+            mass, rows, errors = seen.together("gradient_mass", "rows", "squared_error")
+            whole = 2 * 0.8 * rows * seen.width * np.sqrt(errors)
+        else:
+            mass, rows = seen.together("gradient_mass", "rows")
+            whole = {"classes": 2.0, "binary": 0.5 * seen.width}.get(seen.task, np.nan) * rows
+        known = (whole > 0) & (seen.expects != "probabilities")
+        return np.asarray(mass[known] / whole[known])
 
     def _adapted(self, run: Run) -> bool:
         weights = structure.weights(run, "updates", "ratio")
