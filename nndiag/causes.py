@@ -25,11 +25,13 @@ ORDER = (
 the curves. What stands behind can be a consequence of what stands before, by EXPLAINS."""
 
 SIGNAL = ("ND301", "ND302", "ND303", "ND304", "ND306")
-FLOW = ("ND401", "ND402", "ND403")
-PACE = ("ND501", "ND502", "ND503")
+FLOW = ("ND401", "ND402")
+PACE = ("ND501", "ND502")
+NOTHING_MOVES = ("ND403", "ND503")
 NO_LEARNING = ("ND102", SUGGESTED, "ND6", "ND109", "ND702", "ND705", "ND707", "ND8", "NDP02")
 TRAINING = (*SIGNAL, *FLOW, *PACE, *NO_LEARNING)
-"""What a network that cannot learn shows downstream: not settings, which are facts of their own, nor ND701, which speaks of
+"""What a network that cannot learn shows downstream: not what stands exactly still, which takes a cause that stops
+everything; not settings, which are facts of their own, nor ND701, which speaks of
 networks that do learn."""
 
 START = ("ND201", "ND203", "ND205", "ND207", "ND307", "ND507")
@@ -45,15 +47,15 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     SUGGESTED: ("ND6", "ND702", "ND705", "NDP02"),
     "ND103": ("ND101", "ND110", "ND105", "ND108", *OBJECTIVE),
     "ND110": ("ND105", "ND104", *OBJECTIVE),
-    "ND106": ("ND105", "ND113", *OBJECTIVE),
+    "ND106": ("ND105", "ND113", *NOTHING_MOVES, *OBJECTIVE),
     "ND111": ("ND105", "ND108", *OBJECTIVE),
     "ND107": OBJECTIVE,
-    "ND1": OBJECTIVE,
+    "ND1": (*NOTHING_MOVES, *OBJECTIVE),
     "ND2": TRAINING,
     "ND101": OBJECTIVE,
     "ND105": OBJECTIVE,
     "ND104": OBJECTIVE,
-    "ND112": OBJECTIVE,
+    "ND112": ("ND203", "ND205", "ND207", *OBJECTIVE),
     "ND113": ("ND105", *OBJECTIVE),
     "ND108": ("ND404", *OBJECTIVE),
     "ND002": ("ND7", *START, *TRAINING),
@@ -62,29 +64,29 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND009": ("ND7",),
     "ND008": ("ND7",),
     "ND007": ("ND306", "ND402", "ND404", "ND6", "ND7"),
-    "ND005": ("ND009", "ND306", "ND502", "ND7", "ND102", "ND6", "ND702", "ND705"),
+    "ND005": ("ND009", "ND306", "ND7", "ND102", "ND6", "ND702", "ND705"),
     "ND006": ("ND7",),
     "ND408": ("ND7", *TRAINING),
     "ND901": ("ND404", "ND7", *TRAINING),
     "ND902": ("ND7",),
     "ND903": ("ND7",),
-    "ND202": ("ND203", "ND205", "ND207", *TRAINING),
-    "ND203": ("ND201", "ND205", "ND207", "ND404", *TRAINING),
-    "ND205": ("ND201", "ND207", *TRAINING),
+    "ND202": ("ND203", "ND205", "ND207", *NOTHING_MOVES, *TRAINING),
+    "ND203": ("ND201", "ND205", "ND207", "ND404", *NOTHING_MOVES, *TRAINING),
+    "ND205": ("ND201", "ND207", *NOTHING_MOVES, *TRAINING),
     "ND207": ("ND201", *TRAINING),
     "ND201": ("ND501", "ND6", "ND702", "ND8"),
-    "ND508": ("ND7", *START, *TRAINING),
-    "ND505": ("ND7", *TRAINING),
+    "ND508": ("ND503", "ND7", *START, *TRAINING),
+    "ND505": ("ND503", "ND7", *TRAINING),
     "ND506": ("ND7", *TRAINING),
     "ND507": TRAINING,
     "ND509": ("ND402", "ND6", "ND7"),
     "ND404": ("ND502", "ND503", *NO_LEARNING),
-    "ND501": ("ND502", "ND503", "ND7", *SIGNAL, *FLOW, *NO_LEARNING),
+    "ND501": ("ND502", "ND7", *NOTHING_MOVES, *SIGNAL, *FLOW, *NO_LEARNING),
     "ND502": ("ND503", "ND705", "ND306", *FLOW, *NO_LEARNING),
     "ND305": ("ND6", "ND702", "NDP02"),
-    "ND307": ("ND302", "ND304", "ND306", "ND502", "ND503", "ND6", "ND702", "ND705", "NDP02"),
-    "ND301": ("ND304", "ND306", "ND503", *FLOW, *NO_LEARNING),
-    "ND302": ("ND304", "ND306", "ND503", *FLOW, *NO_LEARNING),
+    "ND307": ("ND302", "ND304", "ND306", "ND502", "ND6", "ND702", "ND705", "NDP02"),
+    "ND301": ("ND304", "ND306", *NOTHING_MOVES, *FLOW, *NO_LEARNING),
+    "ND302": ("ND304", "ND306", *NOTHING_MOVES, *FLOW, *NO_LEARNING),
     "ND303": ("ND402", *NO_LEARNING),
     "ND304": ("ND306", "ND503", "ND403", *NO_LEARNING),
     "ND306": ("ND6", "ND702", "ND705"),
@@ -100,6 +102,9 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND707": ("ND601", "ND605", "ND607", "ND701", "ND702", "ND705"),
 }
 """Cause → the codes or families that it can bring about."""
+
+WHOLE = ("ND502", "ND6", "ND702", "ND707")
+"""Findings that speak of a run as a whole, whatever step they name first."""
 
 SLACK = 100
 """A cause may be noticed this many steps later than its effect: windows and patience differ between checks."""
@@ -117,8 +122,14 @@ def explains(cause: Finding, effect: Finding) -> bool:
     return (
         rank(above) < rank(below)
         and below.startswith(EXPLAINS.get(above, ()) or "\0")
-        and (cause.first_step or 0) <= (effect.first_step or 0) + SLACK
+        and (cause.first_step or 0) <= _known_at(effect) + SLACK
     )
+
+
+def _known_at(effect: Finding) -> int:
+    """Step by which a cause must have begun: the end of the run for what is said of a run as a whole."""
+    whole = effect.code.startswith(WHOLE) and effect.last_step is not None
+    return (effect.last_step if whole else effect.first_step) or 0
 
 
 def arrange(

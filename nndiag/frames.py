@@ -95,6 +95,21 @@ def _scale(s: Summary) -> tuple[float, ...]:
     return (s.mean, s.variance, s.rms, s.min, s.max, s.nonfinite / s.size if s.size else math.nan)
 
 
+def as_rows(outputs: Array, y: Array | None) -> tuple[Array, Array | None]:
+    """Outputs as (samples, units), and targets beside them: ids (samples,) or (samples, columns)."""
+    if outputs.ndim < 2:
+        outputs = outputs.reshape(-1, 1)
+    y = None if y is None else np.atleast_1d(y)
+    if outputs.ndim == 2 or y is None:
+        return outputs.reshape(-1, outputs.shape[-1]), y
+    if y.shape == (outputs.shape[0], *outputs.shape[2:]) != outputs.shape[:-1]:
+        outputs = np.moveaxis(outputs, 1, -1)
+    rows = outputs.reshape(-1, outputs.shape[-1])
+    if y.size == len(rows):
+        return rows, y.reshape(-1)
+    return rows, y.reshape(-1, y.shape[-1]) if y.size == rows.size else y.reshape(len(y), -1)
+
+
 def output_entry(outputs: Array, summary: Summary) -> tuple[float, ...]:
     """`OUTPUT` of a batch of network outputs (batch, units) as they go into the loss."""
     rows = outputs.reshape(len(outputs), -1)
@@ -220,6 +235,8 @@ class Labels:
     def add(self, y: Array, *, binary: bool) -> None:
         """Take in the targets of a batch."""
         columns = y.reshape(len(y), -1) if y.ndim > 1 else y.reshape(-1, 1)
+        if columns.shape[1] > 1 and not binary and integral(columns) and columns.max(initial=0) > 1:
+            columns = columns.reshape(-1, 1)  # ids of a sequence or an image
         if self._moments is None or len(self._moments.mean) != columns.shape[1]:
             self._moments = st.FeatureMoments(columns.shape[1])
         self._moments.add(columns)

@@ -20,18 +20,21 @@ class SeenRows:
     def __init__(self) -> None:
         self.seen: set[int] = set()
         self.count = 0
+        self._until_new = 0
 
     def add(self, x: Array) -> None:
         """Take in the rows of a batch (samples, …)."""
         if len(self.seen) < MOST:
-            hashes = _hashes(x)
+            hashes, known = _hashes(x), len(self.seen)
             self.seen.update(hashes)
             self.count += len(hashes)
+            if len(self.seen) > known:
+                self._until_new = self.count
 
     @property
     def duplicates(self) -> float:
-        """Share of the rows that are copies of others."""
-        return 1 - len(self.seen) / self.count if self.count else math.nan
+        """Share of the rows that are copies of others, up to the last new one: what comes after is another epoch."""
+        return 1 - len(self.seen) / self._until_new if self._until_new else math.nan
 
 
 class HeldOut:
@@ -77,5 +80,6 @@ def _rows(x: Array) -> Array:
 
 
 def _hashes(x: Array) -> list[int]:
-    """A hash of the bytes of each row."""
-    return [hash(row.tobytes()) for row in _rows(x)]
+    """A hash of each row as float32, so that the same numbers are the same row whatever their type; −0 is 0."""
+    rows = np.ascontiguousarray(_rows(x), np.float32) + np.float32(0)
+    return [hash(row.tobytes()) for row in rows]

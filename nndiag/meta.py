@@ -55,6 +55,7 @@ class Meta:
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     clipping: Mapping[str, Any] | None = None
     batch_size: int | None = None
+    samples: int | None = None
     seeds: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     dtype: str = ""

@@ -27,6 +27,9 @@ SQUARED = ("mse", "meansquarederror", "mseloss", "squarederror")
 ABSOLUTE = ("mae", "meanabsoluteerror", "l1loss", "l1", "absoluteerror")
 """What frameworks call squared and absolute error, in lower case, letters and digits only."""
 
+WEIGHTED = ("weight", "weights", "class_weight", "pos_weight", "sample_weight")
+"""Keys of a loss that say it weights its samples: the entropy of the labels is no measure for it."""
+
 EVALUATIONS = 3
 """Validation losses that a judgement on validation progress needs."""
 
@@ -138,6 +141,8 @@ def trivial(run: Run) -> float | None:
     loss = run.meta.loss
     if "trivial" in loss:
         return float(loss["trivial"])
+    if any(loss.get(key) is not None for key in WEIGHTED):
+        return None
     if loss.get("task") in ("classes", "binary"):
         known = latest(run, "data", "entropy", "target") or None  # of a single class, 0: nothing to be told apart
         smoothing, classes = _smoothing(run)

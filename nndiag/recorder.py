@@ -185,6 +185,8 @@ class Recorder:
 
     @timed
     def _data(self, x: Array, y: Array | None) -> None:
+        if not x.size:
+            return
         if y is not None and x.shape[:1] != y.shape[:1]:
             raise ShapeError(
                 f"data() got inputs of shape {x.shape} and targets of shape {y.shape}; give as many of each"
@@ -216,7 +218,8 @@ class Recorder:
         With each validation loss, the record then says how they compare with the training samples: rows that are in both,
         features that lie elsewhere, other shares of the classes.
         """
-        self._held_out = HeldOut(_array(x, "the inputs"), _array(y, "the targets"), binary=self._binary)
+        x, y = np.atleast_1d(_array(x, "the inputs")), np.atleast_1d(_array(y, "the targets"))
+        self._held_out = HeldOut(x, y, binary=self._binary) if x.size and len(x) == len(y) else None
 
     def _compare_validation(self) -> None:
         """Record, as metrics, how the validation set compares with the training samples, where there are new ones."""
@@ -285,10 +288,17 @@ class Recorder:
 
     @read
     def outputs(self, outputs: Array, targets: Array | None = None) -> None:
-        """Record what the network's outputs (batch, units) look like as they go into the loss, and the targets."""
-        outputs = _array(outputs, "the outputs")
+        """Record what the network's outputs (batch, …, units) look like as they go into the loss, and the targets.
+
+        Of sequences and images every place counts as a sample: targets have the outputs' shape, or that without its units,
+        which may also come second, as in (batch, classes, height, width).
+        """
+        rows, y = frames.as_rows(
+            _array(outputs, "the outputs"), None if targets is None else _array(targets, "the targets")
+        )
+        if not rows.size:
+            return
         buffer = self._buffers["outputs"]
-        rows = outputs if outputs.ndim > 1 else outputs.reshape(-1, 1)
         buffer.put("outputs", frames.OUTPUT, frames.output_entry(rows, self._counted(rows)))
         threshold = 0.5 if self.meta.loss.get("expects") == "probabilities" else 0.0
         named = frames.predicted(rows, threshold)
@@ -296,8 +306,8 @@ class Recorder:
             counts = np.bincount(named, minlength=max(2, rows.shape[1])).tolist()
             for unit, count in enumerate(counts):
                 buffer.put(f"predicted {unit}", ("count",), (count,))
-        if targets is not None:
-            self._against(rows, named, _array(targets, "the targets"))
+        if y is not None:
+            self._against(rows, named, y)
 
     def _against(self, outputs: Array, named: Array | None, y: Array) -> None:
         """Record outputs (batch, units), and the class that each row names, beside their targets."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 
 import numpy as np
@@ -198,10 +198,14 @@ class Run:
     def thinned(self, rows: int = 2000) -> Run:
         """This run with at most `rows` rows a frame, evenly spread over its length; all of them while they are fewer.
 
-        Of every bucket of steps the rows whose values are smallest, middling and largest (root mean square, each column
-        over its typical magnitude) stay, so that spikes and rows with counts of non-finite values survive.
+        A third of the rows are of steps that all long frames have, evenly spaced, so that frames can be read together. The
+        others are, of every bucket of steps, those whose values are smallest and largest (root mean square, each column over
+        its typical magnitude), so that spikes and rows with counts of non-finite values survive.
         """
-        return Run(self.meta, {name: _thin(table, rows) for name, table in self.tables.items()}, self.path)
+        long = [table.steps for table in self.tables.values() if len(table) > rows]
+        shared = reduce(np.intersect1d, long) if long else np.empty(0, np.int64)
+        anchors = shared[np.unique(np.linspace(0, len(shared) - 1, rows // 3).astype(int))] if len(shared) else shared
+        return Run(self.meta, {name: _thin(table, rows, anchors) for name, table in self.tables.items()}, self.path)
 
 
 def _until(table: Table, steps: int, evaluated: bool) -> Table:
@@ -214,15 +218,15 @@ def _until(table: Table, steps: int, evaluated: bool) -> Table:
     return Table(table.columns, table.steps[: last + 1], values)
 
 
-def _thin(table: Table, rows: int) -> Table:
+def _thin(table: Table, rows: int, anchors: Array) -> Table:
     if len(table) <= rows:
         return table
     with np.errstate(all="ignore"):
         size = np.sqrt(np.nanmean(np.square(table.values / _typical(table.values)), axis=1))
-    keep = {0, len(table) - 1}
-    for bucket in np.array_split(np.arange(len(table)), max(1, (rows - 2) // 3)):
+    keep = {0, len(table) - 1, *np.searchsorted(table.steps, anchors).tolist()}
+    for bucket in np.array_split(np.arange(len(table)), max(1, (rows - len(keep)) // 2)):
         ranked = bucket[np.argsort(size[bucket], kind="stable")]
-        keep |= {int(ranked[0]), int(ranked[len(ranked) // 2]), int(ranked[-1])}
+        keep |= {int(ranked[0]), int(ranked[-1])}
     at = np.array(sorted(keep))[:rows]
     return Table(table.columns, table.steps[at], table.values[at])
 

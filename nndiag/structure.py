@@ -64,10 +64,12 @@ def rectified(run: Run) -> list[str]:
 
 
 def training_samples(run: Run) -> int | None:
-    """Size of the training set: the samples of the first epoch; None while that is not over, or not all of it was read."""
+    """Size of the training set, as told, or the samples of the first of several epochs; None where not all of it was read."""
+    if run.meta.samples:
+        return run.meta.samples
     losses, seen = run.losses, run.series("data", "samples", "input")
     first = losses.index[losses["epoch"] == 0]
-    if not len(first) or not len(seen) or (len(first) == len(losses) and run.meta.ended != "completed"):
+    if not len(first) or not len(seen) or not (losses["epoch"] > 0).any():
         return None
     read = seen[seen.index <= first[-1]]
     whole = len(read) == (losses["train"].loc[: first[-1]].notna()).sum()

@@ -52,6 +52,7 @@ class Trainer:
         self.metrics = resolve(metrics, loss)
         self.clip_norm = clip_norm
         self.batch_size: int | None = None
+        self.samples: int | None = None
         self.seed, self.random = seed, np.random.default_rng(seed)
         self.steps = self.epochs = 0
         self.hooks = Hooks(self, hooks)
@@ -80,7 +81,7 @@ class Trainer:
             raise TypeError(f"fit(validation=...) wants a pair (inputs, targets), got a {type(validation).__name__}")
         held_out = None if validation is None else data.pair(*validation, self.model)
         data.check_last_batch(len(x), batch_size, self.model)
-        self.batch_size = batch_size
+        self.batch_size, self.samples = batch_size, len(x)
         self._began_at = self.epochs
         with self._training(), Progress(epochs * -(-len(x) // batch_size), shown=progress) as bar:
             if held_out is not None:
@@ -149,6 +150,7 @@ class Trainer:
             "optimizer": self.optimizer.describe(),
             "clipping": clipping,
             "batch_size": self.batch_size,
+            "samples": self.samples,
             "seeds": {"trainer": self.seed, "model": self.model.seed},
             "dtype": str(self.model.dtype),
         }

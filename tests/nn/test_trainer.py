@@ -367,6 +367,7 @@ def test_describes_itself_for_json():
         "optimizer",
         "clipping",
         "batch_size",
+        "samples",
         "seeds",
         "dtype",
     }

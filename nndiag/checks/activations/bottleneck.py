@@ -47,13 +47,14 @@ class Bottleneck(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         seen, made = Objective(run), progress.training(run)
-        wanted = min(self.units, seen.width - 1 if seen.task == "classes" else seen.width)
+        outputs, inputs = seen.width - 1 if seen.task == "classes" else seen.width, self._inputs(run)
+        wanted = min(self.units, outputs, inputs or outputs)
         width, layer = min((structure.units(run, layer), layer) for layer in structure.hidden(run))
         if width < wanted and (made is None or made.value < self.learned):
             steps = run.statistic("activations", "mean").index
             yield self.finding(
                 f"all {seen.width} outputs are computed from {width} unit{'s' if width > 1 else ''} in {layer}",
-                kind="note" if seen.task == "real" and seen.width == self._inputs(run) else None, layer=layer,
+                kind="note" if seen.task == "real" and seen.width == inputs else None, layer=layer,
                 first_step=int(steps[0]), last_step=int(steps[-1]), value=float(width), threshold=float(wanted),
                 fix=f"Give {layer.partition('.')[0]} at least {max(8, 2 * seen.width)} units.",
             )  # fmt: skip

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nndiag import synthetic
-from nndiag.check import Check, Finding
+from nndiag import progress, synthetic
+from nndiag.check import Check, Finding, Kind
 from nndiag.progress import latest
 from nndiag.run import Run
 
@@ -21,9 +21,11 @@ class ClassImbalance(Check):
     Always saying the frequent class is then nearly right, and that is what is learned: the loss falls, the accuracy looks
     fine, and the class that mattered is missed (Japkowicz & Stephen 2002).
 
-    Decides on the labels of all batches: a single class among `samples` samples or more; or an entropy below `even` of that
-    of equal classes, and in the last quarter of the reads a class with `seen` samples or more of which not one was named. An
-    imbalance that weights or sampling make up for is sound: then the class is named.
+    Decides on the labels of all batches: a single class among `samples` samples or more; or an entropy below `even`
+    of that of equal classes, and in the last quarter of the reads a class with `seen` samples or more of which not
+    one was named. An imbalance that weights or sampling make up for is sound: then the class is named. Rare events by
+    nature, of which none may ever be more likely than not, are a remark where the loss beats a trivial prediction;
+    and a network that learns nothing at all names no class for another reason, which goes first.
     """
 
     code = "ND005"
@@ -59,8 +61,12 @@ class ClassImbalance(Check):
             missed = self._missed(run) if share < self.even else []
             if missed:
                 names = ", ".join(label.removeprefix("label ") for label in missed)
-                yield self._finding(run, f"class {names} is rare (labels have {share:.0%} of the entropy of equal classes) "
-                                         "and never named", share)  # fmt: skip
+                made = progress.training(run)
+                fact = (
+                    f"class {names} is rare (labels have {share:.0%} of the entropy of equal classes) and never named"
+                )
+                poor = made is None or made.poor is not False  # then what keeps it from learning goes first
+                yield self._finding(run, fact, share, "training" if poor else "note", "ND306" if poor else "")
 
     def _missed(self, run: Run) -> list[str]:
         """Labels with enough samples in the last quarter of the reads, none of them named right."""
@@ -68,9 +74,10 @@ class ClassImbalance(Check):
         return [str(label) for label in hits.index.intersection(counts.index)
                 if counts[label] >= self.seen and hits[label] == 0]  # fmt: skip
 
-    def _finding(self, run: Run, fact: str, value: float) -> Finding:
+    def _finding(self, run: Run, fact: str, value: float, kind: Kind | None = None, place: str = "") -> Finding:
         steps = run.statistic("data", "entropy").index
-        return self.finding(fact, first_step=int(steps[0]), last_step=int(steps[-1]), value=value, threshold=self.even)
+        return self.finding(fact, kind=kind, first_step=int(steps[0]), last_step=int(steps[-1]), value=value,
+                            threshold=self.even, place=place)  # fmt: skip
 
     @classmethod
     def _run(cls, entropy: float) -> Run:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nndiag import synthetic
 from nndiag.check import Check, Finding
+from nndiag.objective import Objective
 from nndiag.progress import latest
 from nndiag.run import Run
 from nndiag.structure import NORMS
@@ -20,13 +21,14 @@ class InputScale(Check):
     thousands apart, and large or strongly shifted inputs blow up the first updates (LeCun, Bottou, Orr & Müller 1998,
     section 4.3). Whoever forgot to divide pixels by 255, or fed a raw column of incomes, sees this.
 
-    Decides on the features over all batches so far: the root mean square of the inputs that are not zero (of sparse inputs
-    most are) outside `low` … `high`; or a feature whose mean is above 3 and more than `shift` times its standard
-    deviation, or half of all features shifted so far around any mean; or one whose standard deviation is more than `spread`
-    times the lower quartile of all: the curvature of the loss then differs by its square. Standardised inputs have RMS 1,
-    0–1 pixels about 0.5, 0–16 pixels about 9, word shares 0.1: all pass. Features that keep to one value in 99 % of the samples
-    and 0/1 indicators do not count, and a network that begins with a normalisation layer is exempt. Values that are not
-    finite belong to ND001.
+    Decides on the features over all batches so far: the root mean square of the inputs that are not zero (of sparse
+    inputs most are) outside `low` … `high`; or a feature whose mean is above 3 and more than `shift` times its
+    standard deviation, or half of all features shifted so far around any mean; or one whose standard deviation is
+    more than `spread` times the lower quartile of all: the curvature of the loss then differs by its square.
+    Standardised inputs have RMS 1, 0–1 pixels about 0.5, 0–16 pixels about 9, word shares 0.1: all pass. Small
+    inputs, such as embeddings of unit length, are a remark where training has come half of its way all the same.
+    Features that keep to one value in 99 % of the samples and 0/1 indicators do not count, and a network that begins
+    with a normalisation layer is exempt. Values that are not finite belong to ND001.
     """
 
     code = "ND002"
@@ -72,6 +74,7 @@ class InputScale(Check):
         elif not self.low <= rms <= self.high:
             yield self.finding(
                 f"the inputs that are not zero have a root mean square of {rms:.2g}, outside {self.low:g} … {self.high:g}",
+                kind="note" if rms < self.low and Objective(run).learned else None,
                 first_step=step, last_step=last, value=rms, threshold=self.high if rms > self.high else self.low,
             )  # fmt: skip
 

@@ -68,6 +68,8 @@ class UnshuffledBatches(Check):
             chance = p[usable] * (1 - p[usable]) / float(np.median(totals[full]))
             return float(np.mean(shares.var(axis=0) / chance))
         means, variances = run.series("data", "mean", "target"), run.series("data", "variance", "target")
+        full = sizes[sizes >= 0.9 * sizes.max()].index if len(sizes) else means.index
+        means, variances = means[means.index.isin(full)], variances[variances.index.isin(full)]
         if len(means) < self.min_reads or size < self.samples or not variances.mean() > 0:
             return None
         whole = float(variances.mean() + means.var())

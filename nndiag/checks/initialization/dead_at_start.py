@@ -59,7 +59,7 @@ class DeadAtStart(Check):
     def _read(self, run: Run) -> int | None:
         """Position of the first read that covers enough inputs; the first where sample counts are not recorded."""
         reads = run.statistic("activations", "dead_fraction").index
-        seen = run.series("data", "samples", "input").reindex(reads)
+        seen = run.series("data", "samples", "input").reindex(reads, method="ffill")
         if seen.isna().all():
             return 0
         enough = np.flatnonzero(seen.to_numpy() >= self.samples)

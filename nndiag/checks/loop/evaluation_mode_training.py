@@ -20,7 +20,7 @@ class EvaluationModeTraining(Check):
 
     Decides on values of training passes. A dropout layer with a positive rate hands on as many zeros as it got, on every one
     of at least 3 reads; or, at the first read, the output of a batch normalisation has a mean of more than `mean` standard
-    deviations, where normalising by the batch makes it 0 before its shift has learned anything.
+    deviations, where normalising by the batch makes it 0 while its shift is 0.
     """
 
     code = "ND902"
@@ -57,11 +57,17 @@ class EvaluationModeTraining(Check):
     def _norms(self, run: Run) -> Iterator[Finding]:
         first = run.activations.iloc[0]
         for layer in structure.recorded(run, "mean"):
-            if structure.kind(run, layer) == "batch_norm" and first["variance", layer] > 0:
+            if structure.kind(run, layer) == "batch_norm" and first["variance", layer] > 0 and self._fresh(run, layer):
                 mean = abs(first["mean", layer]) / first["variance", layer] ** 0.5
                 if mean > self.mean and run.activations.index[0] == 0:
                     yield self._finding(run, layer, f"{layer} does not normalise by the batch: its first output has a mean of "
                                                     f"{mean:.2g} standard deviations", float(mean))  # fmt: skip
+
+    def _fresh(self, run: Run, layer: str) -> bool:
+        """Whether a norm's shift is known to be 0 still: of the two parameters of a norm one is, at the first read."""
+        norms = run.statistic("updates", "weight_norm")
+        own = [p.name for p in run.meta.parameters if p.layer == layer and p.name in norms]
+        return len(norms) > 0 and norms.index[0] == 0 and any(norms[name].iloc[0] == 0 for name in own)
 
     def _finding(self, run: Run, layer: str, fact: str, value: float) -> Finding:
         steps = run.statistic("activations", "zero_fraction").index

@@ -19,11 +19,12 @@ class Budget(Check):
     Nothing is wrong with a run that simply needs more updates, but its result says little about the network: too few
     epochs, or batches so large that an epoch has only a handful of updates.
 
-    Decides on completed runs. Fewer than `few` updates with more than `rest` of the way from the start of the loss (at most a
-    trivial prediction's) to its floor left: hardly any network is done with a hundred updates. Or more updates, with more
-    than `left` of the way left, the loss still falling (`nndiag.progress.unfinished`) and validation, where there is one,
-    ending at its best. Noisy labels, weak signals and learning by heart fall slower. A loss that still falls with less
-    left, and one that was below `low` after a third of the run and has not moved since, are remarks.
+    Decides on completed runs. Fewer than `few` updates with more than `rest` of the way from the start of the loss
+    (at most a trivial prediction's) to its floor left: hardly any network is done with a hundred updates, unless it
+    began with what it knows or stands still. Or more updates, with more than `left` of the way left, the loss still
+    falling (`nndiag.progress.unfinished`) and validation, where there is one, ending at its best. Noisy labels, weak
+    signals and learning by heart fall slower. A loss that still falls with less left, and one that was below `low`
+    after a third of the run and has not moved since, are remarks.
     """
 
     code = "ND607"
@@ -57,7 +58,7 @@ class Budget(Check):
             return
         left, steps = (now - floor) / way, run.steps
         falling = progress.unfinished(run) is not None and signals.ends_at_best(run.validation.to_numpy())
-        few = steps < self.few and progress.trivial(run) is not None
+        few = steps < self.few and progress.trivial(run) is not None and not self._done(run, way)
         if (few and left > self.rest) or (falling and left > self.left):
             yield self.finding(
                 f"training ends after {steps} updates with {min(left, 1):.0%} of the way left"
@@ -70,6 +71,14 @@ class Budget(Check):
             yield self.note(f"the loss is still falling, with {left:.0%} of the way left: train longer")
         elif left < self.low and (step := self._saturated(run, way)) is not None:
             yield self.note(f"nothing was gained after step {step} of {steps}: fewer updates would do")
+
+    def _done(self, run: Run, way: float) -> bool:
+        """Whether a short run began with what it knows (less than half of the trivial loss), or stands still at its end."""
+        losses, fifth = run.train.to_numpy(), len(run.train) // 5
+        if losses[0] < (progress.trivial(run) or 0.0) / 2:
+            return True
+        older, newer = losses[-2 * fifth : -fifth], losses[-fifth:]
+        return fifth >= 4 and abs(float(older.mean() - newer.mean())) < self.saturated * way
 
     def _saturated(self, run: Run, way: float) -> int | None:
         """The step after a third of the run, if the loss has not fallen since."""

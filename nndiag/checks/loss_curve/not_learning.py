@@ -19,10 +19,11 @@ class NotLearning(Check):
     Something upstream is broken: data, objective, initialisation or learning rate. A loss that sits at the entropy of
     the labels says that the network has learned their frequencies and nothing of the inputs.
 
-    Decides on the first `reads` reads: the Theil–Sen slope over them takes the loss down by less than `progress` of the
-    way from its start to its floor; and at the end of the run the progress is below that too, and not known to be better
-    than a trivial prediction by two standard errors. Sound but noisy data with a true R² of 0.09 makes a progress of
-    0.12.
+    Decides on the first `reads` reads: the Theil–Sen slope over them takes the loss down by less than `progress` of
+    the way from its start to its floor; and at the end of the run the progress is below that too, and not known to be
+    better than a trivial prediction by two standard errors. Where the loss of a trivial prediction is not known it is
+    a remark: the losses of adversaries and contrasts may stand still while all is well. Sound but noisy data with a
+    true R² of 0.09 makes a progress of 0.12.
     """
 
     code = "ND601"
@@ -52,6 +53,7 @@ class NotLearning(Check):
         yield self.finding(
             f"after {len(run.train)} reads the training loss is {trained.now:.3g}{hint}; it began at {early.iloc[0]:.3g}",
             first_step=int(early.index[0]), last_step=int(run.train.index[-1]), value=trained.value,
+            kind=None if trained.trivial is not None else "note",
             threshold=self.progress, causes=("ND501", "ND502", "labels that do not belong to the inputs"),
         )  # fmt: skip
 

@@ -41,7 +41,7 @@ class DroppedOutputs(Check):
         if layer is not None:
             inside = run.series("activations", "zero_fraction", layer)
             zeros, mixed = (float(inside.median()), True) if len(inside) else (zeros, mixed)
-        if mixed and zeros >= self.zeros:
+        if mixed and zeros >= self.zeros and (layer is not None or not structure.describes_kinds(run)):
             first, last = seen.steps
             yield self.finding(
                 f"{zeros:.0%} of what the last layer puts out is set to 0 at random",

@@ -10,7 +10,7 @@ import numpy as np
 from nndiag import progress, synthetic
 from nndiag.causes import SUGGESTED
 from nndiag.check import Check, Finding, Kind
-from nndiag.objective import Objective
+from nndiag.objective import LEARNED, Objective
 from nndiag.run import Run
 
 Seen = tuple[str, str, bool]
@@ -31,7 +31,7 @@ class LossTaskMismatch(Check):
     absolute error on class ids, three or more of about equal frequency (`even` of the largest entropy), numbered from
     0 without a gap, as if class 2 lay between 1 and 3. Squared or absolute error on an output for each class, or on
     0/1 labels, is the Brier score's relative: it trains, if slowly, and is a remark where training has come `learned`
-    of the way.
+    of the way, with a single output half of it.
     """
 
     code = "ND105"
@@ -64,7 +64,7 @@ class LossTaskMismatch(Check):
             first, last = seen.steps
             message, fix, proven = found
             kind: Kind = "exact" if proven else ("note" if self._remark(seen) and self._trained(run) else "training")
-            late = SUGGESTED if not proven and self._remark(seen) else ""
+            late = SUGGESTED if not proven and seen.task == "real" else ""
             yield self.finding(message, kind=kind, first_step=first, last_step=last, fix=fix, place=late)
 
     def _shapes(self, seen: Objective) -> Seen | None:
@@ -124,7 +124,8 @@ class LossTaskMismatch(Check):
 
     def _trained(self, run: Run) -> bool:
         made = progress.training(run)
-        return made is not None and made.trivial is not None and made.value > self.learned
+        limit = self.learned if Objective(run).width > 1 else LEARNED
+        return made is not None and made.trivial is not None and made.value > limit
 
     def _remark(self, seen: Objective) -> bool:
         """Whether targets are labels for which squared error works, if slowly."""

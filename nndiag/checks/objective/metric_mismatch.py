@@ -60,7 +60,7 @@ class MetricMismatch(Check):
     def _accuracies(self, run: Run) -> Iterator[tuple[str, pd.Series[float]]]:
         for column in run.metrics.columns.to_list():
             metric, split = column[0], column[1]
-            if "acc" in str(metric).lower():
+            if str(metric).lower() == "acc" or "accuracy" in str(metric).lower():
                 values = run.metrics[metric, split].dropna()
                 if len(values) >= self.evaluations:
                     yield f"{split} {metric}", values

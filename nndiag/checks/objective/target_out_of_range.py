@@ -18,14 +18,15 @@ class TargetOutOfRange(Check):
     Binary cross-entropy against a target of 2 has no minimum: the loss falls below zero for ever while the outputs run
     away. Class ids below 0, or with a fraction, pick a wrong entry or none.
 
-    Decides on every target seen: outside 0 … 1 by more than `tolerance` for a binary loss; for a loss over classes, rows
-    with values outside 0 … 1, or single values that are negative or no whole numbers. The tolerance is rounding.
+    Decides on every target seen: outside 0 … 1 by more than `tolerance` for a binary loss; for a loss over classes,
+    rows with values outside 0 … 1, or single values that are negative (but for the id that the loss ignores, −100 by
+    custom) or no whole numbers. The tolerance is rounding.
     """
 
     code = "ND110"
     name = "target-out-of-range"
     kind = "exact"
-    needs = ("data.min", "data.max")
+    needs = ("outputs.integer",)
     min_reads = 1
     advice = "Bring the targets into the form that the loss expects."
     confirm = "print(np.unique(y)[:20])"
@@ -36,34 +37,36 @@ class TargetOutOfRange(Check):
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
-        if Objective(run).task not in ("classes", "binary"):
-            return "needs a loss over classes: describe(loss=…)"
-        return None if len(run.series("data", "min", "target")) else "needs the targets"
+        return None if Objective(run).task in ("classes", "binary") else "needs a loss over classes: describe(loss=…)"
 
     def examine(self, run: Run) -> Iterator[Finding]:
         seen = Objective(run)
-        low, high = run.series("data", "min", "target"), run.series("data", "max", "target")
-        outside = max(-float(low.min()), float(high.max()) - 1)
-        width = float(run.series("data", "width", "target").max())
-        whole = float(run.series("data", "integer", "target").min()) == 1
-        if (seen.task == "binary" or width > 1) and outside > self.tolerance:
-            fact = f"targets go from {low.min():.3g} to {high.max():.3g}, and {seen.loss} takes them for probabilities"
+        low, high = seen.target_range
+        outside = max(-low, high - 1)
+        if (seen.task == "binary" or seen.target_width > 1) and outside > self.tolerance:
+            fact = f"targets go from {low:.3g} to {high:.3g}, and {seen.loss} takes them for probabilities"
             fix = "Give labels 0 and 1; for real targets use a squared error, for more classes softmax cross-entropy."
-        elif seen.task == "classes" and width == 1 and low.min() < 0:
-            fact, outside = f"there is a class id {low.min():.3g}", -float(low.min())
+        elif seen.task == "classes" and seen.target_width == 1 and low < 0 and low != self._ignored(run):
+            fact, outside = f"there is a class id {low:.3g}", -low
             fix = "Number the classes from 0, or leave out samples without a label."
-        elif seen.task == "classes" and width == 1 and not whole:
+        elif seen.task == "classes" and seen.target_width == 1 and not seen.integers:
             fact, fix = f"targets are real numbers, and {seen.loss} takes them for class ids", "Use a squared error."
         else:
             return
-        yield self.finding(fact, first_step=int(low.index[0]), last_step=int(low.index[-1]), value=outside,
-                           threshold=self.tolerance, causes=("ND105",), fix=fix)  # fmt: skip
+        first, last = seen.steps
+        yield self.finding(fact, first_step=first, last_step=last, value=outside, threshold=self.tolerance,
+                           causes=("ND105",), fix=fix)  # fmt: skip
+
+    def _ignored(self, run: Run) -> float:
+        """The id of samples that the loss leaves out: -100 by custom."""
+        ignored = run.meta.loss.get("ignore_index")
+        return float(ignored) if isinstance(ignored, int | float) else -100.0
 
     @classmethod
     def _run(cls, high: float) -> Run:
-        data: synthetic.Statistics = {name: {"target": value} for name, value in
-                                      {"min": 0.0, "max": high, "width": 1.0, "integer": 0.0}.items()}  # fmt: skip
-        return synthetic.run(data=data, loss={"name": "BCEWithLogits", "task": "binary", "expects": "logits"})
+        outputs: synthetic.Statistics = {"integer": {"targets": 0.0}, "width": {"outputs": 1.0, "targets": 1.0},
+                                         "min": {"targets": 0.0}, "max": {"targets": high}}  # fmt: skip
+        return synthetic.run(outputs=outputs, loss={"name": "BCEWithLogits", "task": "binary", "expects": "logits"})
 
     @classmethod
     def healthy(cls) -> Run:

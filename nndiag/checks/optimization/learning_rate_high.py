@@ -23,12 +23,13 @@ class LearningRateHigh(Check):
     A step that is too long overshoots: the loss climbs instead of falling, units die, or the run jumps about without
     settling (Goodfellow, Bengio & Courville 2016, section 8.3.1).
 
-    Decides on two things. The loss rises from the start: the mean of `window` reads in a row, among the first `early`, is
-    above `rise` times the loss before any update and above `rise` times what a trivial prediction costs, or the loss is
-    no number after such a read. Or training makes poor progress and updates are too large: the norm of the update over
-    that of the weight, in the median of all weights, above `ratio` (10^-1.5, thirty times the usual 1e-3) on most reads
-    after the warm-up, or above `leap` in the median of the first `window` reads. Sound runs with momentum begin with up to
-    0.035; a leap of a tenth of all weights at each of the first steps loses the initialisation.
+    Decides on two things. The loss rises from the start: the mean of `window` reads in a row, among the first
+    `early`, is above `rise` times the loss before any update and above `rise` times what a trivial prediction costs,
+    or the loss is no number after such a read. Or updates are too large: the norm of the update over that of the
+    weight, in the median of all weights, above `ratio` (10^-1.5, thirty times the usual 1e-3 and twice what any sound
+    run of the zoo holds) on most reads after the warm-up; or, where training makes poor progress, above `leap` in the
+    median of the first `window` reads. Sound runs with momentum begin with up to 0.035; a leap of a tenth of all
+    weights at each of the first steps loses the initialisation.
     """
 
     code = "ND501"
@@ -73,6 +74,8 @@ class LearningRateHigh(Check):
     def _rising(self, run: Run) -> int | None:
         early = run.train.iloc[: self.early]
         start = float(early.iloc[0])
+        if not start > 0:
+            return None  # a loss without a floor of 0 has no multiples
         limit = self.rise * max(start, progress.trivial(run) or start)
         above = early.index[early > limit]
         if not len(above):
@@ -86,11 +89,11 @@ class LearningRateHigh(Check):
     def _too_large(self, run: Run) -> tuple[float, int, int] | None:
         trained = progress.training(run)
         weights = structure.weights(run, "updates", "ratio")
-        if trained is None or not trained.poor or not weights:
+        if trained is None or not weights:
             return None
         ratio = run.statistic("updates", "ratio")[weights].median(axis=1)
         early, later = ratio.iloc[: self.window], ratio.iloc[signals.warm_up(len(ratio)) :]
-        if early.median() > self.leap:
+        if trained.poor and early.median() > self.leap:
             return float(early.median()), int(early.index[0]), int(early.index[-1])
         bad = (later > self.ratio).to_numpy()
         if len(bad) < 20 or bad.mean() < self.most or (at := signals.onset(bad)) is None:

@@ -19,12 +19,12 @@ class LearningRateLow(Check):
     Nothing looks wrong, the loss even falls, but most of the way is left when the run ends.
 
     Decides on the norm of the update over that of the weight, largest over all weights: below `ratio` in the median
-    of the first `early` reads after the warm-up, a hundredth of the usual 1e-3; or below `slow`, three times that
-    usual size, while the loss still falls at the end (`nndiag.progress.unfinished`) with more than `left` of its way
-    left. A network that starts below half of the trivial loss is being fine-tuned, updates of exactly 0 have another
-    cause unless the rate itself is 0, and where training has come `arrived` of the way tiny steps are what is left:
-    none of these counts. Only early reads count for the first rule: at the end of a run that has converged, or whose
-    learning rate decays to zero, small updates are sound.
+    of the first `early` reads after the warm-up, a hundredth of the usual 1e-3; or below `slow`, twice that usual
+    size, while the loss still falls at the end (`nndiag.progress.unfinished`) with more than `left` of its way left.
+    A network that starts below half of the trivial loss is being fine-tuned, updates of exactly 0 have another cause
+    unless the rate itself is 0, and where training has come `arrived` of the way tiny steps are what is left: none of
+    these counts. Only early reads count for the first rule: at the end of a run that has converged, or whose learning
+    rate decays to zero, small updates are sound.
     """
 
     code = "ND502"
@@ -36,7 +36,7 @@ class LearningRateLow(Check):
     passed = "updates are large enough to get somewhere"
 
     ratio: float = 1e-5
-    slow: float = 3e-3
+    slow: float = 2e-3
     early: int = 200
     left: float = 0.25
     arrived: float = 0.5
