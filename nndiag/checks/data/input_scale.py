@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nndiag import synthetic
+from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
-from nndiag.objective import Objective
+from nndiag.objective import LEARNED, Objective
 from nndiag.progress import latest
 from nndiag.run import Run
 from nndiag.structure import NORMS
@@ -74,9 +74,14 @@ class InputScale(Check):
         elif not self.low <= rms <= self.high:
             yield self.finding(
                 f"the inputs that are not zero have a root mean square of {rms:.2g}, outside {self.low:g} … {self.high:g}",
-                kind="note" if rms < self.low and Objective(run).learned else None,
+                kind="note" if rms < self.low and self._mastered(run) else None,
                 first_step=step, last_step=last, value=rms, threshold=self.high if rms > self.high else self.low,
             )  # fmt: skip
+
+    def _mastered(self, run: Run) -> bool:
+        """Whether training, and validation where there is one, have come half of the way."""
+        validated = progress.validation(run)
+        return Objective(run).learned and (validated is None or validated.value > LEARNED)
 
     @classmethod
     def _run(cls, spread: float) -> Run:

@@ -64,7 +64,7 @@ class LossTaskMismatch(Check):
             first, last = seen.steps
             message, fix, proven = found
             kind: Kind = "exact" if proven else ("note" if self._remark(seen) and self._trained(run) else "training")
-            late = SUGGESTED if not proven and seen.task == "real" else ""
+            late = SUGGESTED if not proven and seen.task == "real" and (seen.learned or self._remark(seen)) else ""
             yield self.finding(message, kind=kind, first_step=first, last_step=last, fix=fix, place=late)
 
     def _shapes(self, seen: Objective) -> Seen | None:
