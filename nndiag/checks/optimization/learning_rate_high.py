@@ -28,8 +28,8 @@ class LearningRateHigh(Check):
     or the loss is no number after such a read. Or updates are too large: the norm of the update over that of the
     weight, in the median of all weights, above `ratio` (10^-1.5, thirty times the usual 1e-3 and twice what any sound
     run of the zoo holds) on most reads after the warm-up; or, where training makes poor progress, above `leap` in the
-    median of the first `window` reads. Sound runs with momentum begin with up to 0.035; a leap of a tenth of all
-    weights at each of the first steps loses the initialisation.
+    median of the first `window` reads. Sound runs begin with up to 0.06, zero-initialised layers with more; a leap of
+    a tenth of all weights at each of the first steps loses the initialisation.
     """
 
     code = "ND501"

@@ -20,14 +20,16 @@ class Schedule(Check):
     It stays at 0 after the start, leaps up in the middle, or is gone long before the end: a schedule that counts epochs
     where it should count steps, or the other way round, or that was made for a run of another length.
 
-    Decides on the learning rate of each step. It is 0 for more than `idle` of the run before it is anything else. Or after
-    the first `idle` of the run it rises to `leap` times all that it has been or more, from one read to the next; a warm-up
-    climbs in small steps, a step of 10 belongs to its beginning (He et al. 2016, section 4.2), and restarts return to where
-    they were (Loshchilov & Hutter 2017). Or it is below `gone` times its largest for good before the last `end` of the run,
-    with more than `left` of the loss's way to go. Until it had come down to a tenth of its largest the loss then fell, for
-    its learning rate, at no less than `pace` of its mean pace (an exponential that has gone three quarters of its way falls
-    at 0.6) and validation ends at its best; or the rate is gone before half of the run, with less than `nothing` of the way
-    made. A cosine to zero at the end and a loss that had settled pass. A rate that is 0 throughout is ND502's.
+    Decides on the learning rate of each step. It is 0 for more than `idle` of the run before it is anything else. Or
+    after the first `idle` of the run it rises to `leap` times all that it has been or more, from one read to the
+    next; a warm-up climbs in small steps, a step of 10 belongs to its beginning (He et al. 2016, section 4.2), and
+    restarts return to where they were (Loshchilov & Hutter 2017). Or it is below `gone` times its largest for good
+    before the last `end` of the run, with more than `left` of the loss's way to go. Until it had come down to a tenth
+    of its largest the loss then fell, for its learning rate, at no less than `pace` of its mean pace (an exponential
+    that has gone three quarters of its way falls at 0.6) and validation ends at its best. Or the rate is gone for
+    `long` of the run or more, with more than `rest` of the way left, though the last quarter of the steps before that
+    had still gained `gain` of the way over the quarter before it. A cosine to zero at the end and a loss that had
+    settled pass. A rate that is 0 throughout is ND502's.
     """
 
     code = "ND505"
@@ -45,7 +47,9 @@ class Schedule(Check):
     end: float = 0.1
     left: float = 0.5
     pace: float = 0.6
-    nothing: float = 0.1
+    long: float = 0.25
+    rest: float = 0.1
+    gain: float = 0.02
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -90,17 +94,18 @@ class Schedule(Check):
     def _gone(self, run: Run, steps: Array, lr: Array) -> Finding | None:
         at = signals.lasting_onset(lr <= self.gone * lr.max())
         trained = progress.training(run)
-        if at is None or trained is None or trained.value > 1 - self.left or not trained.start > trained.floor:
+        if at is None or trained is None or not trained.start > trained.floor:
             return None
-        if steps[-1] - steps[at] < self.end * (steps[-1] - steps[0]):
+        unused = (steps[-1] - steps[at]) / (steps[-1] - steps[0])
+        wasted = unused >= self.long and trained.value < 1 - self.rest
+        if not wasted and (unused < self.end or trained.value > 1 - self.left):
             return None
         last = int(steps[np.flatnonzero(lr > 0.100001 * lr.max())[-1]])
         until = run.train.loc[:last]
         durations = run.series("metrics", "lr", "train").reindex(until.index).ffill().fillna(0.0).to_numpy()
         falling = signals.pace(np.minimum(until.to_numpy(), trained.start), durations) > self.pace
         falling = falling and signals.ends_at_best(run.validation.to_numpy())
-        nothing = trained.value < self.nothing and steps[-1] - steps[at] > (steps[-1] - steps[0]) / 2
-        if not falling and not nothing:
+        if not falling and not (wasted and self._gaining(until.to_numpy(), trained.start - trained.floor)):
             return None
         return self.finding(
             f"the learning rate is down to {lr[at]:.2g} at step {steps[at]} of {steps[-1] + 1}, and {1 - trained.value:.0%} of "
@@ -109,6 +114,12 @@ class Schedule(Check):
             causes=("a schedule made for fewer steps",),
             fix=f"Let the schedule end at step {steps[-1] + 1} instead of step {steps[at]}.",
         )  # fmt: skip
+
+    def _gaining(self, losses: Array, way: float) -> bool:
+        """Whether the last quarter of the reads is clearly below the one before."""
+        few = max(1, len(losses) // 4)
+        older, newer = losses[-2 * few : -few], losses[-few:]
+        return len(older) > 0 and float(older.mean() - newer.mean()) > self.gain * way
 
     @classmethod
     def _run(cls, leap: float) -> Run:
