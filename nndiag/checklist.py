@@ -32,7 +32,13 @@ class Checklist:
         checks: Iterable[Check] = (),
     ) -> None:
         available = {code: check() for code, check in catalogue().items()}
-        available.update({check.code: check for check in checks})
+        for check in checks:
+            if not isinstance(check, Check):
+                raise TypeError(
+                    f"Checklist(checks=[{check!r}]): wanted checks such as VanishingGradients(ratio=1e-4); "
+                    "give codes and names to select"
+                )
+            available[check.code] = check
         classes = [type(check) for check in available.values()]
         codes = set(available) if select is None else chosen(select, classes)
         codes -= set() if ignore is None else chosen(ignore, classes)
@@ -70,6 +76,8 @@ class Checklist:
             return CheckResult.of(check, Verdict.NOT_CHECKED, f"the check itself failed: {fault!r}"), []
         findings = [replace(finding, verdict=severity.of(finding.kind)) for finding in seen if finding.kind != "note"]
         notes = tuple(finding.message for finding in seen if finding.kind == "note")
+        if not findings and notes and check.kind == "note":
+            return CheckResult.of(check, Verdict.PASS, notes[0], notes[1:]), []
         if not findings:
             return CheckResult.of(check, Verdict.PASS, check.passed, notes), []
         worst = max(findings, key=lambda finding: finding.verdict.severity)

@@ -12,6 +12,9 @@ import numpy as np
 
 from nndiag.errors import RunError
 
+WORDS = {"task": ("classes", "binary", "real"), "expects": ("logits", "probabilities", "real")}
+"""What a loss can say of its targets and of the outputs that it takes; other words would switch checks off unseen."""
+
 FORMAT = 1
 """Version of the run folder; a reader refuses a later one."""
 
@@ -75,13 +78,19 @@ class Meta:
         return next((parameter for parameter in self.parameters if parameter.name == name), guess)
 
     def describe(self, changes: Mapping[str, Any]) -> Meta:
-        """This with `changes`, whose layers and parameters may be plain mappings. Raises TypeError for what does not fit."""
+        """This with `changes`, whose layers and parameters may be plain mappings. Raises TypeError for what does not fit.
+
+        Raises ValueError for a task or an expectation of the loss that no check knows.
+        """
         if unknown := changes.keys() - {f.name for f in dataclasses.fields(self)}:
             known = ", ".join(f.name for f in dataclasses.fields(self))
             raise TypeError(f"describe() got {', '.join(sorted(unknown))}; a run can be told {known}")
         for name in ("loss", "optimizer", "seeds", "versions", "probes", "writer"):
             if name in changes and not isinstance(changes[name], Mapping):
                 raise TypeError(f'{name}={changes[name]!r}: wanted a mapping such as {{"name": "SGD"}}')
+        for key, words in WORDS.items():
+            if (word := changes.get("loss", {}).get(key)) is not None and word not in words:
+                raise ValueError(f"describe(loss={{{key!r}: {word!r}}}): wanted one of {', '.join(words)}")
         return dataclasses.replace(self, **_parsed(changes))
 
     def to_dict(self) -> dict[str, Any]:

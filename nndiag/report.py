@@ -22,8 +22,17 @@ POINTS = {
     "forward shapes match the declared layer dimensions": ("NDP03",),
     "the loss falls on a tiny batch that is to be overfitted": ("NDP02",),
     "gradients agree with finite differences": ("NDP01",),
-    "activation means and variances are healthy": ("ND203", "ND205", "ND207", "ND301", "ND302", "ND303", "ND304"),
-    "gradient norms are tracked by layer": ("ND401", "ND402", "ND403", "ND408"),
+    "activation means and variances are healthy": (
+        "ND203",
+        "ND205",
+        "ND207",
+        "ND301",
+        "ND302",
+        "ND303",
+        "ND304",
+        "ND802",
+    ),
+    "gradient norms are tracked by layer": ("ND401", "ND402", "ND403", "ND408", "ND801"),
     "training and validation curves are read together": ("ND701", "ND702", "ND707"),
 }
 """The lesson's six points, each with the checks that answer it."""
@@ -73,8 +82,12 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict of any check; NOT CHECKED when not one could be made."""
-        return max((check.verdict for check in self.checks), key=lambda v: v.severity, default=Verdict.NOT_CHECKED)
+        """The worst verdict of any check; NOT CHECKED when not one could be made, remarks alone (kind note) aside."""
+        return max(
+            (check.verdict for check in self.checks if check.kind != "note"),
+            key=lambda v: v.severity,
+            default=Verdict.NOT_CHECKED,
+        )
 
     @property
     def headline(self) -> Finding | None:

@@ -10,7 +10,7 @@ from nndiag.meta import ParameterMeta
 from nndiag.run import Run
 from nndiag.statistics import Array
 
-LINEAR = ("affine", "convolution", "embedding")
+LINEAR = ("affine", "linear", "dense", "convolution", "embedding")
 NORMS = ("layer_norm", "batch_norm", "group_norm", "rms_norm")
 RECTIFIERS = ("relu",)
 """Activation functions that can fall silent: exactly zero over a half-line."""

@@ -76,7 +76,8 @@ def passes_its_healthy_run(check: type[Check]) -> Iterator[str]:
 
 def flags_its_sick_run(check: type[Check]) -> Iterator[str]:
     result, findings = judged(check, check.sick())
-    if not findings and not (check.kind == "note" and result.notes):
+    remarked = check.kind == "note" and (result.notes or result.reason != check.passed)
+    if not findings and not remarked:
         yield f"does not flag its sick run: {result.verdict.label}, {result.reason}"
     for finding in findings[:1]:
         lacking = [what for what in ("message", "fix", "confirm") if not getattr(finding, what)]

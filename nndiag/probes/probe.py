@@ -52,7 +52,9 @@ class Probe(Check):
 
     def not_checked(self, run: Run) -> str | None:
         if not self.measured(run):
-            return f"the probe was not run: nndiag.probes.{self.name.replace('-', '_')}(trainer, x, y)"
+            return (
+                f"the probe was not run: nndiag.probes.{self.name.replace('-', '_')}(trainer, x, y, recorder=recorder)"
+            )
         return super().not_checked(run)
 
     @classmethod

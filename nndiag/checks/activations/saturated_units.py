@@ -41,6 +41,8 @@ class SaturatedUnits(Check):
     learned: float = 0.5
 
     def not_checked(self, run: Run) -> str | None:
+        if len(run.activations) and not len(run.statistic("activations", "saturated_fraction")):
+            return "no layers that saturate, such as tanh and sigmoid, or their slopes are not recorded"
         if reason := super().not_checked(run):
             return reason
         return None if structure.hidden(run, "saturated_fraction") else "no hidden layers"

@@ -30,7 +30,9 @@ class NoValidation(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         if not len(run.validation):
-            yield self.note("no validation loss was recorded: nothing can be said of generalisation (ND7)")
+            evaluated = "validation" in run.metrics.columns.get_level_values(-1)
+            what = "the validation loss was never a number" if evaluated else "no validation loss was recorded"
+            yield self.note(f"{what}: nothing can be said of generalisation (ND7)")
 
     @classmethod
     def healthy(cls) -> Run:

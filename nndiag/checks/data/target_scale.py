@@ -38,7 +38,7 @@ class TargetScale(Check):
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
-        return None if Objective(run).task == "real" else "needs real targets: describe(loss=…)"
+        return None if Objective(run).task == "real" else "for regressions only: needs a loss of task real"
 
     def examine(self, run: Run) -> Iterator[Finding]:
         means, rms = run.series("data", "mean", "target"), run.series("data", "rms", "target")

@@ -67,7 +67,7 @@ class ActivationVariance(Check):
     def examine(self, run: Run) -> Iterator[Finding]:
         weights = self._weights(run)
         if len(weights) and weights.max() > self.large:
-            yield self._of_weight(run, str(weights.idxmax()), float(weights.max()), self.large)
+            yield self._of_weight(run, weights[weights > self.large].sort_values(ascending=False), self.large)
         elif (found := self._steep(run)) is not None:
             yield found
         elif (
@@ -75,7 +75,7 @@ class ActivationVariance(Check):
             and hidden.min() < self.small
             and self._unfinished(run)
         ):
-            yield self._of_weight(run, str(hidden.idxmin()), float(hidden.min()), self.small)
+            yield self._of_weight(run, hidden[hidden < self.small].sort_values(), self.small)
 
     def _steep(self, run: Run) -> Finding | None:
         signal = self._signal(run)
@@ -106,14 +106,17 @@ class ActivationVariance(Check):
             fix=self._fix(run, layer),
         )  # fmt: skip
 
-    def _of_weight(self, run: Run, name: str, ratio: float, threshold: float) -> Finding:
-        layer = run.meta.parameter(name).layer
-        std = ratio * (2 / run.meta.parameter(name).fan_in) ** 0.5
+    def _of_weight(self, run: Run, bad: pd.Series[float], threshold: float) -> Finding:
+        """What is said of weights whose standard deviation is off, worst first, in multiples of He's."""
+        worst, ratio = run.meta.parameter(str(bad.index[0])), float(bad.iloc[0])
+        std = ratio * (2 / worst.fan_in) ** 0.5
+        others = f", and {len(bad) - 1} more are like it" if len(bad) > 1 else ""
         return self.finding(
-            f"{name} starts with a standard deviation of {std:.2g}, {ratio:.2g} times that of He's initialisation",
-            layer=layer or None, parameter=None if layer else name, first_step=self._step(run),
+            f"{worst.name} starts with a standard deviation of {std:.2g}, {ratio:.2g} times that of He's initialisation{others}",
+            layer=worst.layer or None, parameter=None if worst.layer else worst.name, first_step=self._step(run),
             last_step=self._step(run), value=ratio, threshold=threshold,
-            causes=(f"weights initialised too {'large' if ratio > 1 else 'small'}",), fix=self._fix(run, layer or name),
+            causes=(f"weights initialised too {'large' if ratio > 1 else 'small'}",),
+            fix=self._fix(run, worst.layer or worst.name),
         )  # fmt: skip
 
     def _weights(self, run: Run) -> pd.Series[float]:
@@ -159,10 +162,13 @@ class ActivationVariance(Check):
         return float(np.sqrt(spread) if spread > 0 else whole)
 
     def _fix(self, run: Run, layer: str) -> str:
-        for parameter in run.meta.parameters:
-            if parameter.kind == "weight" and parameter.fan_in and layer.startswith(parameter.layer or "\0"):
-                he, xavier = (2 / parameter.fan_in) ** 0.5, (2 / (parameter.fan_in + parameter.shape[0])) ** 0.5
-                return f"Initialise {parameter.name} with std = {he:.2g} (He, for ReLU) or {xavier:.2g} (Xavier, for tanh)."
+        for p in run.meta.parameters:
+            if p.kind == "weight" and p.fan_in and layer.startswith(p.layer or "\0"):
+                he, xavier = (2 / p.fan_in) ** 0.5, (2 / (p.fan_in + p.shape[0])) ** 0.5
+                return (
+                    f"Initialise every layer by its number of inputs: for {p.name} std = {he:.2g} (He, for ReLU) or "
+                    f"{xavier:.2g} (Xavier, for tanh)."
+                )
         return self.advice
 
     @classmethod

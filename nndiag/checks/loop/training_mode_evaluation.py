@@ -30,6 +30,11 @@ class TrainingModeEvaluation(Check):
     confirm = "print(np.array_equal(model.forward(x[:8]), model.forward(x[:8])))  # must be True"
     passed = "evaluations drop nothing"
 
+    def not_checked(self, run: Run) -> str | None:
+        if len(run.validation) and not len(run.series("metrics", "dropped", "validation")):
+            return "no dropout layer was seen in an evaluation"
+        return super().not_checked(run)
+
     def examine(self, run: Run) -> Iterator[Finding]:
         dropped = run.series("metrics", "dropped", "validation")
         bad = dropped[dropped > 0]

@@ -61,7 +61,7 @@ class Budget(Check):
         few = steps < self.few and progress.trivial(run) is not None and not self._done(run, way)
         if (few and left > self.rest) or (falling and left > self.left):
             yield self.finding(
-                f"training ends after {steps} updates with {min(left, 1):.0%} of the way left"
+                f"training ends after {steps} updates with {min(left, 1):.0%} of the loss's way left"
                 + (", and the loss is still falling" if falling else ""),
                 first_step=int(run.train.index[-1]), last_step=int(run.train.index[-1]), value=left,
                 threshold=self.rest if few else self.left,

@@ -49,7 +49,7 @@ class Plateau(Check):
         step = self._since(run.train, float(late.median()), 2 * self.flat * way)
         yield self.finding(
             f"the training loss has been flat at {trained.now:.3g} since step {step}, with "
-            f"{(trained.now - trained.floor) / way:.0%} of the way left",
+            f"{min(1.0, (trained.now - trained.floor) / way):.0%} of the way to its floor left",
             kind="training" if trained.poor else "note", first_step=step, last_step=int(late.index[-1]),
             value=moved / way, threshold=self.flat,
             causes=("ND601", "ND501", "ND502", "too small a network", "noise in the labels"),

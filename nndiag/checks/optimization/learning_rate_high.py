@@ -61,14 +61,14 @@ class LearningRateHigh(Check):
             yield self.finding(
                 f"the loss rises from {start:.3g} to {peak:.3g} within the first {self.early} steps",
                 first_step=at, last_step=int(early.index[int(early.argmax())]), value=peak / start,
-                threshold=self.rise, causes=("learning rate too high",), fix=self._fix(run),
+                threshold=self.rise, fix=self._fix(run),
             )  # fmt: skip
         elif (seen := self._too_large(run)) is not None:
             value, step, last = seen
             yield self.finding(
                 f"updates are {value:.2g} of the weights, where about {USUAL_RATIO:g} is usual",
                 first_step=step, last_step=last, value=value, threshold=self.ratio,
-                causes=("learning rate too high",), fix=self._fix(run),
+                fix=self._fix(run),
             )  # fmt: skip
 
     def _rising(self, run: Run) -> int | None:

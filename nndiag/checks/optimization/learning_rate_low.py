@@ -61,7 +61,7 @@ class LearningRateLow(Check):
                 if tiny else f"with updates of {typical:.2g} of the weights the loss still falls, and most of the way is left",
                 first_step=int(ratios.index[0]), last_step=int(ratios.index[-1]), value=typical,
                 threshold=self.ratio if tiny else self.slow,
-                causes=("learning rate too low",), fix=self._fix(run, typical),
+                fix=self._fix(run, typical),
             )  # fmt: skip
 
     def _arrived(self, run: Run) -> bool:
