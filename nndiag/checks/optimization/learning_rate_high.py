@@ -47,6 +47,7 @@ class LearningRateHigh(Check):
     early: int = 50
     window: int = 10
     most: float = 0.5
+    arrived: float = 0.9
 
     def not_checked(self, run: Run) -> str | None:
         broken = run.meta.first_nonfinite
@@ -89,8 +90,8 @@ class LearningRateHigh(Check):
     def _too_large(self, run: Run) -> tuple[float, int, int] | None:
         trained = progress.training(run)
         weights = structure.weights(run, "updates", "ratio")
-        if trained is None or not weights:
-            return None
+        if trained is None or not weights or trained.trivial is None or trained.value > self.arrived:
+            return None  # weights that become 0 on the way, as of a quadratic, have large updates to the end
         ratio = run.statistic("updates", "ratio")[weights].median(axis=1)
         early, later = ratio.iloc[: self.window], ratio.iloc[signals.warm_up(len(ratio)) :]
         if trained.poor and early.median() > self.leap:
