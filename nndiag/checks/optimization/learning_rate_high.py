@@ -27,9 +27,10 @@ class LearningRateHigh(Check):
     `early`, is above `rise` times the loss before any update and above `rise` times what a trivial prediction costs,
     or the loss is no number after such a read. Or updates are too large: the norm of the update over that of the
     weight, in the median of all weights, above `ratio` (10^-1.5, thirty times the usual 1e-3 and twice what any sound
-    run of the zoo holds) on most reads after the warm-up; or, where training makes poor progress, above `leap` in the
-    median of the first `window` reads. Sound runs begin with up to 0.06, zero-initialised layers with more; a leap of
-    a tenth of all weights at each of the first steps loses the initialisation.
+    run of the zoo holds) on most reads after the warm-up, short of `arrived` of the way (weights that shrink to 0
+    have large updates to the end); or, where training makes poor progress, above `leap` in the median of the first
+    `window` reads. Sound runs begin with up to 0.06, zero-initialised layers with more; a leap of a tenth of all
+    weights at each of the first steps loses the initialisation.
     """
 
     code = "ND501"
