@@ -99,7 +99,7 @@ def test_a_plateau_above_noise_is_a_remark() -> None:
     losses = synthetic.decay(200, end=1.2, rate=20)
 
     assert not findings(Plateau(), curve(losses))
-    assert "56% of the way left" in notes(Plateau(), curve(losses))[0]
+    assert "56% of the way to its floor left" in notes(Plateau(), curve(losses))[0]
 
 
 def test_a_plateau_at_what_guessing_costs_is_a_finding() -> None:
