@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-CANCELLATION = 1e-3
+CANCELLATION = 0.05
 """Below this share of mean², a variance from E[x²] − mean² has lost digits: float32 carries 1e-7, we promise 1e-5."""
 
 TINY, HUGE = 1e-30, 1e30

@@ -6,10 +6,15 @@ import os
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 import nndiag
 from nndiag import nn
 from nndiag.statistics import Array
+
+
+settings.register_profile("the same examples every time", derandomize=True)
+settings.load_profile("the same examples every time")
 
 
 @pytest.hookimpl(wrapper=True)

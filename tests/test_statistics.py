@@ -20,6 +20,13 @@ FLOATS = arrays.arrays(
 )
 
 
+@pytest.mark.parametrize("share", [1e-4, 1.5e-3, 0.05, 0.3])
+def test_a_variance_far_below_the_mean_square_keeps_its_digits(share: float) -> None:
+    array = np.where(np.random.default_rng(0).random((20, 400)) < share, 0, 2361).astype(np.float32)
+
+    assert summarize(array).variance == pytest.approx(array.astype(np.float64).var(), rel=1e-5)
+
+
 @given(FLOATS)
 def test_summary_agrees_with_float64_numpy(array: Array) -> None:
     wide = array.astype(np.float64)
