@@ -12,7 +12,6 @@ import nndiag
 from nndiag import nn
 from nndiag.statistics import Array
 
-
 settings.register_profile("the same examples every time", derandomize=True)
 settings.load_profile("the same examples every time")
 
