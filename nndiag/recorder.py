@@ -22,8 +22,9 @@ import numpy as np
 
 from nndiag import frames, store
 from nndiag import statistics as st
-from nndiag.errors import NndiagError, RunError, ShapeError
+from nndiag.errors import NndiagError, ShapeError
 from nndiag.held_out import HeldOut, SeenRows
+from nndiag.journal import Journal
 from nndiag.meta import Meta, versions
 from nndiag.pace import Pace
 from nndiag.statistics import Array, Summary
@@ -116,10 +117,6 @@ class Recorder:
         self.epoch = 0
         self.recording = True
         self.meta = Meta(versions=versions(), created=datetime.now(UTC).isoformat(timespec="seconds"))
-        self._folder: store.Folder | None = None
-        self._storing = run is not None
-        self._flush_seconds = flush_seconds
-        self._flushed = time.monotonic()
         self._buffers: dict[str, Buffer] = defaultdict(Buffer)
         self._exporters: list[Exporter] = []
         self._on_close: list[Callable[[], None]] = []
@@ -133,25 +130,17 @@ class Recorder:
         self._activity: dict[str, st.UnitActivity] = {}
         self._weights: dict[str, Array] = {}
         self._begin_row()
-        if run is not None:
-            self._open(Path(run).expanduser(), resume)
-            atexit.register(_close_at_exit, weakref.ref(self))
+        path = None if run is None else Path(run).expanduser()
+        self._journal = Journal(path, resume=resume, flush_seconds=flush_seconds)
+        self.step_number = self._journal.next_step
+        if self._journal.path is not None:
+            self._opened(self._journal.path)
 
-    def _open(self, path: Path, resume: bool) -> None:
-        if resume and (path / "run.json").exists():
-            self.meta = store.read_meta(path)
-            if self.meta.ended == "running":
-                raise RunError(f"cannot resume {path}: process {self.meta.writer.get('pid')} is still writing it")
-            steps = [int(table.steps[-1]) for table in store.read_tables(path).values() if len(table)]
-            self.step_number = max(steps, default=-1) + 1
-        else:
-            claimed = store.claim(path)
-            if claimed != path:
-                log.warning("%s is not empty: this run is recorded into %s", path, claimed)
-            path = claimed
-        self.meta = dataclasses.replace(self.meta, name=path.name, ended="running", writer=store.writer())
-        self._folder = store.Folder(path)
+    def _opened(self, path: Path) -> None:
+        meta = self._journal.resumed or self.meta
+        self.meta = dataclasses.replace(meta, name=path.name, ended="running", writer=store.writer())
         self._write_meta()
+        atexit.register(_close_at_exit, weakref.ref(self))
 
     def __repr__(self) -> str:
         return f"<Recorder of {self.path or 'a run in memory'}, step {self.step_number}>"
@@ -159,7 +148,7 @@ class Recorder:
     @property
     def path(self) -> Path | None:
         """The run folder, or None while the record is only in memory."""
-        return self._folder.path if self._folder else None
+        return self._journal.path
 
     @property
     def cost(self) -> dict[str, float]:
@@ -394,7 +383,7 @@ class Recorder:
         self.step_number += 1
         self.pace.spent += time.perf_counter() - begun
         self.recording = self.pace.next(self.step_number)
-        if time.monotonic() - self._flushed > self._flush_seconds:
+        if self._journal.due:
             self.flush()
 
     def end(self, ended: str) -> None:
@@ -457,7 +446,7 @@ class Recorder:
         from nndiag.run import Run
 
         self._fill_row()
-        blocks = store.read_blocks(self._folder.path) if self._folder else {}
+        blocks = self._journal.blocks()
         for frame, buffer in self._buffers.items():
             blocks.setdefault(frame, []).extend([*buffer.blocks(), *buffer.pending(self.step_number)])
         meta = dataclasses.replace(self.meta, ended=self._ended) if self._ended else self.meta
@@ -487,8 +476,7 @@ class Recorder:
 
     def flush(self) -> None:
         """Write finished rows to the run folder; where that fails they stay in memory, with one warning."""
-        self._flushed = time.monotonic()
-        self._stored(self._append_rows)
+        self._journal.append({frame: buffer.take() for frame, buffer in self._buffers.items()})
         self._exporting(lambda exporter: exporter.flush())
 
     def close(self, ended: str | None = None) -> None:
@@ -518,22 +506,8 @@ class Recorder:
         else:
             self.close("interrupted" if issubclass(kind, KeyboardInterrupt) else "crashed")
 
-    def _append_rows(self, folder: store.Folder) -> None:
-        for frame, buffer in self._buffers.items():
-            folder.append(frame, buffer.blocks())
-            buffer.taken()
-
     def _write_meta(self) -> None:
-        self._stored(lambda folder: folder.write_meta(self.meta))
-
-    def _stored(self, action: Callable[[store.Folder], None]) -> None:
-        if self._folder is None or not self._storing:
-            return
-        try:
-            action(self._folder)
-        except OSError as fault:
-            self._storing = False
-            log.warning("cannot write %s any more (%s): the rest of the run is kept in memory", self.path, fault)
+        self._journal.write_meta(self.meta)
 
 
 def _close_at_exit(reference: weakref.ref[Recorder]) -> None:

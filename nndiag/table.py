@@ -112,9 +112,11 @@ class Buffer:
         self._seal()
         return list(self._blocks)
 
-    def taken(self) -> None:
-        """Forget the finished rows: they are stored."""
+    def take(self) -> list[Block]:
+        """Finished rows that have not been taken; they are the caller's from now on."""
+        blocks = self.blocks()
         self._blocks.clear()
+        return blocks
 
     def _seal(self) -> None:
         if self._used:
