@@ -1,0 +1,434 @@
+"""Thinning: a few rows stand for a long frame, chosen while rows come in, the same however these are cut into pieces."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nndiag.errors import NndiagError
+from nndiag.frames import FRAMES
+from nndiag.statistics import Array
+from nndiag.table import Block, Column, Table
+
+ROWS = 2000
+"""Rows of a thinned frame: what checks read."""
+
+LEAST = 10
+"""Rows that a thinned frame needs at least."""
+
+HEAD = 50
+"""Rows at the start that are all kept: most faults show there, and a loss falls fastest."""
+
+KINDS = 8
+"""Kinds of rows, by which columns hold a value, that are thinned apart; rows of later kinds are thinned together."""
+
+PIECE = 1 << 20
+"""Bytes that are looked through at once: they and what is computed of them stay in the processor's cache."""
+
+FOLLOWING = ("losses", "metrics")
+"""Frames with rows of nearly all steps: they keep what rows of the other frames are read beside."""
+
+APART = ("histograms",)
+"""Frames that nothing is read beside."""
+
+BROKEN = ("nonfinite", "nonfinite_fraction")
+"""Statistics that count what was not finite."""
+
+MARK = np.dtype([("index", "i8"), ("step", "i8"), ("size", "f8"), ("draw", "u8"), ("kind", "i8"), ("slot", "i8"),
+                 ("chosen", "?"), ("anchor", "?"), ("followed", "?")])  # fmt: skip
+"""What is known of a kept row. `draw` is a number drawn by its step; `slot` says where its values are, −1 for not yet."""
+
+Mask = NDArray[np.bool_]
+
+
+class Thinner:
+    """The rows that stand for one frame: all of them up to `rows`, at most so many of a longer one.
+
+    Rows are dealt, in the order of recording, into buckets of 2ᵏ, and those of a bucket that lack the same values into one
+    pile each, so that the few that hold a validation loss, or what is not finite, count for themselves. Of each pile three
+    rows are kept: the smallest and the largest (root mean square, each column over its typical magnitude) and one drawn by
+    its step, so that frames of the same steps keep the same ones. So are the first `HEAD` rows, the first and last of each
+    kind, and the exact extremes of each column (in wide frames, of each statistic). k is as small as fits.
+
+    Of a longer frame it keeps what it would of its two parts: hence rows that come piece by piece come to the same.
+    """
+
+    def __init__(self, rows: int = ROWS) -> None:
+        if rows < LEAST:
+            raise NndiagError(f"thinned(rows={rows!r}): give {LEAST} rows or more")
+        self.rows, self.count, self.level = rows, 0, 0
+        self.columns: tuple[Column, ...] = ()
+        self.marks = np.empty(0, MARK)
+        self.store = np.empty((0, 0))
+        self._weights = np.empty(0)
+        self._kinds: dict[tuple[int, bool], int] = {}
+        self._ends = np.full((2, min(KINDS, max(1, rows // 40))), -1)
+        self._counting: list[int] = []
+        self._seen = np.empty(0, bool)
+        self._extremes = Extremes(np.empty(0, np.int64))
+        self._follows = False
+
+    def copy(self) -> Thinner:
+        """One that goes on by itself."""
+        other = copy.copy(self)
+        other.store, other._ends, other._weights = self.store.copy(), self._ends.copy(), self._weights.copy()
+        other._seen, other._kinds, other._extremes = self._seen.copy(), dict(self._kinds), self._extremes.copy()
+        return other
+
+    # Taking in
+
+    def add(self, columns: tuple[Column, ...], steps: Array, values: Array, follow: Array | None = None) -> None:
+        """Take in rows: `values` (n, columns) at `steps`. Those at the steps `follow`, ascending, are kept beside others."""
+        self._follows |= follow is not None and len(follow) > 0
+        at = 0
+        while at < len(steps):
+            end = min(at + self._until_weighing(), at + max(1, PIECE // (8 + 8 * len(columns))), len(steps))
+            piece = Piece(self._in_place(columns, values[at:end]), steps[at:end].astype(np.int64))
+            self._take(piece, follow)
+            at = end
+
+    def _in_place(self, columns: tuple[Column, ...], values: Array) -> Array:
+        """`values` in the order of this frame's columns, which new ones join at the end."""
+        if new := [column for column in columns if column not in set(self.columns)] if columns != self.columns else []:
+            self._widen(tuple(new))
+        if columns == self.columns:
+            return values
+        at = {column: i for i, column in enumerate(self.columns)}
+        whole = np.full((len(values), len(self.columns)), np.nan)
+        whole[:, [at[column] for column in columns]] = values
+        return whole
+
+    def _widen(self, new: tuple[Column, ...]) -> None:
+        self.columns += new
+        self.store = np.hstack([self.store, np.full((len(self.store), len(new)), np.nan)])
+        self._weights = np.concatenate([self._weights, np.ones(len(new))])
+        self._seen = np.concatenate([self._seen, np.zeros(len(new), bool)])
+        self._counting = [i for i, (statistic, _) in enumerate(self.columns) if statistic in BROKEN]
+        self._regroup()
+
+    def _regroup(self) -> None:
+        """Look for extremes in the columns that have held a value: of what is kept, which holds those of the past."""
+        self._extremes = Extremes(_groups(self.columns, self._seen, self.rows // 20))
+        if len(self.marks):
+            self._extremes.add(Piece(self.store[self.marks["slot"]], self.marks["step"]), self.marks["index"])
+
+    def _take(self, piece: Piece, follow: Array | None) -> None:
+        if not self._seen.all():
+            self._meet(piece)
+        new = np.zeros(len(piece.steps), MARK)
+        new["index"], new["step"], new["slot"] = self.count + np.arange(len(new)), piece.steps, -1
+        new["draw"], new["kind"], new["chosen"] = _draw(piece.steps), self._deal(piece), True
+        new["size"] = piece.sizes(self._weights)
+        if follow is not None:
+            self.marks["followed"], new["followed"] = (_among(m["step"], follow) for m in (self.marks, new))
+        self.count += len(new)
+        self._note_ends(new)
+        self._extremes.add(piece, new["index"])
+        self._keep(new, piece.values)
+        if self.count >= self._first_weighing and self.count.bit_count() == 1:
+            self._weigh()
+
+    def _meet(self, piece: Piece) -> None:
+        """Weigh columns by the first value that they hold."""
+        met = np.flatnonzero(~self._seen & ~np.isnan(piece.high))
+        if len(met):
+            first = piece.values[np.argmax(piece.present[:, met], axis=0), met]
+            self._weights[met] = _weights(first[None])
+            self._seen[met] = True
+            self._regroup()
+
+    def _deal(self, piece: Piece) -> Array:
+        """The kind of each row: which values are there, and whether any was not finite."""
+        broken = piece.infinite
+        if self._counting:
+            broken = broken | (piece.values[:, self._counting] > 0).any(axis=1)
+        if piece.uniform and (broken == broken[0]).all():
+            return np.full(len(broken), self._kind(piece.present[0], bool(broken[0])))
+        packed = np.packbits(np.column_stack([broken, piece.present]), axis=1)
+        _, at, dealt = np.unique(packed.view((np.void, packed.shape[1]))[:, 0], return_index=True, return_inverse=True)
+        named = np.empty(len(at), np.int64)
+        for i in np.argsort(at):  # in the order of their first rows
+            named[i] = self._kind(piece.present[at[i]], bool(broken[at[i]]))
+        return np.asarray(named[dealt])
+
+    def _kind(self, present: Mask, broken: bool) -> int:
+        key = int.from_bytes(np.packbits(present, bitorder="little").tobytes(), "little"), broken
+        if key not in self._kinds and len(self._kinds) < self._most:
+            self._kinds[key] = len(self._kinds)
+        return self._kinds.get(key, self._most - 1)
+
+    @property
+    def _most(self) -> int:
+        return int(self._ends.shape[1])
+
+    def _note_ends(self, new: Array) -> None:
+        """Remember the first and the last row of each kind."""
+        for kind in np.unique(new["kind"]):
+            own = new["index"][new["kind"] == kind]
+            self._ends[:, kind] = own[0] if self._ends[0, kind] < 0 else self._ends[0, kind], own[-1]
+
+    # Weighing
+
+    @property
+    def _first_weighing(self) -> int:
+        """A number of rows that are all kept."""
+        return 1 << (self.rows.bit_length() - 2)
+
+    def _until_weighing(self) -> int:
+        return max(self._first_weighing, 1 << self.count.bit_length()) - self.count
+
+    def _weigh(self) -> None:
+        """Weigh the columns anew, by the later half of what is kept."""
+        kept = self.marks[self.marks["chosen"]]
+        late = self.store[kept["slot"][kept["index"] >= self.count // 2]]
+        self._weights = np.where(self._seen, _weights(late), 1.0)
+        if self.count == self._first_weighing:
+            self.marks["size"] = Piece(self.store[self.marks["slot"]], self.marks["step"]).sizes(self._weights)
+
+    # Keeping
+
+    @property
+    def _most_piles(self) -> int:
+        beside = self.rows // 3 if self._follows else 0
+        return max(1, (self.rows - self.rows // 10 - self._head - 2 * self._most - beside) // 3)
+
+    @property
+    def _head(self) -> int:
+        return min(HEAD, self.rows // 10)
+
+    def _keep(self, new: Array, values: Array) -> None:
+        """Keep of the marked rows and the `new` ones, whose values are `values`, what stands for all."""
+        marks = np.concatenate([self.marks, new])
+        begun = int(np.searchsorted(self.marks["index"], new["index"][0] >> self.level << self.level))
+        self._choose(marks[begun:])
+        while self.count > self.rows and np.count_nonzero(marks["anchor"]) > self._most_piles:
+            self.level += 1
+            self._choose(marks)
+        self._settle(marks[self._own(marks) | marks["followed"]], values)
+
+    def _own(self, marks: Array) -> Mask:
+        """Which rows are kept for their own sake."""
+        if self.count <= self.rows:
+            return np.ones(len(marks), bool)
+        special = np.concatenate([self._ends.ravel(), self._extremes.at])
+        return np.asarray(marks["chosen"] | (marks["index"] < self._head) | np.isin(marks["index"], special))
+
+    def _choose(self, marks: Array) -> None:
+        """Of the chosen rows of each pile, choose the drawn one, the smallest and the largest."""
+        among = np.flatnonzero(marks["chosen"])
+        key = (marks["index"][among] >> self.level) * self._most + marks["kind"][among]
+        order = np.argsort(key, kind="stable")
+        among, begins = among[order], _changes(key[order])
+        starts, pile = np.flatnonzero(begins), np.cumsum(begins) - 1
+        marks["chosen"] = marks["anchor"] = False
+        for what, best in (("draw", np.minimum), ("size", np.minimum), ("size", np.maximum)):
+            own = marks[what][among]
+            hits = np.flatnonzero(own == best.reduceat(own, starts)[pile])
+            hits = among[hits[_changes(pile[hits])]]
+            marks["chosen"][hits] = True
+            marks["anchor"][hits] |= what == "draw"
+
+    def _settle(self, marks: Array, values: Array) -> None:
+        """Make `marks` the kept rows, and copy the values of the new among them."""
+        new = marks["slot"] < 0
+        if len(marks) > len(self.store):
+            room = np.full((max(len(marks), min(2 * len(marks), self.rows)), len(self.columns)), np.nan)
+            room[: len(self.store)] = self.store
+            self.store = room
+        free = np.ones(len(self.store), bool)
+        free[marks["slot"][~new]] = False
+        slots = np.flatnonzero(free)[: np.count_nonzero(new)]
+        self.store[slots] = values[marks["index"][new] - (self.count - len(values))]
+        marks["slot"][new] = slots
+        self.marks = marks
+
+    # Giving out
+
+    @property
+    def anchors(self) -> Array:
+        """The steps of the drawn rows, ascending."""
+        return np.unique(self.marks["step"][self.marks["anchor"]])
+
+    def table(self, since: int = 0, until: int | None = None) -> Table:
+        """What stands for all rows; only rows from number `since`, and before number `until`, if these are given."""
+        own, draw = self._own(self.marks), self.marks["draw"]
+        beside = np.flatnonzero(~own)[np.argsort(draw[~own], kind="stable")][: self.rows - np.count_nonzero(own)]
+        own[beside] = True
+        marks = self.marks[own]
+        marks = marks[(marks["index"] >= since) & (marks["index"] < (self.count if until is None else until))]
+        return Table(self.columns, marks["step"].copy(), self.store[marks["slot"]])
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows that are looked through at once: `values` (n, columns) at `steps`, with n of 1 or more."""
+
+    values: Array
+    steps: Array
+
+    @cached_property
+    def present(self) -> Mask:
+        """Which values are there."""
+        return ~np.isnan(self.values)
+
+    @cached_property
+    def uniform(self) -> bool:
+        """Whether the same values are there in all rows."""
+        return bool((self.present == self.present[0]).all())
+
+    @cached_property
+    def high(self) -> Array:
+        """The largest value of each column; NaN where there is none."""
+        return np.asarray((np.maximum if self.uniform else np.fmax).reduce(self.values, axis=0))
+
+    @cached_property
+    def low(self) -> Array:
+        """The smallest value of each column; NaN where there is none."""
+        return np.asarray((np.minimum if self.uniform else np.fmin).reduce(self.values, axis=0))
+
+    @cached_property
+    def infinite(self) -> Mask:
+        """Which rows hold an infinite value."""
+        if not np.isinf(self.high).any() and not np.isinf(self.low).any():
+            return np.zeros(len(self.values), bool)
+        return np.asarray(np.isinf(self.values).any(axis=1))
+
+    @cached_property
+    def finite(self) -> Piece:
+        """This without infinite values."""
+        return Piece(np.where(np.isinf(self.values), np.nan, self.values), self.steps) if self.infinite.any() else self
+
+    def sizes(self, weights: Array) -> Array:
+        """Sum of squares of each row, of columns by their weights."""
+        squares = self.values * self.values
+        squares *= weights
+        if self.uniform:
+            squares[:, ~self.present[0]] = 0
+        else:
+            squares[~self.present] = 0
+        return np.asarray(squares.sum(axis=1))
+
+
+class Extremes:
+    """The rows with the smallest and the largest finite value of every group of columns; `groups` says whose each is."""
+
+    def __init__(self, groups: Array) -> None:
+        self._groups = groups
+        self._best = np.full((2, int(groups.max(initial=-1)) + 1), -np.inf)
+        self._at = np.full(self._best.shape, -1)
+
+    def copy(self) -> Extremes:
+        """One that goes on by itself."""
+        other = Extremes(self._groups)
+        other._best, other._at = self._best.copy(), self._at.copy()
+        return other
+
+    @property
+    def at(self) -> Array:
+        """The numbers of these rows; −1 where there is none."""
+        return self._at.ravel()
+
+    def add(self, piece: Piece, index: Array) -> None:
+        """Take in the rows number `index`, later than all before."""
+        piece = piece.finite if self._best.size else piece
+        for side, sign, best in ((0, -1.0, piece.low), (1, 1.0, piece.high)):
+            better = np.flatnonzero(sign * best > np.append(self._best[side], np.inf)[self._groups])
+            found = [(self._groups[c], -sign * best[c], int(np.argmax(piece.values[:, c] == best[c]))) for c in better]
+            for group, value, row in sorted(found, reverse=True):  # the best of a group comes last, the first of equals
+                self._best[side, group], self._at[side, group] = -value, index[row]
+
+
+class Thinning:
+    """The rows that stand for a whole run, frame by frame."""
+
+    def __init__(self, rows: int = ROWS) -> None:
+        self.rows = rows
+        self.of: dict[str, Thinner] = {}
+
+    def copy(self) -> Self:
+        """One that goes on by itself."""
+        other = type(self)(self.rows)
+        other.of = {frame: thinner.copy() for frame, thinner in self.of.items()}
+        return other
+
+    def add(self, rows: Mapping[str, Iterable[Block]]) -> None:
+        """Take in the next rows of every frame, up to the same step."""
+        for frame in in_turn(rows):
+            for columns, block in rows[frame]:
+                self.take(frame, columns, block[:, 0], block[:, 1:])
+
+    def take(self, frame: str, columns: tuple[Column, ...], steps: Array, values: Array) -> None:
+        """Take in the next rows of one frame, after those that frames in `FOLLOWING` are read beside."""
+        thinner = self.of.setdefault(frame, Thinner(self.rows))
+        with np.errstate(all="ignore"):
+            thinner.add(columns, steps, values, self.anchors if frame in FOLLOWING else None)
+
+    @property
+    def anchors(self) -> Array:
+        """Steps of rows that others are to be read beside, ascending."""
+        steps = [thinner.anchors for frame, thinner in self.of.items() if frame not in (*FOLLOWING, *APART)]
+        return np.unique(np.concatenate(steps)) if steps else np.empty(0, np.int64)
+
+    def tables(self) -> dict[str, Table]:
+        """What stands for each frame."""
+        return {frame: self.of[frame].table() for frame in FRAMES if frame in self.of}
+
+
+def in_turn(frames: Iterable[str]) -> list[str]:
+    """`frames` in the order in which they are to be thinned."""
+    return sorted(frames, key=lambda frame: frame in FOLLOWING)
+
+
+def thin(tables: Mapping[str, Table], rows: int = ROWS) -> dict[str, Table]:
+    """`tables`, those with more than `rows` rows thinned."""
+    thinning = Thinning(rows)
+    for frame in in_turn(tables):
+        thinning.take(frame, tables[frame].columns, tables[frame].steps, tables[frame].values)
+    thinned = thinning.tables()
+    return {frame: table if len(table) <= rows else thinned[frame] for frame, table in tables.items()}
+
+
+def _groups(columns: tuple[Column, ...], seen: Mask, most: int) -> Array:
+    """The group of each column: one of its own, with its statistic if these are more than `most`; −1 for none."""
+    names: list[object] = list(columns) if np.count_nonzero(seen) <= most else [statistic for statistic, _ in columns]
+    numbers: dict[object, int] = {}
+    for name, held in zip(names, seen, strict=True):
+        if held and len(numbers) < most:
+            numbers.setdefault(name, len(numbers))
+    return np.array([numbers.get(name, -1) if held else -1 for name, held in zip(names, seen, strict=True)], np.int64)
+
+
+def _weights(values: Array) -> Array:
+    """1 over the squared median magnitude of each column; 1 where that is zero or unknown."""
+    typical = np.ones(values.shape[1])
+    for i, column in enumerate(np.abs(values).T):
+        held = column[~np.isnan(column)]
+        typical[i] = np.median(held) if len(held) else 1.0
+    return np.where(np.isfinite(typical) & (typical > 0), np.clip(typical, 1e-150, 1e150), 1.0) ** -2.0
+
+
+def _draw(steps: Array) -> Array:
+    """A number for each step, as good as drawn: the finalizer of SplitMix64 (Steele, Lea & Flood 2014)."""
+    x = steps.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(x ^ (x >> np.uint64(31)))
+
+
+def _among(steps: Array, ascending: Array) -> Mask:
+    """Which of `steps` are in `ascending`."""
+    if not len(ascending):
+        return np.zeros(len(steps), bool)
+    at = np.minimum(np.searchsorted(ascending, steps), len(ascending) - 1)
+    return np.asarray(ascending[at] == steps)
+
+
+def _changes(sorted_keys: Array) -> Mask:
+    """Where a new key begins."""
+    return np.append(True, sorted_keys[1:] != sorted_keys[:-1])[: len(sorted_keys)]
