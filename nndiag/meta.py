@@ -48,7 +48,10 @@ class ParameterMeta:
 
 @dataclass(frozen=True)
 class Meta:
-    """Metadata of a run; everything in it is plain JSON. What the recorder was not told stays empty."""
+    """Metadata of a run; everything in it is plain JSON. What the recorder was not told stays empty.
+
+    `thinned` names frames whose past is held by a part of its rows, for want of memory, with how many rows were recorded.
+    """
 
     name: str = "run"
     created: str = ""
@@ -67,6 +70,7 @@ class Meta:
     first_nonfinite: Mapping[str, Any] | None = None
     faults: tuple[Mapping[str, str], ...] = ()
     probes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    thinned: Mapping[str, int] = field(default_factory=dict)
 
     def layer(self, name: str) -> LayerMeta:
         """The layer called `name`, of unknown kind where the run does not describe it."""

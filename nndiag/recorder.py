@@ -446,11 +446,11 @@ class Recorder:
         from nndiag.run import Run
 
         self._fill_row()
-        blocks = self._journal.blocks()
-        for frame, buffer in self._buffers.items():
-            blocks.setdefault(frame, []).extend([*buffer.blocks(), *buffer.pending(self.step_number)])
-        meta = dataclasses.replace(self.meta, ended=self._ended) if self._ended else self.meta
-        return Run(meta, {frame: Table.of(parts) for frame, parts in blocks.items()}, self.path)
+        new = {name: [*part.blocks(), *part.pending(self.step_number)] for name, part in self._buffers.items()}
+        tables = {frame: Table.of(parts) for frame, parts in self._journal.blocks(new).items()}
+        ended, thinned = self._ended or self.meta.ended, self._journal.forgotten(new)
+        meta = dataclasses.replace(self.meta, ended=ended, thinned=thinned)
+        return Run(meta, tables, self.path, self._journal.thinned(new))
 
     def check(self) -> Report:
         """The checklist's report on what is recorded so far; exporters show it."""
@@ -490,6 +490,7 @@ class Recorder:
         self.flush()
         self.meta = dataclasses.replace(self.meta, ended=self._ended)
         self._write_meta()
+        self._journal.close()
         self._exporting(lambda exporter: exporter.close())
         self._exporters.clear()
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, reduce
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from nndiag import store
+from nndiag import kept, store
 from nndiag.errors import RunError, UnknownName
 from nndiag.frames import FRAMES
 from nndiag.meta import Meta
 from nndiag.statistics import Array
 from nndiag.table import Column, Table
+from nndiag.thinning import FOLLOWING, ROWS, thin
 
 LEVELS = {"activations": "layer", "gradients": "parameter", "updates": "parameter", "metrics": "split", "data": "part",
           "outputs": "part", "histograms": "tensor"}  # fmt: skip
@@ -36,9 +37,16 @@ class Run:
     meta: Meta = field(default_factory=Meta)
     tables: Mapping[str, Table] = field(default_factory=dict)
     path: Path | None = None
+    keep: Callable[[], Mapping[str, Table]] | None = field(default=None, compare=False)
+    """Gives the thinned tables where they are kept, so that `thinned` need not look through all rows."""
 
     def __repr__(self) -> str:
-        return f"<Run {self.meta.name}: {self.steps} steps, {self.meta.ended}; {', '.join(self.tables) or 'no frames'}>"
+        frames = [f"{name} ({self._thinly(name)})" if self._thinly(name) else name for name in self.tables]
+        return f"<Run {self.meta.name}: {self.steps} steps, {self.meta.ended}; {', '.join(frames) or 'no frames'}>"
+
+    def _thinly(self, name: str) -> str:
+        """What a frame says of itself whose past was thinned for want of memory."""
+        return f"{len(self.tables[name]):,} of {self._recorded(name):,} rows" if name in self.meta.thinned else ""
 
     @cached_property
     def activations(self) -> pd.DataFrame:
@@ -84,7 +92,12 @@ class Run:
         """The frame called `name`. Raises UnknownName if there is none such."""
         if name not in FRAMES:
             raise UnknownName(f"no frame {name!r}; there are {', '.join(FRAMES)}")
-        table = self.tables.get(name, Table((), np.empty(0, np.int64), np.empty((0, 0))))
+        frame = self._frame(name, self.tables.get(name) or Table((), np.empty(0, np.int64), np.empty((0, 0))))
+        if name in self.tables and (said := self._thinly(name)):
+            frame.attrs["thinned"] = said
+        return frame
+
+    def _frame(self, name: str, table: Table) -> pd.DataFrame:
         order = self._order(name, table.columns)
         index = pd.Index(table.steps, name="step")
         if name == "losses":
@@ -132,15 +145,23 @@ class Run:
     @property
     def steps(self) -> int:
         """Number of updates that the record covers: a validation after the last one adds none."""
-        trained = [int(table.steps[-1]) + 1 for name, table in self.tables.items()
-                   if len(table) and name not in ("losses", "metrics")]  # fmt: skip
-        trained += [int(self.train.index[-1]) + 1] if len(self.train) else []
-        return max([*trained, int(self.validation.index[-1]) if len(self.validation) else 0])
+        read = [table.last + 1 for name, table in self.tables.items() if len(table) and name not in FOLLOWING]
+        return max([0, *read, 1 + self._last("train"), self._last("validation")])
+
+    def _last(self, loss: str) -> int:
+        """The last step that has this loss; −1 without any."""
+        losses = self.tables.get("losses")
+        if losses is None or (loss, "") not in losses.columns:
+            return -1
+        held = np.flatnonzero(~np.isnan(losses.values[:, losses.columns.index((loss, ""))]))
+        return int(losses.steps[held[-1]]) if len(held) else -1
 
     @property
     def reads(self) -> int:
         """Number of steps of which more than losses and metrics was recorded; of a run with curves only, of those."""
-        whole = [len(table) for name, table in self.tables.items() if name not in ("losses", "metrics")]
+        whole = [
+            self.meta.thinned.get(name, len(table)) for name, table in self.tables.items() if name not in FOLLOWING
+        ]
         return max(whole, default=len(self.train))
 
     def epoch_of(self, steps: pd.Index[int]) -> pd.Series[int]:
@@ -190,53 +211,46 @@ class Run:
         """This run as it was after `steps` updates, still running: rows of earlier steps, and the validation made then."""
         if steps >= self.steps:
             return self
-        tables = {name: _until(table, steps, name in ("losses", "metrics")) for name, table in self.tables.items()}
+        tables = {name: _until(table, steps, name in FOLLOWING) for name, table in self.tables.items()}
         broken = self.meta.first_nonfinite
         known = broken if broken is not None and int(broken["step"]) < steps else None
-        return Run(replace(self.meta, ended="running", first_nonfinite=known), tables, self.path)
+        recorded = {name: min(rows, steps) for name, rows in self.meta.thinned.items()}
+        return Run(replace(self.meta, ended="running", first_nonfinite=known, thinned=recorded), tables, self.path)
 
-    def thinned(self, rows: int = 2000) -> Run:
-        """This run with at most `rows` rows a frame, evenly spread over its length; all of them while they are fewer.
+    def thinned(self, rows: int = ROWS) -> Run:
+        """This run with at most `rows` rows a frame, spread over its length; all of them while they are fewer.
 
-        A third of the rows are of steps that all long frames have, evenly spaced, so that frames can be read together. The
-        others are, of every bucket of steps, those whose values are smallest and largest (root mean square, each column over
-        its typical magnitude), so that spikes and rows with counts of non-finite values survive.
+        Of every stretch of a long frame these are the rows whose values are smallest and largest and one drawn by its step, so
+        that frames can be read together; the first rows, exact extremes, and rows that hold what few do, such as a validation
+        loss or a count of non-finite values, are kept besides (`nndiag.thinning.Thinner`). It is worked out once.
         """
-        long = [table.steps for table in self.tables.values() if len(table) > rows]
-        shared = reduce(np.intersect1d, long) if long else np.empty(0, np.int64)
-        anchors = shared[np.unique(np.linspace(0, len(shared) - 1, rows // 3).astype(int))] if len(shared) else shared
-        return Run(self.meta, {name: _thin(table, rows, anchors) for name, table in self.tables.items()}, self.path)
+        if all(self._recorded(name) <= rows for name in self.tables):
+            return self
+        return self._thinned if rows == ROWS else self._of(thin(self.tables, rows), rows)
+
+    @cached_property
+    def _thinned(self) -> Run:
+        return self._of(self.keep() if self.keep else thin(self.tables), ROWS)
+
+    def _of(self, thinned: Mapping[str, Table], rows: int) -> Run:
+        """This run with its long frames replaced."""
+        tables = {n: table if self._recorded(n) <= rows else thinned[n] for n, table in self.tables.items()}
+        return Run(self.meta, tables, self.path)
+
+    def _recorded(self, name: str) -> int:
+        """Number of rows that were recorded of a frame, whether they are all still there or not."""
+        return int(self.meta.thinned.get(name, len(self.tables[name])))
 
 
 def _until(table: Table, steps: int, evaluated: bool) -> Table:
     """The rows before `steps`; where evaluations are kept, also what is of validation in the row of that many updates."""
-    last = int(np.searchsorted(table.steps, steps))
+    earlier = table.before(steps)
+    last = len(earlier)
     if not evaluated or last == len(table) or table.steps[last] != steps:
-        return Table(table.columns, table.steps[:last], table.values[:last])
+        return earlier
     values = table.values[: last + 1].copy()
     values[-1, [column not in KEPT and column[1] != "validation" for column in table.columns]] = np.nan
     return Table(table.columns, table.steps[: last + 1], values)
-
-
-def _thin(table: Table, rows: int, anchors: Array) -> Table:
-    if len(table) <= rows:
-        return table
-    with np.errstate(all="ignore"):
-        size = np.sqrt(np.nanmean(np.square(table.values / _typical(table.values)), axis=1))
-    keep = {0, len(table) - 1, *np.searchsorted(table.steps, anchors).tolist()}
-    for bucket in np.array_split(np.arange(len(table)), max(1, (rows - len(keep)) // 2)):
-        ranked = bucket[np.argsort(size[bucket], kind="stable")]
-        keep |= {int(ranked[0]), int(ranked[-1])}
-    at = np.array(sorted(keep))[:rows]
-    return Table(table.columns, table.steps[at], table.values[at])
-
-
-def _typical(values: Array) -> Array:
-    """Median magnitude of each column, 1 where that is zero or unknown."""
-    with np.errstate(all="ignore"):
-        typical = np.array([np.median(column[~np.isnan(column)]) if not np.isnan(column).all() else 1.0
-                            for column in np.abs(values).T])  # fmt: skip
-    return np.where(np.isfinite(typical) & (typical > 0), typical, 1.0)
 
 
 def open_run(path: str | Path) -> Run:
@@ -246,4 +260,6 @@ def open_run(path: str | Path) -> Run:
     """
     path = Path(path)
     meta = store.read_meta(path)
-    return Run(meta, store.read_tables(path), path)
+    blocks = store.read_blocks(path)
+    tables = {frame: Table.of(parts) for frame, parts in blocks.items()}
+    return Run(meta, tables, path, lambda: kept.thinned(path, blocks).tables())

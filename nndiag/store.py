@@ -134,7 +134,7 @@ def _block(schema: Path, run: Path) -> Block:
         values = np.memmap(file, dtype=ROW, mode="r", shape=(rows, width))
     except OSError as fault:
         raise RunError(f"cannot read {file}: {fault.strerror or fault}") from fault
-    if not np.all((values[:, 0] >= 0) & (values[:, 0] < 2**53)):
+    if not all(0 <= values[at, 0] < 2**53 for at in (0, -1)):
         raise RunError(f"{file} is damaged: a row does not begin with a step")
     return columns, values
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -30,10 +33,24 @@ class Table:
     def __len__(self) -> int:
         return len(self.steps)
 
+    @property
+    def last(self) -> int:
+        """The last step."""
+        return int(self.steps[-1])
+
+    def before(self, step: int) -> Table:
+        """The rows before `step`."""
+        end = int(np.searchsorted(self.steps, step))
+        return Table(self.columns, self.steps[:end], self.values[:end])
+
+    @staticmethod
+    def of(blocks: Iterable[Block]) -> Joined:
+        """One table from blocks that may differ in columns, put together when its rows are asked for."""
+        return Joined(blocks)
+
     @classmethod
-    def of(cls, blocks: Iterable[Block]) -> Table:
+    def joined(cls, blocks: Sequence[Block]) -> Table:
         """One table from blocks that may differ in columns; a step that stands in two blocks becomes one row."""
-        blocks = [block for block in blocks if len(block[1])]
         columns = tuple(dict.fromkeys(column for names, _ in blocks for column in names))
         if len(blocks) == 1:
             rows = blocks[0][1]
@@ -57,6 +74,48 @@ class Table:
             values[i + 1] = np.where(np.isnan(values[i + 1]), values[i], values[i + 1])
         keep = np.setdiff1d(np.arange(len(self)), same)
         return Table(self.columns, self.steps[keep], values[keep])
+
+
+class Joined(Table):
+    """A table of blocks, whose rows are put together when they are asked for: those of a long run fill gigabytes."""
+
+    def __init__(self, blocks: Iterable[Block]) -> None:
+        self.__dict__["blocks"] = blocks = [block for block in blocks if len(block[1])]
+        self.__dict__["columns"] = tuple(dict.fromkeys(column for names, _ in blocks for column in names))
+
+    blocks: list[Block]
+
+    @cached_property
+    def _whole(self) -> Table:
+        return Table.joined(self.blocks)
+
+    @property
+    def steps(self) -> Array:
+        """Step of each row."""
+        return self._whole.steps
+
+    @property
+    def values(self) -> Array:
+        """The rows."""
+        return self._whole.values
+
+    def __len__(self) -> int:
+        twice = sum(one[-1, 0] == other[0, 0] for (_, one), (_, other) in pairwise(self.blocks))
+        return sum(len(rows) for _, rows in self.blocks) - int(twice)
+
+    @property
+    def last(self) -> int:
+        """The last step."""
+        return int(self.blocks[-1][1][-1, 0])
+
+    def before(self, step: int) -> Joined:
+        """The rows before `step`."""
+        return Joined((columns, rows[: _first(rows, step)]) for columns, rows in self.blocks)
+
+
+def _first(rows: Array, step: int) -> int:
+    """Position of the first row of `step` or a later one, by a look at a few rows."""
+    return bisect_left(range(len(rows)), step, key=lambda i: rows[i, 0])
 
 
 class Buffer:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+import mmap
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from nndiag.errors import NndiagError
 from nndiag.frames import FRAMES
 from nndiag.statistics import Array
-from nndiag.table import Block, Column, Table
+from nndiag.table import Block, Column, Joined, Table
 
 ROWS = 2000
 """Rows of a thinned frame: what checks read."""
@@ -77,9 +79,51 @@ class Thinner:
     def copy(self) -> Thinner:
         """One that goes on by itself."""
         other = copy.copy(self)
-        other.store, other._ends, other._weights = self.store.copy(), self._ends.copy(), self._weights.copy()
+        other.marks, other.store, other._weights = self.marks.copy(), self.store.copy(), self._weights.copy()
+        other._ends = self._ends.copy()
         other._seen, other._kinds, other._extremes = self._seen.copy(), dict(self._kinds), self._extremes.copy()
         return other
+
+    def state(self) -> dict[str, Any]:
+        """What it takes to go on, beside the kept rows: plain JSON."""
+        weights = [weight if seen else None for weight, seen in zip(self._weights.tolist(), self._seen, strict=True)]
+        kinds = [[hex(present), broken] for present, broken in self._kinds]
+        return {"count": self.count, "level": self.level, "follows": self._follows, "columns": self.columns,
+                "weights": weights, "kinds": kinds, "ends": self._ends.tolist()}  # fmt: skip
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any], marks: Mapping[str, Array], values: Array) -> Self:
+        """The inverse of `state`, with the kept rows. Raises ValueError, TypeError or LookupError on what is none."""
+        self = cls()
+        self.count, self.level, self._follows = int(state["count"]), int(state["level"]), bool(state["follows"])
+        self.columns = tuple((str(statistic), str(name)) for statistic, name in state["columns"])
+        self._seen = np.array([weight is not None for weight in state["weights"]], bool)
+        self._weights = np.array([weight or 1.0 for weight in state["weights"]], float)
+        self._kinds = {(int(present, 16), bool(broken)): kind for kind, (present, broken) in enumerate(state["kinds"])}
+        self._ends[:] = state["ends"]
+        self.marks, self.store = np.zeros(len(values), MARK), values
+        with np.errstate(all="ignore"):
+            for name, column in marks.items():
+                self.marks[name] = column
+        self.marks["draw"], self.marks["slot"] = _draw(self.marks["step"]), np.arange(len(values))
+        if not self._sound():
+            raise ValueError("these rows and this state do not belong together")
+        self._arrange()
+        return self
+
+    def _sound(self) -> bool:
+        index, ends = self.marks["index"], self._ends
+        return bool(
+            len(index) >= min(self.count, LEAST)
+            and (np.diff(index, prepend=-1) > 0).all()
+            and index[-1] == self.count - 1
+            and 0 <= self.level < 63
+            and len(self._seen) == len(self.columns) == len(set(self.columns)) == self.store.shape[1]
+            and (np.isfinite(self._weights) & (self._weights > 0)).all()
+            and ((self.marks["kind"] >= 0) & (self.marks["kind"] < self._most)).all()
+            and ((ends >= -1) & (ends < self.count)).all()
+            and len(self._kinds) <= self._most
+        )
 
     # Taking in
 
@@ -109,11 +153,11 @@ class Thinner:
         self.store = np.hstack([self.store, np.full((len(self.store), len(new)), np.nan)])
         self._weights = np.concatenate([self._weights, np.ones(len(new))])
         self._seen = np.concatenate([self._seen, np.zeros(len(new), bool)])
-        self._counting = [i for i, (statistic, _) in enumerate(self.columns) if statistic in BROKEN]
-        self._regroup()
+        self._arrange()
 
-    def _regroup(self) -> None:
-        """Look for extremes in the columns that have held a value: of what is kept, which holds those of the past."""
+    def _arrange(self) -> None:
+        """Find the columns that count what was not finite, and the extremes so far, which are among what is kept."""
+        self._counting = [i for i, (statistic, _) in enumerate(self.columns) if statistic in BROKEN]
         self._extremes = Extremes(_groups(self.columns, self._seen, self.rows // 20))
         if len(self.marks):
             self._extremes.add(Piece(self.store[self.marks["slot"]], self.marks["step"]), self.marks["index"])
@@ -141,7 +185,7 @@ class Thinner:
             first = piece.values[np.argmax(piece.present[:, met], axis=0), met]
             self._weights[met] = _weights(first[None])
             self._seen[met] = True
-            self._regroup()
+            self._arrange()
 
     def _deal(self, piece: Piece) -> Array:
         """The kind of each row: which values are there, and whether any was not finite."""
@@ -369,6 +413,13 @@ class Thinning:
         with np.errstate(all="ignore"):
             thinner.add(columns, steps, values, self.anchors if frame in FOLLOWING else None)
 
+    def read(self, frame: str, blocks: Iterable[Block], start: int = 0) -> None:
+        """Take in the rows of one frame from number `start`."""
+        for columns, rows in blocks:
+            for piece in pieces(rows, min(start, len(rows))):
+                self.take(frame, columns, piece[:, 0], piece[:, 1:])
+            start = max(0, start - len(rows))
+
     @property
     def anchors(self) -> Array:
         """Steps of rows that others are to be read beside, ascending."""
@@ -386,12 +437,41 @@ def in_turn(frames: Iterable[str]) -> list[str]:
 
 
 def thin(tables: Mapping[str, Table], rows: int = ROWS) -> dict[str, Table]:
-    """`tables`, those with more than `rows` rows thinned."""
+    """What stands for `tables`, at most `rows` rows each."""
     thinning = Thinning(rows)
     for frame in in_turn(tables):
-        thinning.take(frame, tables[frame].columns, tables[frame].steps, tables[frame].values)
-    thinned = thinning.tables()
-    return {frame: table if len(table) <= rows else thinned[frame] for frame, table in tables.items()}
+        table = tables[frame]
+        if isinstance(table, Joined):
+            thinning.read(frame, table.blocks)
+        else:
+            thinning.take(frame, table.columns, table.steps, table.values)
+    return thinning.tables()
+
+
+def pieces(rows: Array, start: int = 0) -> Iterator[Array]:
+    """The `rows` from number `start`, a few at a time, each until the next is asked for.
+
+    Those of a file are read rather than mapped: mapped pages would count as memory of this process.
+    """
+    few = max(1, PIECE // max(1, rows.strides[0]))
+    if not isinstance(rows, np.memmap) or rows.filename is None or not rows.flags.c_contiguous:
+        yield from (rows[at : at + few] for at in range(start, len(rows), few))
+        return
+    buffer = np.empty((few, rows.shape[1]), rows.dtype)
+    with Path(rows.filename).open("rb", buffering=0) as file:
+        file.seek(_place(rows) + start * rows.strides[0])
+        for at in range(start, len(rows), few):
+            piece = buffer[: len(rows) - at]
+            if file.readinto(piece.reshape(-1).view(np.uint8)) != piece.nbytes:  # type: ignore[arg-type]
+                return  # the file has become shorter
+            yield piece
+
+
+def _place(rows: np.memmap[Any, Any]) -> int:
+    """Where in their file mapped rows begin: `offset` speaks of the map that they may be a part of."""
+    mapped: mmap.mmap = rows._mmap  # type: ignore[attr-defined]
+    begun = rows.offset - rows.offset % mmap.ALLOCATIONGRANULARITY
+    return begun + rows.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
 
 
 def _groups(columns: tuple[Column, ...], seen: Mask, most: int) -> Array:
@@ -406,10 +486,9 @@ def _groups(columns: tuple[Column, ...], seen: Mask, most: int) -> Array:
 
 def _weights(values: Array) -> Array:
     """1 over the squared median magnitude of each column; 1 where that is zero or unknown."""
-    typical = np.ones(values.shape[1])
-    for i, column in enumerate(np.abs(values).T):
-        held = column[~np.isnan(column)]
-        typical[i] = np.median(held) if len(held) else 1.0
+    ordered = np.sort(np.abs(values).T, axis=1)  # NaN last
+    middle = np.maximum(np.count_nonzero(~np.isnan(ordered), axis=1) - 1, 0) // 2
+    typical = ordered[np.arange(len(ordered)), middle]
     return np.where(np.isfinite(typical) & (typical > 0), np.clip(typical, 1e-150, 1e150), 1.0) ** -2.0
 
 
