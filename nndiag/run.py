@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nndiag import store
+from nndiag import stored
 from nndiag.errors import RunError, UnknownName
 from nndiag.frames import FRAMES
 from nndiag.meta import Meta
 from nndiag.statistics import Array
-from nndiag.table import Column, Table
+from nndiag.table import KEPT, Column, Table
 
 LEVELS = {"activations": "layer", "gradients": "parameter", "updates": "parameter", "metrics": "split", "data": "part",
           "outputs": "part", "histograms": "tensor"}  # fmt: skip
 """What the second column level of each frame names; the first is the statistic."""
 
-KEPT: tuple[Column, ...] = (("epoch", ""), ("validation", ""))
-"""What row n of the losses holds of the validation after n updates; the rest of it is of the step that follows."""
+COPIED = 1_000_000
+"""Values up to which a frame is a copy of its own; a larger one shares the memory of its table, and is read-only."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,13 +86,11 @@ class Run:
             raise UnknownName(f"no frame {name!r}; there are {', '.join(FRAMES)}")
         table = self.tables.get(name, Table((), np.empty(0, np.int64), np.empty((0, 0))))
         order = self._order(name, table.columns)
-        index = pd.Index(table.steps, name="step")
         if name == "losses":
-            losses = pd.DataFrame(table.values[:, order], index, [table.columns[i][0] for i in order])
-            losses = losses.reindex(columns=list(FRAMES[name]))
-            return losses if losses["epoch"].isna().any() else losses.astype({"epoch": np.int64})
-        columns = pd.MultiIndex.from_tuples([table.columns[i] for i in order], names=["statistic", LEVELS[name]])
-        return pd.DataFrame(table.values[:, order], index, columns)
+            return _losses(table)
+        frame = _framed(table, order)
+        frame.columns = pd.MultiIndex.from_tuples([table.columns[i] for i in order], names=["statistic", LEVELS[name]])
+        return frame
 
     def _order(self, name: str, columns: tuple[Column, ...]) -> list[int]:
         """Statistics in the order of the schema, then layers or parameters in forward order."""
@@ -208,6 +206,27 @@ class Run:
         return Run(self.meta, {name: _thin(table, rows, anchors) for name, table in self.tables.items()}, self.path)
 
 
+def _framed(table: Table, columns: list[int]) -> pd.DataFrame:
+    """These columns of `table`, named 0, 1, …"""
+    index, values = pd.Index(table.steps, name="step"), table.values
+    if values.size <= COPIED:
+        return pd.DataFrame(values[:, columns], index)
+    if columns == list(range(values.shape[1])):
+        return pd.DataFrame(values, index, copy=False)
+    return pd.DataFrame({at: values[:, i] for at, i in enumerate(columns)}, index, copy=False)
+
+
+def _losses(table: Table) -> pd.DataFrame:
+    places = {statistic: i for i, (statistic, name) in enumerate(table.columns) if not name}
+    held = [statistic for statistic in FRAMES["losses"] if statistic in places]
+    frame = _framed(table, [places[statistic] for statistic in held]).set_axis(held, axis=1)
+    frame = frame.reindex(columns=list(FRAMES["losses"]))
+    epochs = frame["epoch"].to_numpy()
+    with np.errstate(invalid="ignore"):
+        whole = epochs.astype(np.int64)
+    return frame.assign(epoch=whole) if (whole == epochs).all() else frame
+
+
 def _until(table: Table, steps: int, evaluated: bool) -> Table:
     """The rows before `steps`; where evaluations are kept, also what is of validation in the row of that many updates."""
     last = int(np.searchsorted(table.steps, steps))
@@ -245,5 +264,5 @@ def open_run(path: str | Path) -> Run:
     Raises RunError, with what is wrong and what to do, if the folder is missing, is no run or is damaged.
     """
     path = Path(path)
-    meta = store.read_meta(path)
-    return Run(meta, store.read_tables(path), path)
+    found = stored.read(path)
+    return Run(found.meta, found.tables, path)
