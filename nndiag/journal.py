@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from nndiag import kept, store
-from nndiag.errors import RunError
 from nndiag.memory import Memory
 from nndiag.meta import Meta
-from nndiag.table import Block, Table
+from nndiag.stored import Stored
+from nndiag.table import KEPT, Block, Table
 from nndiag.thinning import Thinning
 
 log = logging.getLogger("nndiag")
 
 OFTEN = 256 << 20
-"""Bytes of rows after which what stands for the run is kept anew: a reader looks through no more than so many."""
+"""Bytes of rows after which what stands for the run is kept anew: a reader goes through no more than so many."""
 
 LITTLE = 16 << 20
-"""Bytes of rows that are looked through in no time: for fewer, nothing is kept."""
+"""Bytes of rows that are gone through in no time: at the end of fewer, nothing is kept."""
 
 
 class Journal:
     """Keeps what a recorder has finished: whole rows, frame by frame, and the metadata.
 
-    With `path` in a run folder, which is claimed so that no two writers share one; else, and from the first write that
-    fails on, in memory, which past rows leave but for those that stand for them. What stands for the whole run is always
-    at hand, and kept in the folder every `OFTEN` bytes.
+    With `path` in a run folder, which is claimed so that no two writers share one; what cannot be written there is kept in
+    memory and tried again with the next. A forked child keeps to its memory: the folder is its parent's.
     """
 
     def __init__(self, path: Path | None = None, *, resume: bool = False, flush_seconds: float = 5.0) -> None:
@@ -38,34 +41,20 @@ class Journal:
         self._memory = Memory()
         self._thinning, self._lent = Thinning(), False
         self._unkept = 0
+        self._meta: Meta | None = None
+        self._failing = False
+        self._process = os.getpid()
         self._folder: store.Folder | None = None
-        self._storing = path is not None
         self.resumed: Meta | None = None
         self.next_step = 0
-        if path is not None:
-            self._open(path, resume)
-
-    def _open(self, path: Path, resume: bool) -> None:
-        if resume and (path / "run.json").exists():
-            self.resumed = store.read_meta(path)
-            if self.resumed.ended == "running":
-                raise RunError(f"cannot resume {path}: process {self.resumed.writer.get('pid')} is still writing it")
-            self._go_on(path)
-        else:
-            claimed = store.claim(path)
-            if claimed != path:
-                log.warning("%s is not empty: this run is recorded into %s", path, claimed)
-            path = claimed
-        self._folder = store.Folder(path)
-
-    def _go_on(self, path: Path) -> None:
-        """Continue the run in the folder `path`."""
-        blocks = store.read_blocks(path)
-        steps = [int(rows[-1, 0]) for parts in blocks.values() for _, rows in parts if len(rows)]
-        self.next_step = max(steps, default=-1) + 1
-        self._thinning = kept.thinned(path, blocks)
-        for frame, thinner in self._thinning.of.items():
-            self._memory.begin(frame, thinner.count)
+        if path is not None and resume and (path / "run.json").exists():
+            self._folder, found = store.Folder.resume(path)
+            self.resumed, self.next_step = found.meta, updates(found)
+            self._thinning = kept.thinned(path, found.blocks)
+        elif path is not None:
+            self._folder = store.Folder.claim(path)
+            if self._folder.path != path:
+                log.warning("%s is not empty: this run is recorded into %s", path, self._folder.path)
 
     @property
     def path(self) -> Path | None:
@@ -84,44 +73,40 @@ class Journal:
             self._thinning, self._lent = self._thinning.copy(), False
         self._thinning.add(rows)
         self._memory.add(rows)
-        self._stored(self._append)
+        self._unkept += sum(block.nbytes for blocks in rows.values() for _, block in blocks)
+        self._write()
         self._fit()
+        self._keep(OFTEN)
 
     def _fit(self) -> None:
-        said = self._memory.thinned
+        """Let go of rows that outgrow the memory for them, with one warning."""
+        said = bool(self._memory.thinned)
         self._memory.fit()
         if self._memory.thinned and not said:
             log.warning(
-                "the rows of %s take more than %d MB of memory: only a part of the older ones is kept from now on",
-                self.path or "a run without a folder",
-                self._memory.most >> 20,
-            )
+                "the rows of %s take more than %d MB of memory: of older ones only a part is kept from now on%s",
+                self.path or "this run", self._memory.most >> 20, "" if self.path else "; a run folder keeps all",
+            )  # fmt: skip
 
-    def _append(self, folder: store.Folder) -> None:
-        for frame, blocks in self._memory.whole.items():
-            folder.append(frame, blocks)
-            self._unkept += self._memory.stored(frame)
-        if self._unkept > OFTEN:
-            self._keep(folder)
-
-    def _keep(self, folder: store.Folder) -> None:
-        """Keep what stands for the run beside it, which is for speed alone: where that fails it is done without."""
-        self._unkept = 0
-        with suppress(OSError):
-            kept.save(folder.path, self._thinning)
+    def _keep(self, least: int) -> None:
+        """Keep what stands for the run in its folder, after `least` bytes of rows; it is for speed, and can be done without."""
+        if self._unkept > least and self._folder and self._writing and not self._memory.thinned:
+            self._unkept = 0
+            with suppress(OSError):
+                kept.save(self._folder.path, self._thinning)
 
     def close(self) -> None:
         """Nothing more comes."""
-        if self._unkept > LITTLE:
-            self._stored(self._keep)
+        self._keep(LITTLE)
 
     def write_meta(self, meta: Meta) -> None:
         """Replace what the run says of itself."""
-        self._stored(lambda folder: folder.write_meta(meta))
+        self._meta = meta
+        self._write()
 
     def blocks(self, more: Mapping[str, list[Block]]) -> dict[str, list[Block]]:
         """All rows that there are, oldest first, `more` at their end."""
-        blocks = store.read_blocks(self._folder.path) if self._folder else {}
+        blocks = self._folder.blocks() if self._folder else {}
         for rest in (self._memory.blocks(self._thinning), more):
             for frame, parts in rest.items():
                 blocks.setdefault(frame, []).extend(parts)
@@ -145,11 +130,52 @@ class Journal:
             for frame in self._memory.thinned
         }
 
-    def _stored(self, action: Callable[[store.Folder], None]) -> None:
-        if self._folder is None or not self._storing:
+    @property
+    def _writing(self) -> bool:
+        """Whether what comes goes into the folder: a forked child keeps to its memory."""
+        return self._folder is not None and self._process == os.getpid()
+
+    def _write(self) -> None:
+        """Hand the folder what it has not got yet, each frame and the metadata by itself: one may fit where another does not."""
+        if self._folder is None or self._process != os.getpid():
             return
-        try:
-            action(self._folder)
-        except OSError as fault:
-            self._storing = False
-            log.warning("cannot write %s any more (%s): the rest of the run is kept in memory", self.path, fault)
+        faults: list[OSError] = []
+        for frame in self._memory.frames:
+            with _noting(faults):
+                self._folder.append(frame, self._memory.to_store(frame, self._thinning))
+        with _noting(faults):
+            if self._meta is not None:
+                self._folder.write_meta(replace(self._meta, thinned=self.forgotten({})))
+                self._meta = None
+        self._say(faults[0] if faults else None)
+
+    def _say(self, fault: OSError | None) -> None:
+        """Warn once when writing begins to fail."""
+        if fault and not self._failing:
+            log.warning(
+                "cannot write %s (%s): what is recorded is kept in memory, and written if that becomes possible again",
+                self.path, fault.strerror or fault,
+            )  # fmt: skip
+        elif self._failing and not fault:
+            log.info("%s can be written again and is complete", self.path)
+        self._failing = fault is not None
+
+
+@contextmanager
+def _noting(faults: list[OSError]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        faults.append(fault)
+
+
+def updates(found: Stored) -> int:
+    """Number of updates that a stored run covers: a validation after the last one adds none."""
+    return max((_updates(frame, table) for frame, table in found.tables.items() if len(table)), default=0)
+
+
+def _updates(frame: str, table: Table) -> int:
+    last = table.between(len(table) - 1, len(table))
+    seen = {column for column, value in zip(table.columns, last.values[0], strict=True) if not np.isnan(value)}
+    evaluated = frame in ("losses", "metrics") and all(c in KEPT or c[1] == "validation" for c in seen)
+    return int(last.steps[0]) + (not evaluated)

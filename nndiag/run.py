@@ -10,20 +10,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nndiag import kept, store
+from nndiag import kept, stored
 from nndiag.errors import RunError, UnknownName
 from nndiag.frames import FRAMES
 from nndiag.meta import Meta
 from nndiag.statistics import Array
-from nndiag.table import Column, Table
+from nndiag.table import KEPT, Column, Table
 from nndiag.thinning import FOLLOWING, ROWS, thin
 
 LEVELS = {"activations": "layer", "gradients": "parameter", "updates": "parameter", "metrics": "split", "data": "part",
           "outputs": "part", "histograms": "tensor"}  # fmt: skip
 """What the second column level of each frame names; the first is the statistic."""
 
-KEPT: tuple[Column, ...] = (("epoch", ""), ("validation", ""))
-"""What row n of the losses holds of the validation after n updates; the rest of it is of the step that follows."""
+COPIED = 1_000_000
+"""Values up to which a frame is a copy of its own; a larger one shares the memory of its table, and is read-only."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,14 +38,14 @@ class Run:
     tables: Mapping[str, Table] = field(default_factory=dict)
     path: Path | None = None
     keep: Callable[[], Mapping[str, Table]] | None = field(default=None, compare=False)
-    """Gives the thinned tables where they are kept, so that `thinned` need not look through all rows."""
+    """Gives the thinned tables where they are kept, so that `thinned` need not go through all rows."""
 
     def __repr__(self) -> str:
-        frames = [f"{name} ({self._thinly(name)})" if self._thinly(name) else name for name in self.tables]
+        frames = [f"{name} ({said})" if (said := self._thinly(name)) else name for name in self.tables]
         return f"<Run {self.meta.name}: {self.steps} steps, {self.meta.ended}; {', '.join(frames) or 'no frames'}>"
 
     def _thinly(self, name: str) -> str:
-        """What a frame says of itself whose past was thinned for want of memory."""
+        """What a frame says of itself of whose past only a part is left."""
         return f"{len(self.tables[name]):,} of {self._recorded(name):,} rows" if name in self.meta.thinned else ""
 
     @cached_property
@@ -92,20 +92,18 @@ class Run:
         """The frame called `name`. Raises UnknownName if there is none such."""
         if name not in FRAMES:
             raise UnknownName(f"no frame {name!r}; there are {', '.join(FRAMES)}")
-        frame = self._frame(name, self.tables.get(name) or Table((), np.empty(0, np.int64), np.empty((0, 0))))
+        frame = self._frame(name, self.tables.get(name, Table((), np.empty(0, np.int64), np.empty((0, 0)))))
         if name in self.tables and (said := self._thinly(name)):
             frame.attrs["thinned"] = said
         return frame
 
     def _frame(self, name: str, table: Table) -> pd.DataFrame:
         order = self._order(name, table.columns)
-        index = pd.Index(table.steps, name="step")
         if name == "losses":
-            losses = pd.DataFrame(table.values[:, order], index, [table.columns[i][0] for i in order])
-            losses = losses.reindex(columns=list(FRAMES[name]))
-            return losses if losses["epoch"].isna().any() else losses.astype({"epoch": np.int64})
-        columns = pd.MultiIndex.from_tuples([table.columns[i] for i in order], names=["statistic", LEVELS[name]])
-        return pd.DataFrame(table.values[:, order], index, columns)
+            return _losses(table)
+        frame = _framed(table, order)
+        frame.columns = pd.MultiIndex.from_tuples([table.columns[i] for i in order], names=["statistic", LEVELS[name]])
+        return frame
 
     def _order(self, name: str, columns: tuple[Column, ...]) -> list[int]:
         """Statistics in the order of the schema, then layers or parameters in forward order."""
@@ -159,9 +157,7 @@ class Run:
     @property
     def reads(self) -> int:
         """Number of steps of which more than losses and metrics was recorded; of a run with curves only, of those."""
-        whole = [
-            self.meta.thinned.get(name, len(table)) for name, table in self.tables.items() if name not in FOLLOWING
-        ]
+        whole = [self._recorded(name) for name in self.tables if name not in FOLLOWING]
         return max(whole, default=len(self.train))
 
     def epoch_of(self, steps: pd.Index[int]) -> pd.Series[int]:
@@ -242,6 +238,27 @@ class Run:
         return int(self.meta.thinned.get(name, len(self.tables[name])))
 
 
+def _framed(table: Table, columns: list[int]) -> pd.DataFrame:
+    """These columns of `table`, named 0, 1, …"""
+    index, values = pd.Index(table.steps, name="step"), table.values
+    if values.size <= COPIED:
+        return pd.DataFrame(values[:, columns], index)
+    if columns == list(range(values.shape[1])):
+        return pd.DataFrame(values, index, copy=False)
+    return pd.DataFrame({at: values[:, i] for at, i in enumerate(columns)}, index, copy=False)
+
+
+def _losses(table: Table) -> pd.DataFrame:
+    places = {statistic: i for i, (statistic, name) in enumerate(table.columns) if not name}
+    held = [statistic for statistic in FRAMES["losses"] if statistic in places]
+    frame = _framed(table, [places[statistic] for statistic in held]).set_axis(held, axis=1)
+    frame = frame.reindex(columns=list(FRAMES["losses"]))
+    epochs = frame["epoch"].to_numpy()
+    with np.errstate(invalid="ignore"):
+        whole = epochs.astype(np.int64)
+    return frame.assign(epoch=whole) if (whole == epochs).all() else frame
+
+
 def _until(table: Table, steps: int, evaluated: bool) -> Table:
     """The rows before `steps`; where evaluations are kept, also what is of validation in the row of that many updates."""
     earlier = table.before(steps)
@@ -259,7 +276,5 @@ def open_run(path: str | Path) -> Run:
     Raises RunError, with what is wrong and what to do, if the folder is missing, is no run or is damaged.
     """
     path = Path(path)
-    meta = store.read_meta(path)
-    blocks = store.read_blocks(path)
-    tables = {frame: Table.of(parts) for frame, parts in blocks.items()}
-    return Run(meta, tables, path, lambda: kept.thinned(path, blocks).tables())
+    found = stored.read(path)
+    return Run(found.meta, found.tables, path, lambda: kept.thinned(path, found.blocks).tables())

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import mmap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -15,8 +13,9 @@ from numpy.typing import NDArray
 
 from nndiag.errors import NndiagError
 from nndiag.frames import FRAMES
+from nndiag.mapped import PIECE, pieces
 from nndiag.statistics import Array
-from nndiag.table import Block, Column, Joined, Table
+from nndiag.table import Block, Blocks, Column, Table, sound
 
 ROWS = 2000
 """Rows of a thinned frame: what checks read."""
@@ -29,9 +28,6 @@ HEAD = 50
 
 KINDS = 8
 """Kinds of rows, by which columns hold a value, that are thinned apart; rows of later kinds are thinned together."""
-
-PIECE = 1 << 20
-"""Bytes that are looked through at once: they and what is computed of them stay in the processor's cache."""
 
 FOLLOWING = ("losses", "metrics")
 """Frames with rows of nearly all steps: they keep what rows of the other frames are read beside."""
@@ -130,12 +126,22 @@ class Thinner:
     def add(self, columns: tuple[Column, ...], steps: Array, values: Array, follow: Array | None = None) -> None:
         """Take in rows: `values` (n, columns) at `steps`. Those at the steps `follow`, ascending, are kept beside others."""
         self._follows |= follow is not None and len(follow) > 0
+        if len(steps) and len(self.marks) and steps[0] <= self.marks["step"][-1]:
+            self._go_back(int(steps[0]))
         at = 0
         while at < len(steps):
             end = min(at + self._until_weighing(), at + max(1, PIECE // (8 + 8 * len(columns))), len(steps))
             piece = Piece(self._in_place(columns, values[at:end]), steps[at:end].astype(np.int64))
             self._take(piece, follow)
             at = end
+
+    def _go_back(self, step: int) -> None:
+        """Forget rows of later steps than `step`, where training goes on now; of their neighbours some may be gone before."""
+        self.marks = self.marks[self.marks["step"] <= step]
+        for kind in range(self._most):
+            own = self.marks["index"][self.marks["kind"] == kind]
+            self._ends[:, kind] = (own[0], own[-1]) if len(own) else -1
+        self._arrange()
 
     def _in_place(self, columns: tuple[Column, ...], values: Array) -> Array:
         """`values` in the order of this frame's columns, which new ones join at the end."""
@@ -299,14 +305,17 @@ class Thinner:
         """The steps of the drawn rows, ascending."""
         return np.unique(self.marks["step"][self.marks["anchor"]])
 
-    def table(self, since: int = 0, until: int | None = None) -> Table:
-        """What stands for all rows; only rows from number `since`, and before number `until`, if these are given."""
+    def table(self) -> Table:
+        """What stands for all rows."""
         own, draw = self._own(self.marks), self.marks["draw"]
         beside = np.flatnonzero(~own)[np.argsort(draw[~own], kind="stable")][: self.rows - np.count_nonzero(own)]
         own[beside] = True
         marks = self.marks[own]
-        marks = marks[(marks["index"] >= since) & (marks["index"] < (self.count if until is None else until))]
-        return Table(self.columns, marks["step"].copy(), self.store[marks["slot"]])
+        steps, values = marks["step"].copy(), self.store[marks["slot"]]
+        twice = np.flatnonzero(np.diff(steps) == 0)  # a step that was gone on with
+        for at in twice:
+            values[at + 1] = np.where(np.isnan(values[at + 1]), values[at], values[at + 1])
+        return Table(self.columns, np.delete(steps, twice), np.delete(values, twice, axis=0) if len(twice) else values)
 
 
 @dataclass(frozen=True)
@@ -414,10 +423,14 @@ class Thinning:
             thinner.add(columns, steps, values, self.anchors if frame in FOLLOWING else None)
 
     def read(self, frame: str, blocks: Iterable[Block], start: int = 0) -> None:
-        """Take in the rows of one frame from number `start`."""
+        """Take in the rows of one frame from number `start`, of each block up to the first that is damaged."""
         for columns, rows in blocks:
+            last = -1.0
             for piece in pieces(rows, min(start, len(rows))):
-                self.take(frame, columns, piece[:, 0], piece[:, 1:])
+                count, last = sound(piece[:, 0], last), piece[-1, 0]
+                self.take(frame, columns, piece[:count, 0], piece[:count, 1:])
+                if count < len(piece):
+                    break
             start = max(0, start - len(rows))
 
     @property
@@ -441,37 +454,11 @@ def thin(tables: Mapping[str, Table], rows: int = ROWS) -> dict[str, Table]:
     thinning = Thinning(rows)
     for frame in in_turn(tables):
         table = tables[frame]
-        if isinstance(table, Joined):
+        if isinstance(table, Blocks):
             thinning.read(frame, table.blocks)
         else:
             thinning.take(frame, table.columns, table.steps, table.values)
     return thinning.tables()
-
-
-def pieces(rows: Array, start: int = 0) -> Iterator[Array]:
-    """The `rows` from number `start`, a few at a time, each until the next is asked for.
-
-    Those of a file are read rather than mapped: mapped pages would count as memory of this process.
-    """
-    few = max(1, PIECE // max(1, rows.strides[0]))
-    if not isinstance(rows, np.memmap) or rows.filename is None or not rows.flags.c_contiguous:
-        yield from (rows[at : at + few] for at in range(start, len(rows), few))
-        return
-    buffer = np.empty((few, rows.shape[1]), rows.dtype)
-    with Path(rows.filename).open("rb", buffering=0) as file:
-        file.seek(_place(rows) + start * rows.strides[0])
-        for at in range(start, len(rows), few):
-            piece = buffer[: len(rows) - at]
-            if file.readinto(piece.reshape(-1).view(np.uint8)) != piece.nbytes:  # type: ignore[arg-type]
-                return  # the file has become shorter
-            yield piece
-
-
-def _place(rows: np.memmap[Any, Any]) -> int:
-    """Where in their file mapped rows begin: `offset` speaks of the map that they may be a part of."""
-    mapped: mmap.mmap = rows._mmap  # type: ignore[attr-defined]
-    begun = rows.offset - rows.offset % mmap.ALLOCATIONGRANULARITY
-    return begun + rows.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
 
 
 def _groups(columns: tuple[Column, ...], seen: Mask, most: int) -> Array:

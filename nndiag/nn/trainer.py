@@ -186,11 +186,11 @@ class Trainer:
         self.hooks.fire("on_train_begin", self)
         try:
             yield
-        except KeyboardInterrupt:
-            self.hooks.fire("on_train_end", "interrupted")
-            raise
         except Exception:
             self.hooks.fire("on_train_end", "crashed")
+            raise
+        except BaseException:  # Ctrl-C, sys.exit
+            self.hooks.fire("on_train_end", "interrupted")
             raise
         self.hooks.fire("on_train_end", "completed")
 
