@@ -352,9 +352,9 @@ class Piece:
             return np.zeros(len(self.values), bool)
         return np.asarray(np.isinf(self.values).any(axis=1))
 
-    @cached_property
+    @property
     def finite(self) -> Piece:
-        """This without infinite values."""
+        """This without infinite values; not remembered, for it may be this itself, which would then never be freed at once."""
         return Piece(np.where(np.isinf(self.values), np.nan, self.values), self.steps) if self.infinite.any() else self
 
     def sizes(self, weights: Array) -> Array:
