@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 
 from nndiag.meta import ParameterMeta
 from nndiag.run import Run
@@ -72,8 +73,17 @@ def training_samples(run: Run) -> int | None:
     if not len(first) or not len(seen) or not (losses["epoch"] > 0).any():
         return None
     read = seen[seen.index <= first[-1]]
-    whole = len(read) == (losses["train"].loc[: first[-1]].notna()).sum()
+    whole = len(read) == (losses["train"].loc[: first[-1]].notna()).sum() or _adds_up(read, int(first[-1]))
     return int(read.iloc[-1]) if len(read) and whole and np.isfinite(read.iloc[-1]) else None
+
+
+def _adds_up(seen: pd.Series[float], last: int) -> bool:
+    """Whether `seen`, the samples so far at steps of an epoch that ends at `last`, has a whole batch for each, nearly to its end.
+
+    Of a long run this is all that is left of the epoch.
+    """
+    steps, batch = seen.index.to_numpy() + 1, float(seen.iloc[0]) if len(seen) else 0.0
+    return bool(batch > 0 and (seen > batch * (steps - 1)).all() and steps[-1] > 0.9 * last)
 
 
 def units(run: Run, layer: str) -> int:

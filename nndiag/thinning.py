@@ -20,14 +20,17 @@ from nndiag.table import Block, Blocks, Column, Table, sound
 ROWS = 2000
 """Rows of a thinned frame: what checks read."""
 
-LEAST = 10
+LEAST = 25
 """Rows that a thinned frame needs at least."""
 
 HEAD = 50
 """Rows at the start that are all kept: most faults show there, and a loss falls fastest."""
 
+WIDER = 4
+"""The smallest and the largest row are kept of 2⁴ buckets together: of each they would make a loss look wilder than it is."""
+
 KINDS = 8
-"""Kinds of rows, by which columns hold a value, that are thinned apart; rows of later kinds are thinned together."""
+"""Kinds of rows that are thinned apart: by which columns hold a value, those of later kinds together, and the broken ones."""
 
 FOLLOWING = ("losses", "metrics")
 """Frames with rows of nearly all steps: they keep what rows of the other frames are read beside."""
@@ -49,10 +52,11 @@ class Thinner:
     """The rows that stand for one frame: all of them up to `rows`, at most so many of a longer one.
 
     Rows are dealt, in the order of recording, into buckets of 2ᵏ, and those of a bucket that lack the same values into one
-    pile each, so that the few that hold a validation loss, or what is not finite, count for themselves. Of each pile three
-    rows are kept: the smallest and the largest (root mean square, each column over its typical magnitude) and one drawn by
-    its step, so that frames of the same steps keep the same ones. So are the first `HEAD` rows, the first and last of each
-    kind, and the exact extremes of each column (in wide frames, of each statistic). k is as small as fits.
+    pile each, so that the few that hold a validation loss, or what is not finite, count for themselves. Of each pile one row
+    is kept, drawn by its step, so that frames of the same steps keep the same ones, and of every 16 piles in a row the
+    smallest and the largest (root mean square, each column over its typical magnitude). So are the first `HEAD` rows, the
+    first and last of each kind, and the exact extremes of each column (in wide frames, of each statistic). k is as small as
+    fits.
 
     Of a longer frame it keeps what it would of its two parts: hence rows that come piece by piece come to the same.
     """
@@ -65,8 +69,8 @@ class Thinner:
         self.marks = np.empty(0, MARK)
         self.store = np.empty((0, 0))
         self._weights = np.empty(0)
-        self._kinds: dict[tuple[int, bool], int] = {}
-        self._ends = np.full((2, min(KINDS, max(1, rows // 40))), -1)
+        self._kinds: dict[int, int] = {}
+        self._ends = np.full((2, min(KINDS, max(2, rows // 40))), -1)
         self._counting: list[int] = []
         self._seen = np.empty(0, bool)
         self._extremes = Extremes(np.empty(0, np.int64))
@@ -83,9 +87,8 @@ class Thinner:
     def state(self) -> dict[str, Any]:
         """What it takes to go on, beside the kept rows: plain JSON."""
         weights = [weight if seen else None for weight, seen in zip(self._weights.tolist(), self._seen, strict=True)]
-        kinds = [[hex(present), broken] for present, broken in self._kinds]
         return {"count": self.count, "level": self.level, "follows": self._follows, "columns": self.columns,
-                "weights": weights, "kinds": kinds, "ends": self._ends.tolist()}  # fmt: skip
+                "weights": weights, "kinds": [hex(present) for present in self._kinds], "ends": self._ends.tolist()}  # fmt: skip
 
     @classmethod
     def restored(cls, state: Mapping[str, Any], marks: Mapping[str, Array], values: Array) -> Self:
@@ -95,7 +98,7 @@ class Thinner:
         self.columns = tuple((str(statistic), str(name)) for statistic, name in state["columns"])
         self._seen = np.array([weight is not None for weight in state["weights"]], bool)
         self._weights = np.array([weight or 1.0 for weight in state["weights"]], float)
-        self._kinds = {(int(present, 16), bool(broken)): kind for kind, (present, broken) in enumerate(state["kinds"])}
+        self._kinds = {int(present, 16): kind for kind, present in enumerate(state["kinds"])}
         self._ends[:] = state["ends"]
         self.marks, self.store = np.zeros(len(values), MARK), values
         with np.errstate(all="ignore"):
@@ -118,7 +121,7 @@ class Thinner:
             and (np.isfinite(self._weights) & (self._weights > 0)).all()
             and ((self.marks["kind"] >= 0) & (self.marks["kind"] < self._most)).all()
             and ((ends >= -1) & (ends < self.count)).all()
-            and len(self._kinds) <= self._most
+            and len(self._kinds) < self._most
         )
 
     # Taking in
@@ -194,24 +197,27 @@ class Thinner:
             self._arrange()
 
     def _deal(self, piece: Piece) -> Array:
-        """The kind of each row: which values are there, and whether any was not finite."""
+        """The kind of each row: the last for those that are not finite, else by which values are there."""
         broken = piece.infinite
         if self._counting:
             broken = broken | (piece.values[:, self._counting] > 0).any(axis=1)
-        if piece.uniform and (broken == broken[0]).all():
-            return np.full(len(broken), self._kind(piece.present[0], bool(broken[0])))
-        packed = np.packbits(np.column_stack([broken, piece.present]), axis=1)
+        return np.where(broken, self._most - 1, self._patterns(piece))
+
+    def _patterns(self, piece: Piece) -> Array:
+        if piece.uniform:
+            return np.full(len(piece.values), self._kind(piece.present[0]))
+        packed = np.packbits(piece.present, axis=1)
         _, at, dealt = np.unique(packed.view((np.void, packed.shape[1]))[:, 0], return_index=True, return_inverse=True)
         named = np.empty(len(at), np.int64)
         for i in np.argsort(at):  # in the order of their first rows
-            named[i] = self._kind(piece.present[at[i]], bool(broken[at[i]]))
+            named[i] = self._kind(piece.present[at[i]])
         return np.asarray(named[dealt])
 
-    def _kind(self, present: Mask, broken: bool) -> int:
-        key = int.from_bytes(np.packbits(present, bitorder="little").tobytes(), "little"), broken
-        if key not in self._kinds and len(self._kinds) < self._most:
+    def _kind(self, present: Mask) -> int:
+        key = int.from_bytes(np.packbits(present, bitorder="little").tobytes(), "little")
+        if key not in self._kinds and len(self._kinds) < self._most - 1:
             self._kinds[key] = len(self._kinds)
-        return self._kinds.get(key, self._most - 1)
+        return self._kinds.get(key, self._most - 2)
 
     @property
     def _most(self) -> int:
@@ -244,9 +250,9 @@ class Thinner:
     # Keeping
 
     @property
-    def _most_piles(self) -> int:
+    def _most_chosen(self) -> int:
         beside = self.rows // 3 if self._follows else 0
-        return max(1, (self.rows - self.rows // 10 - self._head - 2 * self._most - beside) // 3)
+        return max(3, self.rows - self.rows // 10 - self._head - 2 * self._most - beside)
 
     @property
     def _head(self) -> int:
@@ -255,9 +261,9 @@ class Thinner:
     def _keep(self, new: Array, values: Array) -> None:
         """Keep of the marked rows and the `new` ones, whose values are `values`, what stands for all."""
         marks = np.concatenate([self.marks, new])
-        begun = int(np.searchsorted(self.marks["index"], new["index"][0] >> self.level << self.level))
-        self._choose(marks[begun:])
-        while self.count > self.rows and np.count_nonzero(marks["anchor"]) > self._most_piles:
+        wide = self.level + WIDER
+        self._choose(marks[int(np.searchsorted(self.marks["index"], new["index"][0] >> wide << wide)) :])
+        while self.count > self.rows and self._cost(marks) > self._most_chosen:
             self.level += 1
             self._choose(marks)
         self._settle(marks[self._own(marks) | marks["followed"]], values)
@@ -269,20 +275,23 @@ class Thinner:
         special = np.concatenate([self._ends.ravel(), self._extremes.at])
         return np.asarray(marks["chosen"] | (marks["index"] < self._head) | np.isin(marks["index"], special))
 
+    def _cost(self, marks: Array) -> int:
+        """Rows that are chosen at most: it never falls as rows come in, as their number may."""
+        drawn = marks[marks["anchor"]]
+        return len(drawn) + 2 * len(np.unique(self._pile(drawn, self.level + WIDER)))
+
+    def _pile(self, marks: Array, level: int) -> Array:
+        return np.asarray((marks["index"] >> level) * self._most + marks["kind"])
+
     def _choose(self, marks: Array) -> None:
-        """Of the chosen rows of each pile, choose the drawn one, the smallest and the largest."""
+        """Of the chosen rows, choose the drawn one of each pile, and the smallest and the largest of each wider one."""
         among = np.flatnonzero(marks["chosen"])
-        key = (marks["index"][among] >> self.level) * self._most + marks["kind"][among]
-        order = np.argsort(key, kind="stable")
-        among, begins = among[order], _changes(key[order])
-        starts, pile = np.flatnonzero(begins), np.cumsum(begins) - 1
         marks["chosen"] = marks["anchor"] = False
-        for what, best in (("draw", np.minimum), ("size", np.minimum), ("size", np.maximum)):
-            own = marks[what][among]
-            hits = np.flatnonzero(own == best.reduceat(own, starts)[pile])
-            hits = among[hits[_changes(pile[hits])]]
-            marks["chosen"][hits] = True
-            marks["anchor"][hits] |= what == "draw"
+        near, wide = (self._pile(marks[among], level) for level in (self.level, self.level + WIDER))
+        marks["anchor"][_best(among, near, marks["draw"], np.minimum)] = True
+        for best in (np.minimum, np.maximum):
+            marks["chosen"][_best(among, wide, marks["size"], best)] = True
+        marks["chosen"] |= marks["anchor"]
 
     def _settle(self, marks: Array, values: Array) -> None:
         """Make `marks` the kept rows, and copy the values of the new among them."""
@@ -493,6 +502,15 @@ def _among(steps: Array, ascending: Array) -> Mask:
         return np.zeros(len(steps), bool)
     at = np.minimum(np.searchsorted(ascending, steps), len(ascending) - 1)
     return np.asarray(ascending[at] == steps)
+
+
+def _best(among: Array, pile: Array, what: Array, best: np.ufunc) -> Array:
+    """Of the rows `among`, which are of these piles, the best of each in `what`, the first of equals."""
+    order = np.argsort(pile, kind="stable")
+    among, begins = among[order], _changes(pile[order])
+    own, number = what[among], np.cumsum(begins) - 1
+    hits = np.flatnonzero(own == best.reduceat(own, np.flatnonzero(begins))[number])
+    return np.asarray(among[hits[_changes(number[hits])]])
 
 
 def _changes(sorted_keys: Array) -> Mask:
