@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -22,6 +22,9 @@ ROWS = 2000
 
 LEAST = 25
 """Rows that a thinned frame needs at least."""
+
+BATCH = 8 << 20
+"""Bytes of rows that wait to be gone through together: what each time costs is spread over so many."""
 
 HEAD = 50
 """Rows at the start that are all kept: most faults show there, and a loss falls fastest."""
@@ -225,7 +228,7 @@ class Thinner:
 
     def _note_ends(self, new: Array) -> None:
         """Remember the first and the last row of each kind."""
-        for kind in np.unique(new["kind"]):
+        for kind in np.flatnonzero(np.bincount(new["kind"])):
             own = new["index"][new["kind"] == kind]
             self._ends[:, kind] = own[0] if self._ends[0, kind] < 0 else self._ends[0, kind], own[-1]
 
@@ -263,7 +266,7 @@ class Thinner:
         marks = np.concatenate([self.marks, new])
         wide = self.level + WIDER
         self._choose(marks[int(np.searchsorted(self.marks["index"], new["index"][0] >> wide << wide)) :])
-        while self.count > self.rows and self._cost(marks) > self._most_chosen:
+        while self.count > self.rows and self._too_many(marks):
             self.level += 1
             self._choose(marks)
         self._settle(marks[self._own(marks) | marks["followed"]], values)
@@ -275,10 +278,13 @@ class Thinner:
         special = np.concatenate([self._ends.ravel(), self._extremes.at])
         return np.asarray(marks["chosen"] | (marks["index"] < self._head) | np.isin(marks["index"], special))
 
-    def _cost(self, marks: Array) -> int:
-        """Rows that are chosen at most: it never falls as rows come in, as their number may."""
-        drawn = marks[marks["anchor"]]
-        return len(drawn) + 2 * len(np.unique(self._pile(drawn, self.level + WIDER)))
+    def _too_many(self, marks: Array) -> bool:
+        """Whether more rows may be chosen than there is room for; once so it stays so, unlike their number, as rows come in."""
+        drawn = int(np.count_nonzero(marks["anchor"]))
+        if drawn + 2 * min(drawn, self._most * (1 + (self.count >> self.level + WIDER))) <= self._most_chosen:
+            return False
+        wide = self._pile(marks[marks["anchor"]], self.level + WIDER)
+        return bool(drawn + 2 * len(np.unique(wide)) > self._most_chosen)
 
     def _pile(self, marks: Array, level: int) -> Array:
         return np.asarray((marks["index"] >> level) * self._most + marks["kind"])
@@ -311,8 +317,8 @@ class Thinner:
 
     @property
     def anchors(self) -> Array:
-        """The steps of the drawn rows, ascending."""
-        return np.unique(self.marks["step"][self.marks["anchor"]])
+        """The steps of the drawn rows."""
+        return np.asarray(self.marks["step"][self.marks["anchor"]])
 
     def table(self) -> Table:
         """What stands for all rows."""
@@ -410,24 +416,45 @@ class Thinning:
     """The rows that stand for a whole run, frame by frame."""
 
     def __init__(self, rows: int = ROWS) -> None:
-        self.rows = rows
-        self.of: dict[str, Thinner] = {}
+        self._rows = rows
+        self._of: dict[str, Thinner] = {}
+        self._waiting: list[dict[str, list[Block]]] = []
+        self._bytes = 0
 
-    def copy(self) -> Self:
+    @property
+    def of(self) -> dict[str, Thinner]:
+        """The thinner of each frame, which has taken in all rows."""
+        self._take_in()
+        return self._of
+
+    def copy(self) -> Thinning:
         """One that goes on by itself."""
-        other = type(self)(self.rows)
-        other.of = {frame: thinner.copy() for frame, thinner in self.of.items()}
+        other = Thinning(self._rows)
+        other._of = {frame: thinner.copy() for frame, thinner in self.of.items()}
         return other
 
     def add(self, rows: Mapping[str, Iterable[Block]]) -> None:
-        """Take in the next rows of every frame, up to the same step."""
-        for frame in in_turn(rows):
-            for columns, block in rows[frame]:
+        """Take in the next rows of every frame, up to the same step; they are gone through many at a time."""
+        new = {frame: [block for block in blocks if len(block[1])] for frame, blocks in rows.items()}
+        self._waiting.append(new)
+        self._bytes += sum(block.nbytes for blocks in new.values() for _, block in blocks)
+        if self._bytes > BATCH:
+            self._take_in()
+
+    def _take_in(self) -> None:
+        """Take in what waits."""
+        waiting, self._waiting, self._bytes = self._waiting, [], 0
+        blocks: dict[str, list[Block]] = {}
+        for rows in waiting:
+            for frame, parts in rows.items():
+                blocks.setdefault(frame, []).extend(parts)
+        for frame in in_turn(blocks):
+            for columns, block in stacked(blocks[frame]):
                 self.take(frame, columns, block[:, 0], block[:, 1:])
 
     def take(self, frame: str, columns: tuple[Column, ...], steps: Array, values: Array) -> None:
         """Take in the next rows of one frame, after those that frames in `FOLLOWING` are read beside."""
-        thinner = self.of.setdefault(frame, Thinner(self.rows))
+        thinner = self._of.setdefault(frame, Thinner(self._rows))
         with np.errstate(all="ignore"):
             thinner.add(columns, steps, values, self.anchors if frame in FOLLOWING else None)
 
@@ -445,12 +472,25 @@ class Thinning:
     @property
     def anchors(self) -> Array:
         """Steps of rows that others are to be read beside, ascending."""
-        steps = [thinner.anchors for frame, thinner in self.of.items() if frame not in (*FOLLOWING, *APART)]
-        return np.unique(np.concatenate(steps)) if steps else np.empty(0, np.int64)
+        steps = [thinner.anchors for frame, thinner in self._of.items() if frame not in (*FOLLOWING, *APART)]
+        return np.sort(np.concatenate(steps)) if steps else np.empty(0, np.int64)
 
     def tables(self) -> dict[str, Table]:
         """What stands for each frame."""
-        return {frame: self.of[frame].table() for frame in FRAMES if frame in self.of}
+        of = self.of
+        return {frame: of[frame].table() for frame in FRAMES if frame in of}
+
+
+def stacked(blocks: Sequence[Block]) -> Iterator[Block]:
+    """`blocks`, neighbours of the same columns joined as far as their steps ascend."""
+    alike: list[Block] = []
+    for columns, rows in blocks:
+        if alike and (alike[-1][0] != columns or rows[0, 0] <= alike[-1][1][-1, 0]):
+            yield alike[0][0], np.concatenate([part for _, part in alike])
+            alike = []
+        alike.append((columns, rows))
+    if alike:
+        yield alike[0][0], np.concatenate([part for _, part in alike])
 
 
 def in_turn(frames: Iterable[str]) -> list[str]:
