@@ -18,7 +18,7 @@ import numpy as np
 
 from nndiag.statistics import Array
 from nndiag.table import Block
-from nndiag.thinning import MARK, ROWS, Thinner, Thinning, in_turn
+from nndiag.thinning import MARK, ROWS, Thinner, Thinning
 
 FORMAT = 1
 """Version of what is kept; another one is passed over."""
@@ -65,8 +65,7 @@ def _rows(thinner: Thinner) -> Array:
 def thinned(path: Path, blocks: Mapping[str, Sequence[Block]]) -> Thinning:
     """The thinned rows of the run in the folder `path`, whose frames are `blocks`: what is kept, and what came since."""
     thinning = _kept(path, blocks)
-    for frame in in_turn(blocks):
-        thinning.read(frame, blocks[frame], thinning.of[frame].count if frame in thinning.of else 0)
+    thinning.read_all(blocks)
     return thinning
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -25,6 +26,9 @@ LEAST = 25
 
 BATCH = 8 << 20
 """Bytes of rows that wait to be gone through together: what each time costs is spread over so many."""
+
+AT_ONCE = 1 << 14
+"""Rows of which some are chosen together."""
 
 HEAD = 50
 """Rows at the start that are all kept: most faults show there, and a loss falls fastest."""
@@ -136,10 +140,8 @@ class Thinner:
             self._go_back(int(steps[0]))
         at = 0
         while at < len(steps):
-            end = min(at + self._until_weighing(), at + max(1, PIECE // (8 + 8 * len(columns))), len(steps))
-            piece = Piece(self._in_place(columns, values[at:end]), steps[at:end].astype(np.int64))
-            self._take(piece, follow)
-            at = end
+            end = min(at + self._until_weighing(), at + AT_ONCE, len(steps))
+            at += self._take(columns, steps[at:end].astype(np.int64), values[at:end], follow)
 
     def _go_back(self, step: int) -> None:
         """Forget rows of later steps than `step`, where training goes on now; of their neighbours some may be gone before."""
@@ -172,27 +174,37 @@ class Thinner:
         self._counting = [i for i, (statistic, _) in enumerate(self.columns) if statistic in BROKEN]
         self._extremes = Extremes(_groups(self.columns, self._seen, self.rows // 20))
         if len(self.marks):
-            self._extremes.add(Piece(self.store[self.marks["slot"]], self.marks["step"]), self.marks["index"])
+            self._extremes.add(Piece(self.store[self.marks["slot"]]), self.marks["index"])
 
-    def _take(self, piece: Piece, follow: Array | None) -> None:
-        if not self._seen.all():
-            self._meet(piece)
-        new = np.zeros(len(piece.steps), MARK)
-        new["index"], new["step"], new["slot"] = self.count + np.arange(len(new)), piece.steps, -1
-        new["draw"], new["kind"], new["chosen"] = _draw(piece.steps), self._deal(piece), True
-        new["size"] = piece.sizes(self._weights)
+    def _take(self, columns: tuple[Column, ...], steps: Array, values: Array, follow: Array | None) -> int:
+        """Take in rows up to the first with a column that has held nothing before, that one if it comes first; how many."""
+        new = np.zeros(len(steps), MARK)
+        new["index"], new["step"], new["slot"], new["chosen"] = self.count + np.arange(len(new)), steps, -1, True
+        new["draw"] = _draw(steps)
+        few = max(1, PIECE // (8 + 8 * len(columns)))
+        for at in range(0, len(new), few):
+            piece, marks = Piece(self._in_place(columns, values[at : at + few])), new[at : at + few]
+            if len(met := self._met(piece)) and at:
+                new = new[:at]
+                break
+            self._meet(piece, met)
+            marks["kind"], marks["size"] = self._deal(piece), piece.sizes(self._weights)
+            self._extremes.add(piece, marks["index"])
         if follow is not None:
             self.marks["followed"], new["followed"] = (_among(m["step"], follow) for m in (self.marks, new))
         self.count += len(new)
         self._note_ends(new)
-        self._extremes.add(piece, new["index"])
-        self._keep(new, piece.values)
+        self._keep(new, columns, values)
         if self.count >= self._first_weighing and self.count.bit_count() == 1:
             self._weigh()
+        return len(new)
 
-    def _meet(self, piece: Piece) -> None:
-        """Weigh columns by the first value that they hold."""
-        met = np.flatnonzero(~self._seen & ~np.isnan(piece.high))
+    def _met(self, piece: Piece) -> Array:
+        """The columns that hold their first value here."""
+        return np.flatnonzero(~self._seen & ~np.isnan(piece.high)) if not self._seen.all() else np.empty(0, np.intp)
+
+    def _meet(self, piece: Piece, met: Array) -> None:
+        """Weigh the columns `met` by the first value that they hold."""
         if len(met):
             first = piece.values[np.argmax(piece.present[:, met], axis=0), met]
             self._weights[met] = _weights(first[None])
@@ -248,7 +260,7 @@ class Thinner:
         late = self.store[kept["slot"][kept["index"] >= self.count // 2]]
         self._weights = np.where(self._seen, _weights(late), 1.0)
         if self.count == self._first_weighing:
-            self.marks["size"] = Piece(self.store[self.marks["slot"]], self.marks["step"]).sizes(self._weights)
+            self.marks["size"] = Piece(self.store[self.marks["slot"]]).sizes(self._weights)
 
     # Keeping
 
@@ -261,7 +273,7 @@ class Thinner:
     def _head(self) -> int:
         return min(HEAD, self.rows // 10)
 
-    def _keep(self, new: Array, values: Array) -> None:
+    def _keep(self, new: Array, columns: tuple[Column, ...], values: Array) -> None:
         """Keep of the marked rows and the `new` ones, whose values are `values`, what stands for all."""
         marks = np.concatenate([self.marks, new])
         wide = self.level + WIDER
@@ -269,7 +281,7 @@ class Thinner:
         while self.count > self.rows and self._too_many(marks):
             self.level += 1
             self._choose(marks)
-        self._settle(marks[self._own(marks) | marks["followed"]], values)
+        self._settle(marks[self._own(marks) | marks["followed"]], columns, values[: len(new)])
 
     def _own(self, marks: Array) -> Mask:
         """Which rows are kept for their own sake."""
@@ -299,7 +311,7 @@ class Thinner:
             marks["chosen"][_best(among, wide, marks["size"], best)] = True
         marks["chosen"] |= marks["anchor"]
 
-    def _settle(self, marks: Array, values: Array) -> None:
+    def _settle(self, marks: Array, columns: tuple[Column, ...], values: Array) -> None:
         """Make `marks` the kept rows, and copy the values of the new among them."""
         new = marks["slot"] < 0
         if len(marks) > len(self.store):
@@ -309,7 +321,7 @@ class Thinner:
         free = np.ones(len(self.store), bool)
         free[marks["slot"][~new]] = False
         slots = np.flatnonzero(free)[: np.count_nonzero(new)]
-        self.store[slots] = values[marks["index"][new] - (self.count - len(values))]
+        self.store[slots] = self._in_place(columns, values[marks["index"][new] - (self.count - len(values))])
         marks["slot"][new] = slots
         self.marks = marks
 
@@ -335,10 +347,9 @@ class Thinner:
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows that are looked through at once: `values` (n, columns) at `steps`, with n of 1 or more."""
+    """Rows that are looked through at once: `values` (n, columns), with n of 1 or more."""
 
     values: Array
-    steps: Array
 
     @cached_property
     def present(self) -> Mask:
@@ -370,7 +381,7 @@ class Piece:
     @property
     def finite(self) -> Piece:
         """This without infinite values; not remembered, for it may be this itself, which would then never be freed at once."""
-        return Piece(np.where(np.isinf(self.values), np.nan, self.values), self.steps) if self.infinite.any() else self
+        return Piece(np.where(np.isinf(self.values), np.nan, self.values)) if self.infinite.any() else self
 
     def sizes(self, weights: Array) -> Array:
         """Sum of squares of each row, of columns by their weights."""
@@ -462,12 +473,24 @@ class Thinning:
         """Take in the rows of one frame from number `start`, of each block up to the first that is damaged."""
         for columns, rows in blocks:
             last = -1.0
-            for piece in pieces(rows, min(start, len(rows))):
+            for piece in pieces(rows, min(start, len(rows)), BATCH):
                 count, last = sound(piece[:, 0], last), piece[-1, 0]
                 self.take(frame, columns, piece[:count, 0], piece[:count, 1:])
                 if count < len(piece):
                     break
             start = max(0, start - len(rows))
+
+    def read_all(self, blocks: Mapping[str, Sequence[Block]]) -> None:
+        """Take in all rows of `blocks` that come after those it has; frames that are not read beside others at the same time."""
+        seen = {frame: thinner.count for frame, thinner in self.of.items()}
+        with ThreadPoolExecutor() as threads:
+            list(
+                threads.map(
+                    lambda f: self.read(f, blocks[f], seen.get(f, 0)), [f for f in blocks if f not in FOLLOWING]
+                )
+            )
+        for frame in FOLLOWING:
+            self.read(frame, blocks.get(frame, ()), seen.get(frame, 0))
 
     @property
     def anchors(self) -> Array:
