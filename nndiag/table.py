@@ -149,21 +149,21 @@ def _counting(blocks: Sequence[Block]) -> list[tuple[tuple[Column, ...], Array, 
 
 def sound_steps(rows: Array, where: object = None) -> Array:
     """Steps of the leading `rows` that begin with one: whole, and later than that of the row before."""
-    steps = np.empty(len(rows), np.int64)
-    last = -1
+    parts, last = [np.empty(0, np.int64)], -1
     for start in range(0, len(rows), SCAN):
         raw = np.ascontiguousarray(rows[start : start + SCAN, 0])
-        part = steps[start : start + len(raw)]
         with np.errstate(invalid="ignore"):
-            part[:] = raw
-        good = (part == raw) & (raw < 2**53) & (np.diff(part, prepend=last) > 0)
+            steps = raw.astype(np.int64)
+        good = (steps == raw) & (raw < 2**53) & (np.diff(steps, prepend=last) > 0)
         if not good.all():
-            count = start + int(np.argmin(good))
+            parts.append(steps[: np.argmin(good)])
             where = where or getattr(rows, "filename", None) or "a frame"
-            log.warning("%s: row %d does not begin with the next step; it and what follows are left out", where, count)
-            return steps[:count].copy()
-        last = int(part[-1])
-    return steps
+            row = start + len(parts[-1])
+            log.warning("%s: row %d does not begin with the next step; it and what follows are left out", where, row)
+            break
+        parts.append(steps)
+        last = int(steps[-1])
+    return np.concatenate(parts)
 
 
 def _fill(values: Array, piece: Piece, at: Array, *, both: bool) -> None:
