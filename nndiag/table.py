@@ -25,6 +25,9 @@ KEPT: tuple[Column, ...] = (("epoch", ""), ("validation", ""))
 CHUNK = 256
 """Rows that a buffer allocates at once."""
 
+STEPS = 2**53
+"""What every step is below: float64 holds those exactly."""
+
 SCAN = 1 << 16
 """Rows whose steps are looked at together."""
 
@@ -154,7 +157,7 @@ def sound_steps(rows: Array, where: object = None) -> Array:
         raw = np.ascontiguousarray(rows[start : start + SCAN, 0])
         with np.errstate(invalid="ignore"):
             steps = raw.astype(np.int64)
-        good = (steps == raw) & (raw < 2**53) & (np.diff(steps, prepend=last) > 0)
+        good = (steps == raw) & (raw < STEPS) & (np.diff(steps, prepend=last) > 0)
         if not good.all():
             parts.append(steps[: np.argmin(good)])
             where = where or getattr(rows, "filename", None) or "a frame"

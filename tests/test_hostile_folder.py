@@ -243,7 +243,7 @@ def test_any_change_gives_a_report_or_an_error(
     shutil.rmtree(path)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(source=st.data())
 def test_any_change_opens_or_is_refused_and_resumes_or_is_refused(
     source: st.DataObject, run_files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
