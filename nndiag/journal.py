@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from nndiag import kept, store
+from nndiag.errors import RunError
 from nndiag.memory import Memory
 from nndiag.meta import Meta
 from nndiag.stored import Stored
-from nndiag.table import KEPT, Block, Table
+from nndiag.table import KEPT, STEPS, Block, Table
 from nndiag.thinning import Thinning
 
 log = logging.getLogger("nndiag")
@@ -170,8 +171,11 @@ def _noting(faults: list[OSError]) -> Iterator[None]:
 
 
 def updates(found: Stored) -> int:
-    """Number of updates that a stored run covers: a validation after the last one adds none."""
-    return max((_updates(frame, table) for frame, table in found.tables.items() if len(table)), default=0)
+    """Number of updates that a stored run covers: a validation after the last one adds none. Raises RunError if it is absurd."""
+    done = max((_updates(frame, table) for frame, table in found.tables.items() if len(table)), default=0)
+    if done >= STEPS:
+        raise RunError(f"cannot resume {found.meta.name}: it is damaged, its last step is {done - 1}")
+    return done
 
 
 def _updates(frame: str, table: Table) -> int:

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 NAME = ".lock"
 
-PATIENCE = 50
+PATIENCE = 15
 """Times that a lock is tried, 20 ms apart."""
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW

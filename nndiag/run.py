@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -90,9 +92,7 @@ class Run:
 
     def frame(self, name: str) -> pd.DataFrame:
         """The frame called `name`. Raises UnknownName if there is none such."""
-        if name not in FRAMES:
-            raise UnknownName(f"no frame {name!r}; there are {', '.join(FRAMES)}")
-        frame = self._frame(name, self.tables.get(name, Table((), np.empty(0, np.int64), np.empty((0, 0)))))
+        frame = self._frame(name, self._table(name))
         if name in self.tables and (said := self._thinly(name)):
             frame.attrs["thinned"] = said
         return frame
@@ -104,6 +104,11 @@ class Run:
         frame = _framed(table, order)
         frame.columns = pd.MultiIndex.from_tuples([table.columns[i] for i in order], names=["statistic", LEVELS[name]])
         return frame
+
+    def _table(self, name: str) -> Table:
+        if name not in FRAMES:
+            raise UnknownName(f"no frame {name!r}; there are {', '.join(FRAMES)}")
+        return self.tables.get(name, Table((), np.empty(0, np.int64), np.empty((0, 0))))
 
     def _order(self, name: str, columns: tuple[Column, ...]) -> list[int]:
         """Statistics in the order of the schema, then layers or parameters in forward order."""
@@ -168,14 +173,26 @@ class Run:
 
     def tidy(self, name: str) -> pd.DataFrame:
         """Frame `name` in long form: one row for each value, with columns step, epoch, statistic, layer (or such), value."""
-        wide = self.frame(name)
-        if name == "losses":
-            long = wide.drop(columns="epoch").melt(ignore_index=False, var_name="split", value_name="value")
-        else:
-            long = wide.melt(ignore_index=False, value_name="value")
-        long = long.dropna(subset="value")
-        long.insert(0, "epoch", self.epoch_of(long.index))
-        return long.reset_index()
+        long = next(self.tidied(name, cells=sys.maxsize))
+        return long.astype({column: str for column in long if isinstance(long[column].dtype, pd.CategoricalDtype)})
+
+    def tidied(self, name: str, cells: int = 2**20) -> Iterator[pd.DataFrame]:
+        """The long form of frame `name` in parts, each of consecutive steps and of at most so many cells of the frame.
+
+        Statistics, layers and the like are categories.
+        """
+        table = self._table(name)
+        columns = [i for i in self._order(name, table.columns) if (name, table.columns[i]) != ("losses", ("epoch", ""))]
+        chunks = table.chunks(max(1, cells // max(1, len(columns)))) if len(table) else iter([table])
+        return (self._long(name, chunk, columns) for chunk in chunks)
+
+    def _long(self, name: str, table: Table, columns: list[int]) -> pd.DataFrame:
+        values = table.values[:, columns].T
+        at, row = np.nonzero(~np.isnan(values))
+        levels = ("split",) if name == "losses" else ("statistic", LEVELS[name])
+        named = {level: _categories([table.columns[i][part] for i in columns], at) for part, level in enumerate(levels)}
+        epochs = _whole(self.epoch_of(pd.Index(table.steps, dtype=np.int64)))
+        return pd.DataFrame({"step": table.steps[row], "epoch": epochs[row], **named, "value": values[at, row]})
 
     def to_csv(self, folder: str | Path) -> list[Path]:
         """Write every recorded frame in long form to `folder`/NAME.csv, and give back the files. Raises RunError."""
@@ -185,10 +202,15 @@ class Run:
             for name in FRAMES:
                 if len(self.tables.get(name, ())):
                     files.append(folder / f"{name}.csv")
-                    self.tidy(name).to_csv(files[-1], index=False)
+                    self._to_csv(name, files[-1])
         except OSError as fault:
             raise RunError(f"cannot write to {folder}: {fault.strerror or fault}") from fault
         return files
+
+    def _to_csv(self, name: str, path: Path) -> None:
+        with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            for number, part in enumerate(self.tidied(name)):
+                part.to_csv(file, index=False, header=number == 0)
 
     def rows(self) -> Iterator[tuple[int, dict[str, tuple[tuple[Column, ...], Array]]]]:
         """Every step with what each frame holds of it: columns and values."""
@@ -253,10 +275,23 @@ def _losses(table: Table) -> pd.DataFrame:
     held = [statistic for statistic in FRAMES["losses"] if statistic in places]
     frame = _framed(table, [places[statistic] for statistic in held]).set_axis(held, axis=1)
     frame = frame.reindex(columns=list(FRAMES["losses"]))
-    epochs = frame["epoch"].to_numpy()
+    epochs = frame["epoch"].to_numpy(float)
     with np.errstate(invalid="ignore"):
         whole = epochs.astype(np.int64)
     return frame.assign(epoch=whole) if (whole == epochs).all() else frame
+
+
+def _whole(numbers: pd.Series[Any]) -> Any:
+    """`numbers` as whole ones, with gaps where they are none."""
+    values = numbers.to_numpy(float)
+    missing = ~((np.abs(values) < 2**53) & (np.floor(values) == values))
+    return pd.arrays.IntegerArray(np.where(missing, 0, values).astype(np.int64), missing)
+
+
+def _categories(names: list[str], at: Array) -> Any:
+    """The names at those places of the list."""
+    codes, known = pd.factorize(np.array(names, dtype=object))
+    return pd.Categorical.from_codes(codes[at], pd.Index(known, dtype=object))
 
 
 def _until(table: Table, steps: int, evaluated: bool) -> Table:

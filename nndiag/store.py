@@ -26,7 +26,7 @@ from nndiag.errors import RunError
 from nndiag.lock import Lock
 from nndiag.meta import FORMAT, Meta
 from nndiag.statistics import Array
-from nndiag.stored import ROW, Stored
+from nndiag.stored import ROW, Segment, Stored
 from nndiag.table import Block, Column, sound_steps
 
 
@@ -184,17 +184,24 @@ class Folder:
         return folder, found
 
     def _go_on(self, found: Stored) -> None:
-        """Keep what is there; the last file of each frame may be appended to, if it is sound to its end."""
+        """Keep what is there; the last file of each frame is appended to, if it can be read to its end."""
         self._rows = {**found.rows}
         last = {segment.frame: segment for segment in found.segments}
         for segment in found.segments:
             self._rows[segment.name] = max(len(segment.rows), self._rows.get(segment.name, 0))
-            steps = sound_steps(segment.rows) if segment is last[segment.frame] else np.empty(0)
-            if len(steps) and len(steps) == len(segment.rows):
-                file = Open(f"{segment.name}.f64", os.O_RDWR | os.O_APPEND | os.O_NONBLOCK, self._frames.number)
-                self._files[segment.frame] = {segment.name: Appended(file, segment.columns, int(steps[-1]))}
+            file = self._again(segment) if segment is last[segment.frame] else None
+            if file:
+                self._files[segment.frame] = {segment.name: file}
             else:
                 self._earlier.setdefault(segment.frame, []).append((segment.columns, segment.rows))
+
+    def _again(self, segment: Segment) -> Appended | None:
+        """The file of `segment`, open for appending, unless it is damaged."""
+        if not len(steps := sound_steps(segment.rows)):
+            return None
+        file = Open(f"{segment.name}.f64", os.O_RDWR | os.O_APPEND | os.O_NONBLOCK, self._frames.number)
+        appended = Appended(file, segment.columns, int(steps[-1]))
+        return appended if len(steps) == len(segment.rows) == appended.rows else None
 
     def append(self, frame: str, blocks: list[Block]) -> None:
         """Append whole rows to `frame`, and take off `blocks` what is written."""

@@ -20,7 +20,7 @@ from nndiag import lock
 from nndiag.errors import RunError
 from nndiag.meta import FORMAT, Meta
 from nndiag.statistics import Array
-from nndiag.table import Block, Column, Table, sound_steps
+from nndiag.table import STEPS, Block, Column, Table, sound_steps
 
 log = logging.getLogger("nndiag")
 
@@ -222,9 +222,9 @@ def _rows(path: Path, width: int, growing: bool) -> Array:
             rows = np.fromfile(file, ROW, count * width).reshape(-1, width)
         else:
             rows = np.memmap(file, ROW, "r", shape=(count, width))
-    if not 0 <= rows[0, 0] < 2**53:
+    if not 0 <= rows[0, 0] < STEPS:
         raise RunError(f"{path} is damaged: its first row does not begin with a step")
-    sound = isinstance(rows, np.memmap) and 0 <= rows[-1, 0] - rows[0, 0] - (count - 1) < 2**53
+    sound = isinstance(rows, np.memmap) and 0 <= rows[-1, 0] - rows[0, 0] - (count - 1) < STEPS
     return rows if sound else rows[: len(sound_steps(rows, path))]
 
 

@@ -27,6 +27,9 @@ KEPT: tuple[Column, ...] = (("epoch", ""), ("validation", ""))
 CHUNK = 256
 """Rows that a buffer allocates at once."""
 
+STEPS = 2**53
+"""What every step is below: float64 holds those exactly."""
+
 
 @dataclass(frozen=True, eq=False)
 class Piece:
@@ -184,25 +187,23 @@ def _counting(blocks: Sequence[Block]) -> list[tuple[tuple[Column, ...], Array, 
 
 def sound_steps(rows: Array, where: object = None) -> Array:
     """Steps of the leading `rows` that begin with one: whole, and later than that of the row before."""
-    steps = np.empty(len(rows), np.int64)
-    last = -1
-    start = 0
+    parts, last = [np.empty(0, np.int64)], -1
     for piece in pieces(rows):
         count = sound(piece[:, 0], last)
-        steps[start : start + count] = piece[:count, 0]
-        start += count
+        parts.append(piece[:count, 0].astype(np.int64))
         if count < len(piece):
             where = where or getattr(rows, "filename", None) or "a frame"
-            log.warning("%s: row %d does not begin with the next step; it and what follows are left out", where, start)
-            return steps[:start].copy()
-        last = int(steps[start - 1])
-    return steps
+            row = sum(map(len, parts))
+            log.warning("%s: row %d does not begin with the next step; it and what follows are left out", where, row)
+            break
+        last = int(parts[-1][-1])
+    return np.concatenate(parts)
 
 
 def sound(raw: Array, last: float = -1) -> int:
     """How many of these numbers from the first on are steps: whole, and later than the one before, at first than `last`."""
     with np.errstate(invalid="ignore"):
-        good = (raw == np.floor(raw)) & (raw < 2**53) & (np.diff(raw, prepend=last) > 0)
+        good = (raw == np.floor(raw)) & (raw < STEPS) & (np.diff(raw, prepend=last) > 0)
     return len(raw) if good.all() else int(np.argmin(good))
 
 
