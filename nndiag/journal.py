@@ -91,8 +91,10 @@ class Journal:
 
     def _keep(self, least: int) -> None:
         """Keep what stands for the run in its folder, after `least` bytes of rows; it is for speed, and can be done without."""
-        if self._unkept > least and self._folder and self._writing and not self._memory.thinned:
-            self._unkept = 0
+        if self._unkept <= least or self._folder is None or not self._writing or self._memory.thinned:
+            return
+        self._unkept = 0
+        if self._folder.there:
             with suppress(OSError):
                 kept.save(self._folder.path, self._thinning)
 
@@ -105,10 +107,10 @@ class Journal:
         self._meta = meta
         self._write()
 
-    def blocks(self, more: Mapping[str, list[Block]]) -> dict[str, list[Block]]:
+    def blocks(self, more: Mapping[str, list[Block]] | None = None) -> dict[str, list[Block]]:
         """All rows that there are, oldest first, `more` at their end."""
         blocks = self._folder.blocks() if self._folder else {}
-        for rest in (self._memory.blocks(self._thinning), more):
+        for rest in (self._memory.blocks(self._thinning), more or {}):
             for frame, parts in rest.items():
                 blocks.setdefault(frame, []).extend(parts)
         return blocks
@@ -138,7 +140,7 @@ class Journal:
 
     def _write(self) -> None:
         """Hand the folder what it has not got yet, each frame and the metadata by itself: one may fit where another does not."""
-        if self._folder is None or self._process != os.getpid():
+        if self._folder is None or not self._writing:
             return
         faults: list[OSError] = []
         for frame in self._memory.frames:

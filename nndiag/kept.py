@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from nndiag.errors import RunError
 from nndiag.statistics import Array
+from nndiag.stored import opened, read_json
 from nndiag.table import Block
 from nndiag.thinning import MARK, ROWS, Thinner, Thinning
 
@@ -25,6 +27,9 @@ FORMAT = 1
 
 FIELDS = tuple(name for name in MARK.names or () if name not in ("draw", "slot"))
 """What precedes the values of a kept row."""
+
+MOST = 8 * ROWS
+"""Rows that are kept of a frame at most, those that others are read beside among them."""
 
 PROBES = 9
 """Kept rows that are compared with the frames before they are trusted."""
@@ -72,13 +77,13 @@ def thinned(path: Path, blocks: Mapping[str, Sequence[Block]]) -> Thinning:
 def _kept(path: Path, blocks: Mapping[str, Sequence[Block]]) -> Thinning:
     """What is kept in the folder `path`; nothing where it does not fit `blocks` or is damaged."""
     try:
-        state = json.loads((path / "thinned" / "state.json").read_bytes())
+        state = read_json(path / "thinned" / "state.json", path)
         if state["format"] != FORMAT:
             return Thinning()
         thinning = Thinning()
         for frame, known in state["frames"].items():
             thinning.of[frame] = _thinner(path, frame, known, blocks[frame])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
+    except (RunError, OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
         return Thinning()
     return thinning
 
@@ -90,9 +95,10 @@ def _thinner(path: Path, frame: str, known: Mapping[str, Any], blocks: Sequence[
     width = len(FIELDS) + len(known["columns"])
     if [tuple(column) for column in known["columns"]] != columns[: len(known["columns"])]:
         raise ValueError(f"{file} has other columns than the frame")
-    if file.stat().st_size > 4 * ROWS * 8 * width:
-        raise ValueError(f"{file} holds more than what stands for a frame")
-    rows = np.fromfile(file, "<f8").reshape(-1, width)
+    with opened(file) as content:
+        if os.fstat(content.fileno()).st_size > MOST * 8 * width:
+            raise ValueError(f"{file} holds more than what stands for a frame")
+        rows = np.fromfile(content, "<f8").reshape(-1, width)
     thinner = Thinner.restored(known, {name: rows[:, i] for i, name in enumerate(FIELDS)}, rows[:, len(FIELDS) :])
     for at in np.linspace(0, len(rows) - 1, PROBES).astype(int):
         step, values = _recorded(blocks, int(thinner.marks["index"][at]), columns[: len(known["columns"])])

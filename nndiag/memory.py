@@ -10,8 +10,8 @@ import numpy as np
 from nndiag.table import Block
 from nndiag.thinning import Thinning
 
-MOST = 64 << 20
-"""Bytes of whole rows, of all frames together: about 30,000 steps of a network of four layers."""
+MOST = 48 << 20
+"""Bytes of whole rows, of all frames together: about 30,000 steps of a network of six layers."""
 
 
 class Memory:

@@ -246,6 +246,14 @@ class Folder:
             blocks.setdefault(frame, []).extend(file.block for file in files.values())
         return blocks
 
+    @property
+    def there(self) -> bool:
+        """Whether the folder still stands where it was made."""
+        try:
+            return os.path.samestat(self.path.stat(), self._here.status)
+        except OSError:
+            return False
+
     def write_meta(self, meta: Meta) -> None:
         """Replace run.json. Once the run has ended, others may write the folder."""
         self._lock = self._lock or Lock.take(self._here.number)[0]

@@ -103,7 +103,7 @@ def _with_loss(meta: Meta, lost: list[str], path: Path) -> Meta:
 
 
 def _described(path: Path) -> Mapping[str, Any]:
-    data = _json(path / "run.json", path)
+    data = read_json(path / "run.json", path)
     version = data.get("format")
     if type(version) is not int or not 1 <= version <= FORMAT:
         raise RunError(f"{path} has run format {short(version)}; this nndiag reads 1 to {FORMAT}: upgrade nndiag")
@@ -191,7 +191,7 @@ def _unnamed(path: Path, files: Mapping[str, set[str]], rows: Mapping[str, int])
 
 def _segment(path: Path, name: str, growing: bool) -> Segment:
     schema = path / "frames" / f"{name}.json"
-    named = _json(schema, path).get("columns")
+    named = read_json(schema, path).get("columns")
     if not isinstance(named, list) or not named:
         raise RunError(f"{schema} is damaged: it names no columns")
     columns = tuple(_column(item, schema) for item in named)
@@ -212,7 +212,7 @@ def _column(item: Any, schema: Path) -> Column:
 
 def _rows(path: Path, width: int, growing: bool) -> Array:
     """The whole rows of a file, up to the first that does not begin with the next step; of large ones only the ends are read."""
-    with _opened(path) as file:
+    with opened(path) as file:
         count, torn = divmod(os.fstat(file.fileno()).st_size, width * ROW.itemsize)
         if torn and not growing:
             log.warning("%s ends within a row: the last %d bytes are left out", path, torn)
@@ -228,7 +228,7 @@ def _rows(path: Path, width: int, growing: bool) -> Array:
     return rows if sound else rows[: len(sound_steps(rows, path))]
 
 
-def _opened(path: Path) -> IO[bytes]:
+def opened(path: Path) -> IO[bytes]:
     """The regular file `path`, open for reading. Raises RunError for what is none: a pipe would wait for ever."""
     file = open(str(path), "rb", 0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -237,10 +237,10 @@ def _opened(path: Path) -> IO[bytes]:
     return file
 
 
-def _json(file: Path, run: Path) -> Mapping[str, Any]:
+def read_json(file: Path, run: Path) -> Mapping[str, Any]:
     try:
-        with _opened(file) as opened:
-            text = _read(opened, file).decode("utf-8")
+        with opened(file) as content:
+            text = _read(content, file).decode("utf-8")
         data = json.loads(text)
     except FileNotFoundError:
         what = "there is no such folder" if not run.exists() else f"it has no {file.name}"
@@ -258,7 +258,7 @@ def _json(file: Path, run: Path) -> Mapping[str, Any]:
     return data
 
 
-def _read(opened: IO[bytes], file: Path) -> bytes:
-    if (size := os.fstat(opened.fileno()).st_size) > LARGEST:
+def _read(content: IO[bytes], file: Path) -> bytes:
+    if (size := os.fstat(content.fileno()).st_size) > LARGEST:
         raise RunError(f"{file} is damaged: {size} bytes, where a run has {LARGEST} at most")
-    return opened.read(LARGEST)
+    return content.read(LARGEST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -293,10 +294,16 @@ def garbage(folder: Path) -> None:
         file.write_bytes(b"\xff" * file.stat().st_size)
 
 
+def pipe(folder: Path) -> None:
+    (folder / "thinned/state.json").unlink()
+    os.mkfifo(folder / "thinned/state.json")
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
         other_rows,
+        pipe,
         fewer_rows,
         garbage,
         lambda folder: (folder / "thinned/state.json").write_text("{"),
@@ -337,6 +344,21 @@ def test_a_short_run_keeps_nothing_beside_its_frames(tmp_path: Path) -> None:
     recorder.close()
 
     assert not (tmp_path / "run/thinned").exists()
+
+
+def test_nothing_is_kept_in_a_folder_that_stands_where_the_run_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nndiag.journal.LITTLE", 0)
+    recorder = Recorder(tmp_path / "run", every=1)
+    filled(recorder._journal, noisy(3000))
+    (tmp_path / "run").rename(tmp_path / "moved")
+    (tmp_path / "run").mkdir()
+
+    recorder.close()
+
+    assert list((tmp_path / "run").iterdir()) == []
+    assert len(open_run(tmp_path / "moved").activations) == 3000
 
 
 def test_what_cannot_be_kept_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
