@@ -53,6 +53,31 @@ def test_pieces_come_to_the_same_as_the_whole(rows: int, limit: int, cuts: list[
     assert len(whole) <= limit
 
 
+@pytest.mark.parametrize("limit", [50, 500])
+def test_columns_that_come_later_come_to_the_same_as_columns_that_were_empty(limit: int) -> None:
+    rng = np.random.default_rng(limit)
+    blocks: list[Block] = []
+    columns: tuple[tuple[str, str], ...] = ()
+    for part in range(5):
+        columns += tuple((f"s{i % 5}", f"layer {part}.{i}") for i in range(rng.integers(1, 40)))
+        rows = rng.standard_normal((1000, 1 + len(columns))) * 10.0 ** rng.integers(-5, 5)
+        rows[:, 0] = np.arange(1000 * part, 1000 * part + 1000)
+        blocks.append((columns, rows))
+    whole = Table.of(blocks)
+    live = Thinning(limit)
+    for names, rows in blocks:
+        for piece in np.array_split(rows, 7):
+            live.add({"activations": [(names, piece)]})
+
+    one = live.tables()["activations"]
+
+    for table in (whole, Table(whole.columns, whole.steps, whole.values)):
+        other = thin({"activations": table}, limit)["activations"]
+        assert other.columns == one.columns
+        np.testing.assert_array_equal(other.steps, one.steps)
+        np.testing.assert_array_equal(other.values, one.values)
+
+
 def test_kept_rows_are_rows_as_they_were_recorded() -> None:
     values = noisy(20_000)
 
