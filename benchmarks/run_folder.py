@@ -43,6 +43,15 @@ def written(path: Path, frame: str, columns: tuple[Column, ...], steps: int) -> 
     return path
 
 
+def segmented(path: Path, steps: int) -> Path:
+    """A run whose second half has one more column."""
+    folder = store.Folder.claim(path)
+    folder.append("gradients", [(NORMS[:-1], rows(NORMS[:-1], 0, steps // 2))])
+    folder.append("gradients", [(NORMS, rows(NORMS, steps // 2, steps))])
+    folder.write_meta(Meta(name=path.name, ended="completed"))
+    return path
+
+
 def best(action: Callable[[], object], repeats: int = 5) -> float:
     """The shortest of some times in seconds."""
     times = []
@@ -86,6 +95,8 @@ def measure(folder: Path) -> list[tuple[str, float]]:
         ("... its steps alone", best(lambda: open_run(norms).tables["gradients"].steps)),
         ("sum of one column of that frame", best(lambda: open_run(norms).gradients["norm", "h2.weight"].sum())),
     ]
+    halves = segmented(folder / "halves", 1_000_000)
+    result.append(("... in two segments, which are copied", best(lambda: open_run(halves).gradients)))
     losses = written(folder / "losses", "losses", LOSSES, 1_000_000)
     result.append(("losses of 1,000,000 rows, opening included", best(lambda: open_run(losses).losses)))
     result += [(f"append, ns a value at {n} columns", 1e9 * append_cost(folder / f"a{n}", n)) for n in (8, 500)]

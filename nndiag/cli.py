@@ -180,8 +180,9 @@ def _export(options: argparse.Namespace) -> int:
         replay(run, TensorBoard(logdir), Checklist().examine(run))
         print(f"{logdir}\ntensorboard --logdir {options.tensorboard} --samples_per_plugin scalars=0")
     if options.parquet is not None:
-        from nndiag.exporters.parquet import to_parquet
+        from nndiag.exporters.parquet import pyarrow, to_parquet
 
+        pyarrow()  # before a folder is made for what it writes
         for file in to_parquet(run, store.claim(options.parquet)):
             print(file)
     if options.csv is not None:

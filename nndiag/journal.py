@@ -142,7 +142,7 @@ class Journal:
         """Hand the folder what it has not got yet, each frame and the metadata by itself: one may fit where another does not."""
         if self._folder is None or not self._writing:
             return
-        faults: list[OSError] = []
+        faults: list[Exception] = []
         for frame in self._memory.frames:
             with _noting(faults):
                 self._folder.append(frame, self._memory.to_store(frame, self._thinning))
@@ -152,12 +152,13 @@ class Journal:
                 self._meta = None
         self._say(faults[0] if faults else None)
 
-    def _say(self, fault: OSError | None) -> None:
+    def _say(self, fault: Exception | None) -> None:
         """Warn once when writing begins to fail."""
         if fault and not self._failing:
             log.warning(
                 "cannot write %s (%s): what is recorded is kept in memory, and written if that becomes possible again",
-                self.path, fault.strerror or fault,
+                self.path, getattr(fault, "strerror", None) or repr(fault),
+                exc_info=None if isinstance(fault, OSError) else fault,
             )  # fmt: skip
         elif self._failing and not fault:
             log.info("%s can be written again and is complete", self.path)
@@ -165,10 +166,10 @@ class Journal:
 
 
 @contextmanager
-def _noting(faults: list[OSError]) -> Iterator[None]:
+def _noting(faults: list[Exception]) -> Iterator[None]:
     try:
         yield
-    except OSError as fault:
+    except Exception as fault:
         faults.append(fault)
 
 

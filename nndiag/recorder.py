@@ -400,8 +400,9 @@ class Recorder:
         self._must_be_open("start_at")
         if step < 0:
             raise ValueError(f"start_at({step!r}): wanted a number of updates done, 0 or more")
-        if step < self.step_number:
+        if step != self.step_number:
             self._close_row()
+        if step < self.step_number:
             self.flush()
             broken = self.meta.first_nonfinite
             self.describe(

@@ -264,7 +264,7 @@ def _framed(table: Table, columns: list[int]) -> pd.DataFrame:
     """These columns of `table`, named 0, 1, …"""
     index, values = pd.Index(table.steps, name="step"), table.values
     if values.size <= COPIED:
-        return pd.DataFrame(values[:, columns], index)
+        return pd.DataFrame(values[:, columns], index, copy=False)
     if columns == list(range(values.shape[1])):
         return pd.DataFrame(values, index, copy=False)
     return pd.DataFrame({at: values[:, i] for at, i in enumerate(columns)}, index, copy=False)

@@ -88,7 +88,7 @@ class Appended:
         """Append `rows`; how many there was room for, or OSError where there was room for none."""
         if self._file.status.st_nlink == 0:
             raise FileNotFoundError(errno.ENOENT, "the folder was removed")
-        before = self.rows
+        before, taken = self.rows, 0
         try:
             self._write(self._fitted(columns, rows).data.cast("B"))
         except OSError:
@@ -96,8 +96,9 @@ class Appended:
                 raise
         finally:
             self._settle()
-            self._last = int(rows[self.rows - before - 1, 0]) if self.rows > before else self._last
-        return self.rows - before
+            taken = min(max(self.rows - before, 0), len(rows))
+            self._last = int(rows[taken - 1, 0]) if taken else self._last
+        return taken
 
     def _fitted(self, columns: tuple[Column, ...], rows: Array) -> Array:
         """`rows` as this file has them."""
@@ -141,7 +142,7 @@ class Folder:
         self._lock: Lock | None = lock
         with suppress(FileExistsError):
             os.mkdir("frames", dir_fd=here.number)
-        self._frames = Open("frames", os.O_RDONLY | os.O_DIRECTORY, here.number)
+        self._frames = Open("frames", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, here.number)
         self._earlier: dict[str, list[Block]] = {}
         self._files: dict[str, dict[str, Appended]] = {}
         self._rows: dict[str, int] = {}
@@ -196,10 +197,14 @@ class Folder:
                 self._earlier.setdefault(segment.frame, []).append((segment.columns, segment.rows))
 
     def _again(self, segment: Segment) -> Appended | None:
-        """The file of `segment`, open for appending, unless it is damaged."""
+        """The file of `segment`, open for appending, unless it is damaged or not this run's own."""
         if not len(steps := sound_steps(segment.rows)):
             return None
-        file = Open(f"{segment.name}.f64", os.O_RDWR | os.O_APPEND | os.O_NONBLOCK, self._frames.number)
+        try:
+            flags = os.O_RDWR | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW
+            file = Open(f"{segment.name}.f64", flags, self._frames.number)
+        except OSError:
+            return None
         appended = Appended(file, segment.columns, int(steps[-1]))
         return appended if len(steps) == len(segment.rows) == appended.rows else None
 
@@ -227,9 +232,11 @@ class Folder:
         """A file for `columns`, with the next number."""
         taken = [name for name in stored.names(self._names()) if name.startswith(f"{frame}-")]
         name = f"{frame}-{1 + stored.numbered(taken[-1])[1] if taken else 0}"
+        if len(text := json.dumps({"columns": columns})) > stored.LARGEST:
+            raise OSError(errno.EFBIG, f"{len(columns)} columns in {frame} are more than can be read back")
         file = Open(f"{name}.f64", os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, self._frames.number)
         try:
-            _replace(f"{name}.json", json.dumps({"columns": columns}), self._frames.number)
+            _replace(f"{name}.json", text, self._frames.number)
         except OSError:
             os.unlink(f"{name}.f64", dir_fd=self._frames.number)
             raise
@@ -268,7 +275,7 @@ class Folder:
 
 def _replace(name: str, text: str, folder: int) -> None:
     """Write `text` to `name` in `folder` so that a reader sees the old text or the new one, never a part."""
-    part, flags = f".{name}.{os.getpid()}.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    part, flags = f".{name}.{os.getpid()}.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     try:
         with os.fdopen(os.open(part, flags, 0o666, dir_fd=folder), "w", encoding="utf-8") as file:
             file.write(text)

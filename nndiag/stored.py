@@ -199,8 +199,8 @@ def _segment(path: Path, name: str, growing: bool) -> Segment:
         return Segment(name, columns, _rows(schema.with_suffix(".f64"), 1 + len(columns), growing))
     except FileNotFoundError:
         return Segment(name, columns, np.empty((0, 1 + len(columns))))
-    except OSError as fault:
-        raise RunError(f"cannot read {schema.with_suffix('.f64')}: {fault.strerror or fault}") from fault
+    except (OSError, ValueError) as fault:  # ValueError where somebody cuts it short meanwhile
+        raise RunError(f"cannot read {schema.with_suffix('.f64')}: {getattr(fault, 'strerror', fault)}") from fault
 
 
 def _column(item: Any, schema: Path) -> Column:

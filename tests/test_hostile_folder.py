@@ -262,6 +262,31 @@ def test_any_change_opens_or_is_refused_and_resumes_or_is_refused(
     shutil.rmtree(path)
 
 
+def test_resuming_writes_nowhere_outside(folder: Path, tmp_path: Path) -> None:
+    (folder / "frames").rename(tmp_path / "elsewhere")
+    (folder / "frames").symlink_to(tmp_path / "elsewhere")
+    before = {file: file.read_bytes() for file in (tmp_path / "elsewhere").iterdir()}
+
+    with pytest.raises(RunError, match="cannot resume"):
+        Recorder(folder, resume=True)
+
+    assert {file: file.read_bytes() for file in (tmp_path / "elsewhere").iterdir()} == before
+
+
+def test_resuming_leaves_what_a_link_leads_to_alone(folder: Path, tmp_path: Path) -> None:
+    file = folder / "frames/losses-0.f64"
+    file.rename(tmp_path / "theirs")
+    file.symlink_to(tmp_path / "theirs")
+    before = (tmp_path / "theirs").read_bytes()
+
+    with Recorder(folder, every=1, resume=True) as recorder:
+        recorder.log(loss=7.0)
+        recorder.step()
+
+    assert (tmp_path / "theirs").read_bytes() == before
+    assert open_run(folder).train.tolist()[-1] == 7.0
+
+
 NAMES = [
     "<script>alert(1)</script>",
     "\x1b[31mred",

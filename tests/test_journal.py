@@ -84,6 +84,32 @@ def test_metadata_that_could_not_be_written_is_written_with_the_next_rows(
     assert open_run(tmp_path / "run").meta.name == "told"
 
 
+def test_an_error_of_nndiag_itself_costs_no_row_and_shows_where_it_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = Journal(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(store.Appended, "append", lambda *arguments: 1 / 0)
+        journal.append(rows(0, 3))
+    journal.append(rows(3, 5))
+
+    assert steps(journal) == [0, 1, 2, 3, 4]
+    assert "ZeroDivisionError" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_more_columns_than_can_be_read_back_are_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("nndiag.stored.LARGEST", 40)
+    journal = Journal(tmp_path / "run")
+    journal.append(rows(0, 3))
+
+    assert "3 columns in losses are more than can be read back" in caplog.text
+    assert steps(journal) == [0, 1, 2]
+    assert list((tmp_path / "run/frames").iterdir()) == []
+
+
 def refuse(*arguments: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 

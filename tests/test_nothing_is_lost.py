@@ -186,6 +186,31 @@ def test_a_folder_that_vanishes_is_warned_of_once_and_memory_holds_the_whole_run
     assert_holds(recorder.run, 70)
 
 
+def test_a_folder_made_read_only_is_warned_of_once_and_memory_holds_the_rest(tmp_path: Path) -> None:
+    def record() -> list[str]:
+        os.chdir(tmp_path)
+        if os.geteuid() == 0:  # whom no permission binds
+            os.chown(tmp_path, 65534, 65534)
+            os.seteuid(65534)
+        recorder = Recorder("run", every=1, flush_seconds=0.0)
+        train(recorder, 30)
+        for folder in ("run/frames", "run"):
+            Path(folder).chmod(0o500)
+        with warnings_of() as said:
+            train(recorder, 110)
+            recorder.close()
+        assert_holds(recorder.run, 110)
+        run = open_run("run")
+        assert run.train.tolist() == list(range(110))  # that file was open
+        assert run.meta.ended == "killed"
+        return said
+
+    said = children.result(record)
+
+    assert len(said) == 1
+    assert "Permission denied" in said[0]
+
+
 def test_a_folder_that_is_moved_is_written_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     recorder = Recorder(tmp_path / "run", every=1, flush_seconds=0.0)
     train(recorder, 30)
@@ -350,6 +375,20 @@ def test_a_run_that_goes_back_holds_the_later_attempt_and_says_so(tmp_path: Path
         assert run.meta.first_nonfinite is None
     report = nndiag.Checklist(select="ND907").examine(live)
     assert "from step 51 to 30" in report.checks[0].reason
+
+
+def test_a_validation_made_before_training_jumps_stays_where_it_was(tmp_path: Path) -> None:
+    recorder = Recorder(every=1)
+    train(recorder, 3)
+    recorder.log(validation_loss=0.5)
+    recorder.start_at(8)
+    train(recorder, 10)
+
+    assert recorder.run.validation.to_dict() == {3: 0.5}
+    assert recorder.run.train.index.tolist() == [0, 1, 2, 8, 9]
+    assert recorder.run.meta.went_back == ()
+    with pytest.raises(ValueError, match="wanted a number of updates done"):
+        recorder.start_at(-1)
 
 
 def test_a_trainer_that_resumes_from_an_older_checkpoint_goes_back(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def to_parquet(run: Run, folder: str | Path) -> list[Path]:
     only would be one column to some. The file's metadata holds that of the run, as JSON under "nndiag". A run is written in
     parts, without having all of it in memory. Raises RunError without pyarrow, or where `folder` cannot be written.
     """
-    parquet = _pyarrow().parquet
+    parquet = pyarrow().parquet
     folder, files = Path(folder), []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -35,12 +36,12 @@ def to_parquet(run: Run, folder: str | Path) -> list[Path]:
     return files
 
 
-def _pyarrow() -> Any:
+def pyarrow() -> Any:
+    """The package, with its Parquet part. Raises RunError where it is not installed."""
     try:
-        import pyarrow.parquet
+        return import_module("pyarrow.parquet") and import_module("pyarrow")
     except ImportError as fault:
         raise RunError("Parquet files need pyarrow: pip install 'nndiag[parquet]'") from fault
-    return pyarrow
 
 
 def _write(parquet: Any, run: Run, name: str, path: Path) -> None:
@@ -56,12 +57,12 @@ def _write(parquet: Any, run: Run, name: str, path: Path) -> None:
 
 
 def _arrow(part: pd.DataFrame) -> Any:
-    return _pyarrow().table({column: _column(part[column]) for column in part})
+    return pyarrow().table({column: _column(part[column]) for column in part})
 
 
 def _column(values: pd.Series[Any]) -> Any:
     """Numbers as they are, missing ones null; names as text that is valid UTF-8 whatever they hold."""
-    arrow = _pyarrow()
+    arrow = pyarrow()
     if isinstance(values.dtype, pd.CategoricalDtype):
         names = [name.encode("utf-8", "backslashreplace").decode() for name in values.cat.categories]
         return arrow.array(names, arrow.string()).take(arrow.array(values.cat.codes.to_numpy(np.int32)))
