@@ -40,7 +40,7 @@ class Journal:
         self._flush_seconds = flush_seconds
         self._flushed = time.monotonic()
         self._memory = Memory()
-        self._thinning, self._lent = Thinning(), False
+        self._thinning, self._thins, self._lent = Thinning(), True, False
         self._unkept = 0
         self._meta: Meta | None = None
         self._failing = False
@@ -70,14 +70,23 @@ class Journal:
     def append(self, rows: Mapping[str, list[Block]]) -> None:
         """Take over finished rows."""
         self._flushed = time.monotonic()
-        if self._lent:
-            self._thinning, self._lent = self._thinning.copy(), False
-        self._thinning.add(rows)
         self._memory.add(rows)
-        self._unkept += sum(block.nbytes for blocks in rows.values() for _, block in blocks)
         self._write()
-        self._fit()
-        self._keep(OFTEN)
+        if self._thins:
+            self._thin(rows)
+
+    def _thin(self, rows: Mapping[str, list[Block]]) -> None:
+        """Choose what stands for the run; if that fails, memory grows and readers go through all rows, but nothing is lost."""
+        try:
+            if self._lent:
+                self._thinning, self._lent = self._thinning.copy(), False
+            self._thinning.add(rows)
+            self._unkept += sum(block.nbytes for blocks in rows.values() for _, block in blocks)
+            self._fit()
+            self._keep(OFTEN)
+        except Exception as fault:
+            self._thins = False
+            log.error("rows are no longer thinned as they come; training goes on", exc_info=fault)
 
     def _fit(self) -> None:
         """Let go of rows that outgrow the memory for them, with one warning."""
@@ -91,7 +100,13 @@ class Journal:
 
     def _keep(self, least: int) -> None:
         """Keep what stands for the run in its folder, after `least` bytes of rows; it is for speed, and can be done without."""
-        if self._unkept <= least or self._folder is None or not self._writing or self._memory.thinned:
+        if (
+            self._unkept <= least
+            or self._folder is None
+            or not self._writing
+            or self._memory.thinned
+            or not self._thins
+        ):
             return
         self._unkept = 0
         if self._folder.there:
@@ -115,8 +130,10 @@ class Journal:
                 blocks.setdefault(frame, []).extend(parts)
         return blocks
 
-    def thinned(self, more: Mapping[str, list[Block]]) -> Callable[[], Mapping[str, Table]]:
+    def thinned(self, more: Mapping[str, list[Block]]) -> Callable[[], Mapping[str, Table]] | None:
         """Gives what stands for the run as it is now, and for `more` rows that are not finished."""
+        if not self._thins:
+            return None
         thinning, self._lent = self._thinning, True
 
         def tables() -> Mapping[str, Table]:

@@ -386,6 +386,26 @@ def test_nothing_is_kept_in_a_folder_that_stands_where_the_run_was(
     assert len(open_run(tmp_path / "moved").activations) == 3000
 
 
+def test_a_fault_in_thinning_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    recorder = Recorder(tmp_path / "run", every=1)
+    filled(recorder._journal, noisy(3000))
+    monkeypatch.setattr(Thinning, "add", fails)
+    more = noisy(6000)
+    more[:, 0] += 3000
+    filled(recorder._journal, more)
+
+    assert caplog.text.count("rows are no longer thinned as they come; training goes on") == 1
+    assert len(recorder.run.activations) == 9000
+    assert recorder.run.thinned().activations.index[-1] == 8999
+    recorder.close()
+    assert len(open_run(tmp_path / "run").activations) == 9000
+
+
 def test_what_cannot_be_kept_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
