@@ -6,29 +6,26 @@ import atexit
 import dataclasses
 import logging
 import math
-import time
 import traceback
 import weakref
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import wraps
+from functools import lru_cache, wraps
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, Self
 
 import numpy as np
 
-from nndiag import frames, store
-from nndiag import statistics as st
-from nndiag.errors import NndiagError, ShapeError
-from nndiag.held_out import HeldOut, SeenRows
+from nndiag import store
+from nndiag.errors import NndiagError
 from nndiag.journal import Journal
 from nndiag.meta import Meta, versions
 from nndiag.pace import Pace
-from nndiag.statistics import Array, Summary
-from nndiag.table import Buffer, Column, Table
+from nndiag.row import Row
+from nndiag.statistics import Array
+from nndiag.table import Column, Table
 
 if TYPE_CHECKING:
     from nndiag.report import Report
@@ -59,33 +56,36 @@ class Exporter(Protocol):
         """Nothing more comes."""
 
 
+MOST_WAITING = 1 << 20
+"""Bytes of finished rows that are handed to the journal without waiting for the clock."""
+
 _P = ParamSpec("_P")
 
 
 def timed(method: Callable[Concatenate[Recorder, _P], None]) -> Callable[Concatenate[Recorder, _P], None]:
-    """Adds the time that `method` takes to the recorder's own cost.
-
-    What the user has told np.seterr is not its affair: an overflow here is a fact to record.
-    """
+    """Adds the time that `method` takes to the recorder's own cost, unless a caller's clock runs already."""
 
     def clocked(self: Recorder, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        begun = time.perf_counter()
-        try:
-            with np.errstate(all="ignore"):
-                method(self, *args, **kwargs)
-        finally:
-            self.pace.spent += time.perf_counter() - begun
+        if self.pace.running:
+            method(self, *args, **kwargs)
+            return
+        with self.pace, np.errstate(all="ignore"):  # whatever the user has set: an overflow here is a fact to record
+            method(self, *args, **kwargs)
 
     return wraps(method)(clocked)  # type: ignore[return-value]  # still a method of Recorder
 
 
 def read(method: Callable[Concatenate[Recorder, _P], None]) -> Callable[Concatenate[Recorder, _P], None]:
     """Makes `method` do nothing on steps that are not to be read, and `timed`."""
-    measured = timed(method)
 
     def gated(self: Recorder, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        if self.recording:
-            measured(self, *args, **kwargs)
+        if not self.recording:
+            return
+        if self.pace.running:
+            method(self, *args, **kwargs)
+            return
+        with self.pace, np.errstate(all="ignore"):  # whatever the user has set: an overflow here is a fact to record
+            method(self, *args, **kwargs)
 
     return wraps(method)(gated)  # type: ignore[return-value]  # still a method of Recorder
 
@@ -114,22 +114,14 @@ class Recorder:
         self.strict = strict
         self.pace = Pace(every, budget)
         self.step_number = 0
-        self.epoch = 0
         self.recording = True
         self.meta = Meta(versions=versions(), created=datetime.now(UTC).isoformat(timespec="seconds"))
-        self._buffers: dict[str, Buffer] = defaultdict(Buffer)
+        self.row = Row()
         self._exporters: list[Exporter] = []
         self._on_close: list[Callable[[], None]] = []
+        self._on_reading: list[Callable[[], None]] = []
         self._ended: str | None = None
-        self._features: st.FeatureMoments | None = None
-        self._labels = frames.Labels()
-        self._rows = SeenRows()
-        self._held_out: HeldOut | None = None
-        self._compared = 0
-        self._toward: Array | None = None
-        self._activity: dict[str, st.UnitActivity] = {}
-        self._weights: dict[str, Array] = {}
-        self._begin_row()
+        self._waiting = 0
         path = None if run is None else Path(run).expanduser()
         self._journal = Journal(path, resume=resume, flush_seconds=flush_seconds)
         self.step_number = self._journal.next_step
@@ -139,6 +131,7 @@ class Recorder:
     def _opened(self, path: Path) -> None:
         meta = self._journal.resumed or self.meta
         self.meta = dataclasses.replace(meta, name=path.name, ended="running", writer=store.writer())
+        self.row.loss = self.meta.loss
         self._write_meta()
         atexit.register(_close_at_exit, weakref.ref(self))
 
@@ -160,66 +153,36 @@ class Recorder:
     def describe(self, **meta: Any) -> None:
         """Tell what is trained: any field of `nndiag.meta.Meta`, such as `layers=[{"name": "h1", "kind": "relu"}]`."""
         self.meta = self.meta.describe(meta)
+        self.row.loss = self.meta.loss
         self._write_meta()
         self._exporting(lambda exporter: exporter.describe(self.meta))
 
+    @property
+    def epoch(self) -> int:
+        """The epoch under way, from 0."""
+        return self.row.epoch
+
+    @timed
     def data(self, x: Array, y: Array | None = None) -> None:
         """Record scale, non-finite values and labels of a batch: inputs (batch, …), targets (batch,) or (batch, …).
 
-        Values that are not finite are looked for on every step: one sum. Raises ShapeError unless there are as many inputs
-        as targets.
+        On steps that are not read, only inputs that are not finite are looked for, in one pass. Raises ShapeError unless
+        there are as many inputs as targets.
         """
-        if self.recording or not _sum_is_finite(x):
-            self._data(_array(x, "the inputs"), None if y is None else _array(y, "the targets"))
+        x, y = _array(x, "the inputs"), None if y is None else _array(y, "the targets")
+        if self.recording:
+            self.row.data(x, y)
+        else:
+            self.row.guard(x, y, counted=False)
 
     @timed
-    def _data(self, x: Array, y: Array | None) -> None:
-        if not x.size:
-            return
-        if y is not None and x.shape[:1] != y.shape[:1]:
-            raise ShapeError(
-                f"data() got inputs of shape {x.shape} and targets of shape {y.shape}; give as many of each"
-            )
-        summary = self._counted(x)
-        rows = x.reshape(len(x), -1) if x.ndim > 1 else x.reshape(-1, 1)
-        if self._features is None or len(self._features.mean) != rows.shape[1]:
-            self._features = st.FeatureMoments(rows.shape[1])
-        self._features.add(rows)
-        if self.epoch == 0:
-            self._rows.add(x)
-        self._signal = summary.rms
-        self._buffers["data"].put("input", frames.INPUT, frames.input_entry(summary, self._features))
-        if y is not None:
-            self._target_data(y)
-
-    def _target_data(self, y: Array) -> None:
-        summary = self._counted(y)
-        self._labels.add(y, binary=self._binary)
-        data = self._buffers["data"]
-        data.put("target", frames.TARGET, frames.target_entry(y, summary, self._labels))
-        if self.meta.loss.get("task") != "real" and self._labels.classes <= frames.MANY_CLASSES:
-            for label in self._labels.seen:
-                data.put(f"label {label}", ("count",), (self._labels.latest[label],))
-
     def validation_data(self, x: Array, y: Array) -> None:
         """Tell what the validations that follow are made on: inputs (samples, …) and targets (samples, …).
 
         With each validation loss, the record then says how they compare with the training samples: rows that are in both,
         features that lie elsewhere, other shares of the classes.
         """
-        x, y = np.atleast_1d(_array(x, "the inputs")), np.atleast_1d(_array(y, "the targets"))
-        self._held_out = HeldOut(x, y, binary=self._binary) if x.size and len(x) == len(y) else None
-
-    def _compare_validation(self) -> None:
-        """Record, as metrics, how the validation set compares with the training samples, where there are new ones."""
-        if self._held_out is not None and self._rows.count > self._compared:
-            self._compared = self._rows.count
-            compared = self._held_out.compared(self._rows, self._features, self._labels)
-            self._buffers["metrics"].put("validation", frames.VALIDATION, compared)
-
-    @property
-    def _binary(self) -> bool:
-        return self.meta.loss.get("task") == "binary"
+        self.row.validation_data(np.atleast_1d(_array(x, "the inputs")), np.atleast_1d(_array(y, "the targets")))
 
     @read
     def activation(self, name: str, array: Array, *, slope: Array | None = None) -> None:
@@ -228,25 +191,12 @@ class Recorder:
         `slope` is the derivative of an activation function at every element over its largest possible value, for
         functions that saturate.
         """
-        array = _array(array, name)
-        if array.ndim < 2:
-            array = array.reshape(-1, 1)
-        summary = self._counted(array)
-        units = array.shape[-1]
-        if name not in self._activity or self._activity[name].units != units:
-            self._activity[name] = st.UnitActivity(units)
-        dead = self._activity[name].add(st.active_units(array), array.size // units) if array.size else math.nan
-        entry = frames.forward_entry(array, slope, dead, summary, self._signal)
-        if name in self._forward:
-            summary = self._forward[name][0] | summary
-        self._forward[name] = (summary, entry)
-        self._signal = summary.rms
+        self.row.activation(name, _array(array, name), None if slope is None else _array(slope, name))
 
     @read
     def activation_gradient(self, name: str, array: Array) -> None:
         """Record δ, the gradient of the loss with respect to what layer `name` put out."""
-        summary = self._counted(_array(array, name))
-        self._backward[name] = self._backward[name] | summary if name in self._backward else summary
+        self.row.activation_gradient(name, _array(array, name))
 
     @read
     def gradient(self, name: str, array: Array, *, weights: Array | None = None) -> None:
@@ -254,26 +204,17 @@ class Recorder:
 
         With its `weights` (out, in, …), also whether all units of the layer are the same.
         """
-        array = _array(array, name)
-        entry = frames.gradient_entry(array, weights, self._counted(array))
-        self._buffers["gradients"].put(name, frames.GRADIENT, entry)
+        self.row.gradient(name, _array(array, name), None if weights is None else _array(weights, name))
 
     @read
     def before_update(self, name: str, weights: Array) -> None:
         """Remember the values of parameter `name` for `after_update`."""
-        kept = self._weights.get(name)
-        if kept is None or kept.shape != weights.shape or kept.dtype != weights.dtype:
-            self._weights[name] = np.array(weights, copy=True)
-        else:
-            np.copyto(kept, weights)
+        self.row.before_update(name, _array(weights, name), copy=True)
 
     @read
     def after_update(self, name: str, weights: Array, gradient: Array | None = None) -> None:
         """Record how the update moved parameter `name`, from its values at `before_update`."""
-        if name not in self._weights:
-            raise NndiagError(f"after_update({name!r}) came without before_update({name!r}); call that before the step")
-        entry = frames.update_entry(name, self._weights[name], _array(weights, name), gradient)
-        self._buffers["updates"].put(name, frames.UPDATE, entry)
+        self.row.after_update(name, _array(weights, name), None if gradient is None else _array(gradient, name))
 
     @read
     def outputs(self, outputs: Array, targets: Array | None = None) -> None:
@@ -282,82 +223,53 @@ class Recorder:
         Of sequences and images every place counts as a sample: targets have the outputs' shape, or that without its units,
         which may also come second, as in (batch, classes, height, width).
         """
-        rows, y = frames.as_rows(
-            _array(outputs, "the outputs"), None if targets is None else _array(targets, "the targets")
-        )
-        if not rows.size:
-            return
-        buffer = self._buffers["outputs"]
-        buffer.put("outputs", frames.OUTPUT, frames.output_entry(rows, self._counted(rows)))
-        threshold = 0.5 if self.meta.loss.get("expects") == "probabilities" else 0.0
-        named = frames.predicted(rows, threshold)
-        if named is not None:
-            counts = np.bincount(named, minlength=max(2, rows.shape[1])).tolist()
-            for unit, count in enumerate(counts):
-                buffer.put(f"predicted {unit}", ("count",), (count,))
-        if y is not None:
-            self._against(rows, named, y)
-
-    def _against(self, outputs: Array, named: Array | None, y: Array) -> None:
-        """Record outputs (batch, units), and the class that each row names, beside their targets."""
-        buffer, task = self._buffers["outputs"], str(self.meta.loss.get("task", ""))
-        buffer.put("targets", frames.OUTPUT_TARGET, frames.output_target_entry(y, st.summarize(y)))
-        error = frames.squared_error(outputs, y)
-        buffer.put("outputs", ("squared_error",), (error,))
-        self._toward = frames.toward(outputs, y, task)
-        ids = frames.class_ids(y, outputs.shape[1]) if task in ("classes", "binary") and named is not None else None
-        if ids is not None and len(ids) == len(outputs):
-            hits = np.bincount(ids, weights=named == ids, minlength=max(2, outputs.shape[1])).tolist()
-            for label, count in enumerate(hits):
-                buffer.put(f"label {label}", ("hits",), (count,))
+        self.row.outputs(_array(outputs, "the outputs"), None if targets is None else _array(targets, "the targets"))
 
     @read
     def output_gradient(self, gradient: Array) -> None:
         """Record δ, the gradient (batch, units) of the loss with respect to the outputs, after `outputs`."""
-        entry = frames.output_gradient_entry(_array(gradient, "the output gradient"), self._toward)
-        self._buffers["outputs"].put("outputs", frames.OUTPUT_GRADIENT, entry)
-        self._toward = None
+        self.row.output_gradient(_array(gradient, "the output gradient"))
 
     @read
     def histogram(self, name: str, array: Array) -> None:
         """Record a histogram of the finite values under `name`, such as `weights/h1.weight`."""
-        if entry := frames.histogram_entry(_array(array, name)):
-            self._buffers["histograms"].put(name, frames.HISTOGRAM, entry)
+        self.row.histogram(name, _array(array, name))
 
-    def log(self, **values: float) -> None:
+    @timed
+    def log(self, /, **values: float) -> None:
         """Record numbers of this step: `loss`, `validation_loss`, `epoch`, and any metric, also as `validation_…`.
 
         Raises TypeError on anything that is not a number.
         """
         self._must_be_open("log")
         for name, value in values.items():
-            self._log(name, _number(name, value))
+            self._log(*_place(name), _number(name, value))
 
-    def _log(self, name: str, value: float) -> None:
-        split = "train"
-        for prefix, owner in (("validation_", "validation"), ("val_", "validation"), ("train_", "train")):
-            if name.startswith(prefix):
-                name, split = name.removeprefix(prefix), owner
-        if name == "epoch":
-            self.epoch = int(value)
-        elif name != "loss":
-            self._buffers["metrics"].put(split, (name,), (value,))
+    def _log(self, split: str, metric: str, value: float) -> None:
+        if metric == "epoch":
+            self.row.epoch = int(value)
+        elif metric != "loss":
+            self.row.metric(split, metric, value)
         elif split == "validation":
-            self._validation = value
-            self._nonfinite += not math.isfinite(value)
-            self._compare_validation()
+            self.row.validated(value)
         else:
-            self._train.append(value)
-            if not math.isfinite(value):
-                self._nonfinite += 1
-                if self.meta.first_nonfinite is None:
-                    self.describe(first_nonfinite={"step": self.step_number, "what": "loss"})
+            self.loss(value)
+
+    def loss(self, value: float) -> None:
+        """Take the training loss of this step, or of one of its micro-batches; `log(loss=…)` for loops that have a number.
+
+        When it is not finite for the first time, what is still to come of this step is read, whatever the cadence.
+        """
+        self.row.train.append(value)
+        if not math.isfinite(value):
+            self.row.nonfinite += 1
+            if self.meta.first_nonfinite is None:
+                self.describe(first_nonfinite={"step": self.step_number, "what": "loss"})
+                self._read(True)
 
     def begin_epoch(self, epoch: int) -> None:
         """Epoch `epoch`, from 0, begins."""
-        self.epoch = epoch
-        for activity in self._activity.values():
-            activity.turn()
+        self.row.begin_epoch(epoch)
 
     def probe(self, code: str, measurement: Mapping[str, Any]) -> None:
         """Keep what a probe measured, plain JSON, for the check of that code."""
@@ -368,60 +280,45 @@ class Recorder:
         text = "".join(traceback.format_exception_only(fault)).strip()
         self.describe(faults=(*self.meta.faults, {"part": part, "event": event, "error": text}))
 
-    def _counted(self, array: Array) -> Summary:
-        summary = st.summarize(array)
-        self._nonfinite += summary.nonfinite
-        return summary
-
     # The clock
 
     def step(self) -> None:
         """The iteration is over: its row is closed, and what comes belongs to the next."""
         self._must_be_open("step")
-        begun = time.perf_counter()
+        self._finish_step()
+        self._read(self.pace.next(self.step_number))
+
+    @timed
+    def _finish_step(self) -> None:
         self._close_row()
         self.step_number += 1
-        self.pace.spent += time.perf_counter() - begun
-        self.recording = self.pace.next(self.step_number)
-        if self._journal.due:
+        if self._waiting > MOST_WAITING or self._journal.due:
             self.flush()
+
+    def on_reading(self, action: Callable[[], None]) -> None:
+        """Have `action` done whenever `recording` changes, or what a hook wants to hear: adapters listen anew then."""
+        self._on_reading.append(action)
+
+    def listen_anew(self) -> None:
+        """Tell the adapters that what the hooks want to hear has changed."""
+        for action in self._on_reading:
+            action()
+
+    def _read(self, recording: bool) -> None:
+        if recording != self.recording:
+            self.recording = recording
+            self.listen_anew()
 
     def end(self, ended: str) -> None:
         """The loop has ended so: "completed", "interrupted" or "crashed"; it may start again until the run is closed."""
         self._ended = ended
         self.flush()
 
-    def _begin_row(self) -> None:
-        self._forward: dict[str, tuple[Summary, tuple[float, ...]]] = {}
-        self._backward: dict[str, Summary] = {}
-        self._train: list[float] = []
-        self._validation = math.nan
-        self._nonfinite = 0
-        self._signal = math.nan
-
-    def _fill_row(self) -> None:
-        """Put what was gathered for this step into the current rows; doing it twice changes nothing."""
-        activations = self._buffers["activations"]
-        for name, (s, entry) in self._forward.items():
-            merged = (s.mean, s.variance, entry[2], s.min, s.max, s.zero_fraction, *entry[6:8], s.nonfinite, entry[9])
-            activations.put(name, frames.FORWARD, merged)
-        for name, s in self._backward.items():
-            activations.put(name, frames.BACKWARD, (s.rms,))
-        if self._train or not math.isnan(self._validation):
-            train = sum(self._train) / len(self._train) if self._train else math.nan
-            self._buffers["losses"].put("", frames.LOSS, (self.epoch, train, self._validation))
-        if self._train or self._nonfinite:
-            self._buffers["metrics"].put("train", ("nonfinite",), (self._nonfinite,))
-
     def _close_row(self) -> None:
-        self._fill_row()
-        rows = {
-            frame: (buffer.columns, buffer.close_row(self.step_number))
-            for frame, buffer in self._buffers.items()
-            if buffer.touched
-        }
-        self._begin_row()
-        if rows:
+        closed = self.row.close(self.step_number, self.recording)
+        self._waiting += sum(values.nbytes for _, values in closed)
+        if closed and self._exporters:
+            rows = {frame: (self.row.buffers[frame].columns, values) for frame, values in closed}
             self._exporting(lambda exporter: exporter.write(self.step_number, rows))
 
     def _exporting(self, action: Callable[[Exporter], None]) -> None:
@@ -445,9 +342,9 @@ class Recorder:
         """What is recorded so far, the row under way included."""
         from nndiag.run import Run
 
-        self._fill_row()
+        self.row.fill(self.recording)
         blocks = self._journal.blocks()
-        for frame, buffer in self._buffers.items():
+        for frame, buffer in self.row.buffers.items():
             blocks.setdefault(frame, []).extend([*buffer.blocks(), *buffer.pending(self.step_number)])
         meta = dataclasses.replace(self.meta, ended=self._ended) if self._ended else self.meta
         return Run(meta, {frame: Table.of(parts) for frame, parts in blocks.items()}, self.path)
@@ -476,7 +373,8 @@ class Recorder:
 
     def flush(self) -> None:
         """Write finished rows to the run folder; where that fails they stay in memory, with one warning."""
-        self._journal.append({frame: buffer.take() for frame, buffer in self._buffers.items()})
+        self._waiting = 0
+        self._journal.append({frame: buffer.take() for frame, buffer in self.row.buffers.items()})
         self._exporting(lambda exporter: exporter.flush())
 
     def close(self, ended: str | None = None) -> None:
@@ -517,17 +415,19 @@ def _close_at_exit(reference: weakref.ref[Recorder]) -> None:
 
 def _array(value: Any, what: str) -> Array:
     """`value` as a real NumPy array. Raises TypeError on text, objects and complex numbers."""
-    if not isinstance(what, str):
-        raise TypeError(f"wanted the name of a layer or parameter, got {what!r}")
-    array = np.asarray(value)
+    array = value if type(value) is np.ndarray else np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{what}: wanted an array of real numbers, got {type(value).__name__} of dtype {array.dtype}")
     return array
 
 
-def _sum_is_finite(x: Any) -> bool:
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(np.sum(x)))
+@lru_cache(maxsize=1024)
+def _place(name: str) -> tuple[str, str]:
+    """Split and metric that `name` of `log` stands for."""
+    for prefix, split in (("validation_", "validation"), ("val_", "validation"), ("train_", "train")):
+        if name.startswith(prefix):
+            return split, name.removeprefix(prefix)
+    return "train", name
 
 
 def _number(name: str, value: Any) -> float:

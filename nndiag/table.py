@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,8 @@ Column = tuple[str, str]
 Block = tuple[tuple[Column, ...], Array]
 """Columns, and rows (n, 1 + columns) whose first value is the step."""
 
-CHUNK = 256
-"""Rows that a buffer allocates at once."""
+ROWS, BYTES = 256, 1 << 20
+"""Rows that a buffer allocates at once, unless they take more than so many bytes."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,17 @@ class Table:
 
 
 class Buffer:
-    """The row of one frame that is being recorded, and the finished rows that nobody has taken yet."""
+    """The row of one frame that is being recorded, and the finished rows that nobody has taken yet.
+
+    The row is a list, which takes a value in some 10 ns; closing it is one write of a whole row into an array.
+    """
 
     def __init__(self) -> None:
         self._columns: list[Column] = []
-        self._slots: dict[tuple[str, Sequence[str]], slice] = {}
-        self._row = np.empty(0)
+        self._slots: dict[tuple[str, tuple[str, ...]], slice] = {}
+        self._runs: dict[tuple[str, str, int], slice] = {}
+        self._row: list[float] = []
+        self._empty: list[float] = []
         self._blocks: list[Block] = []
         self._chunk = np.empty((0, 1))
         self._used = 0
@@ -73,17 +79,38 @@ class Buffer:
 
     def put(self, name: str, statistics: tuple[str, ...], values: Sequence[float]) -> None:
         """Set `statistics` of `name` in the current row."""
-        slot = self._slots.get((name, statistics)) or self._extend(name, statistics)
+        slot = self._slots.get((name, statistics)) or self._known(name, statistics)
         self._row[slot] = values
         self.touched = True
 
-    def _extend(self, name: str, statistics: tuple[str, ...]) -> slice:
+    def _known(self, name: str, statistics: tuple[str, ...]) -> slice:
+        if (name, statistics) not in self._slots:
+            self._slots[name, statistics] = self._extend([(statistic, name) for statistic in statistics])
+        return self._slots[name, statistics]
+
+    def _extend(self, columns: list[Column]) -> slice:
         self._seal()
-        slot = slice(len(self._columns), len(self._columns) + len(statistics))
-        self._columns += [(statistic, name) for statistic in statistics]
-        self._row = np.concatenate([self._row, np.full(len(statistics), np.nan)])
-        self._slots[name, statistics] = slot
+        self._chunk = np.empty((0, 1))
+        slot = slice(len(self._columns), len(self._columns) + len(columns))
+        self._columns += columns
+        self._empty += [math.nan] * len(columns)
+        self._row += [math.nan] * len(columns)
         return slot
+
+    def put_each(self, statistic: str, part: str, values: Sequence[float]) -> None:
+        """Set `statistic` of `part 0`, `part 1`, … in the current row."""
+        slot = self._runs.get((statistic, part, len(values)))
+        if slot is None:
+            slots = [self._known(f"{part} {i}", (statistic,)) for i in range(len(values))]
+            slot = slice(slots[0].start, slots[-1].stop)
+            if slot.stop - slot.start != len(values):  # the number has changed: some stand elsewhere
+                for one, value in zip(slots, values, strict=True):
+                    self._row[one] = (value,)
+                self.touched = True
+                return
+            self._runs[statistic, part, len(values)] = slot
+        self._row[slot] = values
+        self.touched = True
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -92,20 +119,21 @@ class Buffer:
 
     def close_row(self, step: int) -> Array:
         """Finish the current row as that of `step`, and give back its values."""
-        if self._used == len(self._chunk) or self._chunk.shape[1] != 1 + len(self._row):
+        if self._used == len(self._chunk):
             self._seal()
-            self._chunk = np.empty((CHUNK, 1 + len(self._row)))
+            width = 1 + len(self._row)
+            self._chunk = np.empty((max(1, min(ROWS, BYTES // (8 * width))), width))
         row: Array = self._chunk[self._used]
-        row[0], row[1:] = step, self._row
+        row[0] = step
+        row[1:] = self._row
         self._used += 1
-        self._row.fill(np.nan)
+        self._row = self._empty.copy()
         self.touched = False
-        values: Array = row[1:]
-        return values
+        return row[1:]
 
     def pending(self, step: int) -> list[Block]:
         """The current row as a block, if anything is in it."""
-        return [(self.columns, np.concatenate([[step], self._row])[None])] if self.touched else []
+        return [(self.columns, np.array([[step, *self._row]]))] if self.touched else []
 
     def blocks(self) -> list[Block]:
         """Finished rows that have not been taken."""
@@ -119,6 +147,7 @@ class Buffer:
         return blocks
 
     def _seal(self) -> None:
+        """Make a block of the rows that are finished; what is left of the chunk goes on if the columns stay."""
         if self._used:
             self._blocks.append((tuple(self._columns), self._chunk[: self._used]))
         self._chunk, self._used = self._chunk[self._used :], 0

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from nndiag.table import CHUNK, Buffer, Table
+from nndiag.table import ROWS, Buffer, Table
 
 
 def test_rows_come_back_as_they_were_put() -> None:
     buffer = Buffer()
-    for step in range(2 * CHUNK + 3):
+    for step in range(2 * ROWS + 3):
         buffer.put("a", ("mean", "variance"), (step, 2 * step))
         buffer.close_row(step)
 
     table = Table.of(buffer.blocks())
 
     assert table.columns == (("mean", "a"), ("variance", "a"))
-    np.testing.assert_array_equal(table.steps, np.arange(2 * CHUNK + 3))
-    np.testing.assert_array_equal(table.values[:, 1], 2 * np.arange(2 * CHUNK + 3))
+    np.testing.assert_array_equal(table.steps, np.arange(2 * ROWS + 3))
+    np.testing.assert_array_equal(table.values[:, 1], 2 * np.arange(2 * ROWS + 3))
 
 
 def test_a_column_that_appears_later_is_missing_before() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from nndiag.nn.parameter import Parameter
 from nndiag.nn.schedules import Schedule, as_schedule, base_lr, checked_lr, describe
 from nndiag.statistics import Array
 
+ObserveUpdate = Callable[[Parameter, Array | None], None]
+
 
 class Optimizer(ABC):
     """Updates parameters in place from their gradients, with a learning rate that may follow a schedule.
@@ -21,6 +23,10 @@ class Optimizer(ABC):
     Its moving averages are kept by parameter name. Weight decay touches parameters of kind "weight" only, and frozen
     ones are left alone. Raises ValueError for a negative or non-finite setting.
     """
+
+    observe: ObserveUpdate | None = None
+    """Called after each parameter with it and what was subtracted from its value: a buffer, good until the next parameter;
+    None where it was changed in more than one way."""
 
     def __init__(self, lr: float | Schedule, weight_decay: float) -> None:
         self.schedule = as_schedule(lr, type(self).__name__)
@@ -41,7 +47,9 @@ class Optimizer(ABC):
         lr = self.current_lr
         for parameter in parameters:
             if not parameter.frozen:
-                self._update(parameter, lr, self.weight_decay if parameter.kind == "weight" else 0.0)
+                update = self._update(parameter, lr, self.weight_decay if parameter.kind == "weight" else 0.0)
+                if self.observe is not None:
+                    self.observe(parameter, update)
         self.updates += 1
 
     def describe(self) -> dict[str, Any]:
@@ -64,7 +72,8 @@ class Optimizer(ABC):
         self.updates = int(state["updates"])
 
     @abstractmethod
-    def _update(self, parameter: Parameter, lr: float, decay: float) -> None: ...
+    def _update(self, parameter: Parameter, lr: float, decay: float) -> Array | None:
+        """Change the value of `parameter`; gives back what was subtracted from it, if that was all."""
 
     @abstractmethod
     def _settings(self) -> dict[str, Any]: ...
@@ -91,7 +100,7 @@ class SGD(Optimizer):
         super().__init__(lr, weight_decay)
         self.momentum = _checked_beta(momentum, "SGD(momentum)")
 
-    def _update(self, parameter: Parameter, lr: float, decay: float) -> None:
+    def _update(self, parameter: Parameter, lr: float, decay: float) -> Array | None:
         gradient, scratch = parameter.gradient, self._scratch(parameter)
         if decay:
             gradient = np.multiply(parameter.value, decay, out=scratch)
@@ -101,7 +110,9 @@ class SGD(Optimizer):
             velocity *= self.momentum
             velocity += gradient
             gradient = velocity
-        parameter.value -= np.multiply(gradient, lr, out=scratch)
+        update = np.multiply(gradient, lr, out=scratch)
+        parameter.value -= update
+        return update
 
     def _settings(self) -> dict[str, Any]:
         return {"momentum": self.momentum}
@@ -126,7 +137,7 @@ class Adam(Optimizer):
         self.betas = (_checked_beta(betas[0], "Adam(betas)"), _checked_beta(betas[1], "Adam(betas)"))
         self.eps = eps
 
-    def _update(self, parameter: Parameter, lr: float, decay: float) -> None:
+    def _update(self, parameter: Parameter, lr: float, decay: float) -> Array | None:
         scratch, gradient = self._scratch(parameter), parameter.gradient
         first, second = self._kept("first", parameter), self._kept("second", parameter)
         beta1, beta2 = self.betas
@@ -136,7 +147,9 @@ class Adam(Optimizer):
         np.square(gradient, out=scratch)
         second += np.multiply(scratch, 1 - beta2, out=scratch)
         parameter.value *= 1 - lr * decay
-        parameter.value -= self._move(first, second, lr, scratch)
+        update = self._move(first, second, lr, scratch)
+        parameter.value -= update
+        return None if decay else update
 
     def _move(self, first: Array, second: Array, lr: float, scratch: Array) -> Array:
         """lr · m̂ / (√v̂ + eps), with both moments corrected for their start at zero."""

@@ -94,19 +94,32 @@ class Trainer:
         x, y = data.inputs(x, model.dtype), data.targets(y, model.dtype)
         with np.errstate(all="ignore"):
             fire("on_step_begin", x, y)
-            outputs = model.forward(x, training=True, observe=self._observer("on_forward"))
+            observe = self._observer("on_forward")
+            outputs = model.forward(x, training=True, observe=observe)
             loss = self.loss(outputs, y)
             fire("on_loss", outputs, y, loss)
-            model.backward(self.loss.backward(), observe=self._observer("on_backward"))
+            if observe is None and (late := self._observer("on_forward")):
+                model.revisit(late)  # the loss was not finite: this step is read after all
+            gradient = self.loss.backward()
+            fire("on_output_gradient", gradient)
+            model.backward(gradient, observe=self._observer("on_backward"))
             fire("on_gradients", model.parameters)
             if self.clip_norm is not None:
                 clip_by_global_norm(model.parameters, self.clip_norm)
-            fire("on_update_begin", model.parameters, self.optimizer.current_lr)
-            self.optimizer.step(model.parameters)
+            if self.hooks.listened("on_update_begin"):
+                fire("on_update_begin", model.parameters, self.optimizer.current_lr)
+            self._update()
             fire("on_update_end", model.parameters)
             self.steps += 1
             fire("on_step_end")
         return loss
+
+    def _update(self) -> None:
+        self.optimizer.observe = self._observer("on_update")
+        try:
+            self.optimizer.step(self.model.parameters)
+        finally:
+            self.optimizer.observe = None
 
     def evaluate(
         self, x: ArrayLike, y: ArrayLike, batch_size: int = 1024, observe: ObserveForward | None = None
