@@ -27,12 +27,6 @@ CHARTS = {
 }
 """(frame, statistic) → group of charts and what it shows."""
 
-FRAMES = ("losses", "metrics", "activations", "gradients", "updates", "histograms")
-"""Those of which something is shown."""
-
-NONFINITE = (
-    "Values that were NaN or infinite so far, in everything recorded. TensorBoard's sampling can hide single NaNs."
-)
 TOTAL, REPORT, FINDINGS = "nndiag/nonfinite_total", "nndiag/report", "nndiag/findings_"
 
 
@@ -42,6 +36,13 @@ class Chart(NamedTuple):
     kind: str
     name: str
     help: str = ""
+
+
+NONFINITE = Chart(
+    "total",
+    TOTAL,
+    "Values that were NaN or infinite so far, in everything recorded. TensorBoard's sampling can hide single NaNs.",
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class Layout:
         if statistic == "dead_fraction" and name in self.never_dead:
             return None
         group, text = CHARTS[frame, statistic]
-        return Chart("chart", f"{group}/{place}{name}", f"`{printable(name).replace('`', chr(39))}`. {text}")
+        code = printable(name).replace("`", "'")
+        return Chart("chart", f"{group}/{place}{name}", f"`{code}`. {text}")
 
 
 class Selection(NamedTuple):
@@ -104,7 +106,7 @@ class Charts:
         self._layout = Layout()
         self._selections: dict[tuple[str, str], Selection] = {}
         self._tags = Tags()
-        self._explained: set[str] = set()
+        self._begun: dict[Chart, str] = {}
         self._nonfinite = 0.0
 
     def write(self, step: int, time: float, rows: Rows, layout: Layout) -> None:
@@ -129,7 +131,7 @@ class Charts:
         """Cumulative count: TensorBoard's sampling drops single NaN points, a level that rises stays visible."""
         counts = _column(rows, "metrics", ("nonfinite", "train"))
         self._nonfinite += sum(counts)
-        return [Scalar(TOTAL, self._nonfinite, self._once(TOTAL, NONFINITE))] if counts else []
+        return [self._scalar(NONFINITE, self._nonfinite)] if counts else []
 
     def _scalars(self, rows: Rows, frame: str, split: str = "train") -> list[Scalar]:
         if frame not in rows:
@@ -142,15 +144,12 @@ class Charts:
         return [self._scalar(*pair) for pair in zip(selection.charts, values, strict=True) if not math.isnan(pair[1])]
 
     def _scalar(self, chart: Chart, value: float) -> Scalar:
-        tag = self._tags.clean(chart.name, chart.kind)
-        return Scalar(tag, value, self._once(tag, chart.help))
-
-    def _once(self, tag: str, help: str) -> str:
-        """`help` when `tag` is written for the first time."""
-        if tag in self._explained:
-            return ""
-        self._explained.add(tag)
-        return help
+        """A point, with the words beside its chart if it is the first."""
+        tag = self._begun.get(chart)
+        if tag is not None:
+            return Scalar(tag, value)
+        tag = self._begun[chart] = self._tags.clean(chart.name, chart.kind)
+        return Scalar(tag, value, chart.help)
 
     def _histograms(self, rows: Rows) -> Iterator[Histogram]:
         bins: dict[str, dict[str, float]] = {}
@@ -167,7 +166,7 @@ class Tags:
     """Names as TensorBoard keeps them: other characters than letters, digits and -/._ become _, and no two become one."""
 
     def __init__(self) -> None:
-        self._of: dict[tuple[str, str], str] = {}
+        self._of = {(NONFINITE.kind, NONFINITE.name): TOTAL}
         self._taken = {"loss", TOTAL, f"{REPORT}/text_summary", f"{FINDINGS}fail", f"{FINDINGS}warn"}
 
     def clean(self, name: str, kind: str) -> str:

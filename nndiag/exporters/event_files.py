@@ -69,7 +69,7 @@ class Sink(Protocol):
 
 def single(value: float) -> float:
     """`value` as TensorBoard's float32 can hold it: what is finite stays finite, what is not zero stays off zero."""
-    if value == 0 or not math.isfinite(value):
+    if SMALLEST <= abs(value) <= LARGEST or value == 0 or not math.isfinite(value):
         return value
     return math.copysign(min(max(abs(value), SMALLEST), LARGEST), value)
 

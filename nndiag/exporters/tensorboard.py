@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nndiag.errors import RunError
-from nndiag.exporters.charts import FINDINGS, FRAMES, REPORT, Charts, Layout
+from nndiag.exporters.charts import FINDINGS, REPORT, Charts, Layout
 from nndiag.exporters.event_files import EventFiles, Scalar, Sink, UsersWriter
 from nndiag.exporters.worker import AtOnce, Background, Worker
 from nndiag.meta import Meta
@@ -45,7 +45,8 @@ class TensorBoard:
     def __init__(self, target: str | os.PathLike[str] | Any, *, layers: int = LAYERS) -> None:
         self._sink = _sink(target)
         self._charts = Charts(self._sink)
-        self._worker: Worker = (AtOnce if isinstance(self._sink, UsersWriter) else Background)(self._sink.close)
+        kind = AtOnce if isinstance(self._sink, UsersWriter) else Background
+        self._worker: Worker = kind(self._sink.flush, self._sink.close)
         weakref.finalize(self, self._worker.abandon).atexit = False  # the worker sees to an exit itself
         self._layers = layers
         self._layout = Layout()
@@ -62,9 +63,8 @@ class TensorBoard:
 
     def write(self, step: int, rows: Rows) -> None:
         """Send what was recorded of `step`: one event for training, one for validation if there was one."""
-        shown = {frame: (rows[frame][0], rows[frame][1].copy()) for frame in FRAMES if frame in rows}
-        size = OBJECTS + sum(values.nbytes for _, values in shown.values())
-        self._worker.put(partial(self._charts.write, step, time.time(), shown, self._layout), size)
+        size = OBJECTS + sum([values.nbytes for _, values in rows.values()])
+        self._worker.put(partial(self._charts.write, step, time.time(), rows, self._layout), size)
 
     def report(self, report: Report, step: int) -> None:
         """Put the report into the Text tab as `nndiag/report`, and the number of findings into charts."""
@@ -76,8 +76,7 @@ class TensorBoard:
 
     def flush(self) -> None:
         """Make everything so far visible to TensorBoard."""
-        self._worker.put(self._sink.flush)
-        self._worker.finish()
+        self._worker.flush()
 
     def close(self) -> None:
         """Flush and close the files; a SummaryWriter stays open for its owner."""

@@ -17,21 +17,21 @@ Task = Callable[[], None]
 MOST = 16 * 2**20
 """Bytes that may wait for a thread."""
 
-LOOK = 0.1
-"""Seconds after which whoever waits for a thread looks whether it is still there."""
+PAUSE = 0.1
+"""Seconds between two batches, unless somebody waits: to wake a thread at every step would cost the training more."""
 
 
 class Worker(Protocol):
-    """Does tasks in order, and a last one at the end."""
+    """Does tasks in order, and between them what it was made with: a task `flush`, and a task `close` at the end."""
 
     def put(self, task: Task, size: int = 0) -> None:
         """Have `task`, which holds about `size` bytes, done."""
 
-    def finish(self) -> None:
-        """Wait until everything is done."""
+    def flush(self) -> None:
+        """Wait until everything is done and flushed."""
 
     def close(self) -> None:
-        """Finish, and do the last task."""
+        """Wait until everything is done and closed."""
 
     def abandon(self) -> None:
         """Nothing more comes, and nobody is there to call `close`."""
@@ -40,17 +40,17 @@ class Worker(Protocol):
 class AtOnce:
     """Does every task on the thread that asks for it."""
 
-    def __init__(self, last: Task) -> None:
-        self._last = last
+    def __init__(self, flush: Task, close: Task) -> None:
+        self._flush, self._close = flush, close
 
     def put(self, task: Task, size: int = 0) -> None:
         task()
 
-    def finish(self) -> None:
-        pass
+    def flush(self) -> None:
+        self._flush()
 
     def close(self) -> None:
-        self._last()
+        self._close()
 
     def abandon(self) -> None:
         pass
@@ -60,15 +60,16 @@ class Background:
     """Does tasks on a daemon thread, which starts with the first one.
 
     Nothing is thrown away: when more than `most` bytes wait, whoever has put them there waits until all are done, and what
-    still waits when the interpreter exits is done before it does. After a task that fails only the last one is done;
-    every call until `close` raises what the task raised. A child that was forked has no such thread and does nothing.
+    still waits when the interpreter exits is done and flushed before it does. After a task that fails only `close` is done;
+    every call until then raises what the task raised. A child that was forked has no such thread and does nothing.
     To be used from one thread at a time.
     """
 
-    def __init__(self, last: Task, most: int = MOST) -> None:
-        self._last = last
+    def __init__(self, flush: Task, close: Task, most: int = MOST) -> None:
+        self._flush, self._close = flush, close
         self._most = most
         self._tasks: SimpleQueue[tuple[Task, int] | threading.Event | None] = SimpleQueue()
+        self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
         self._process = 0
         self._given = self._done = 0
@@ -90,14 +91,15 @@ class Background:
         self._given += size
         self._tasks.put((task, size))
         if self._given - self._done > self._most:
-            self.finish()
+            self.flush()
 
-    def finish(self) -> None:
+    def flush(self) -> None:
         if self._thread is None or self._forked:
             return
         reached = threading.Event()
         self._tasks.put(reached)
-        while not reached.wait(LOOK) and self._thread.is_alive():
+        self._hurry.set()
+        while not reached.wait(PAUSE) and self._thread.is_alive():
             pass
         self._raise_fault()
 
@@ -106,9 +108,10 @@ class Background:
             return
         self._closed = True
         if self._thread is None:
-            self._last()
+            self._close()
         else:
             self._tasks.put(None)
+            self._hurry.set()
             self._thread.join()
             self._raise_fault()
 
@@ -118,7 +121,7 @@ class Background:
             return
         self._closed = self._abandoned = True
         if self._thread is None:
-            self._last()
+            self._close()
         else:
             self._tasks.put(None)
 
@@ -128,7 +131,7 @@ class Background:
         with suppress(RuntimeError):
             thread.start()
             self._thread, self._process = thread, os.getpid()
-            atexit.register(self.finish)
+            atexit.register(self.flush)
 
     @property
     def _forked(self) -> bool:
@@ -141,17 +144,27 @@ class Background:
     # On the thread
 
     def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            if isinstance(task, threading.Event):
-                task.set()
-            else:
-                self._do(*task)
-        self._try(self._last)
-        atexit.unregister(self.finish)
+        while self._batch():
+            self._hurry.wait(PAUSE)
+            self._hurry.clear()
+        self._try(self._close)
+        atexit.unregister(self.flush)
         if self._abandoned:
             self._raise_fault()  # nobody else is told: it is printed as the end of the thread
 
-    def _do(self, task: Task, size: int) -> None:
+    def _batch(self) -> bool:
+        """Wait for a task, and do all that there are; False when there will be no more."""
+        while (task := self._tasks.get()) is not None:
+            if isinstance(task, threading.Event):
+                self._do(self._flush)
+                task.set()
+            else:
+                self._do(*task)
+            if self._tasks.empty():
+                return True
+        return False
+
+    def _do(self, task: Task, size: int = 0) -> None:
         if self._fault is None:
             self._try(task)
         self._done += size
