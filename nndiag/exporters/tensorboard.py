@@ -63,7 +63,9 @@ class TensorBoard:
 
     def write(self, step: int, rows: Rows) -> None:
         """Send what was recorded of `step`: one event for training, one for validation if there was one."""
-        size = OBJECTS + sum([values.nbytes for _, values in rows.values()])
+        size = OBJECTS
+        for _, values in rows.values():
+            size += values.nbytes
         self._worker.put(partial(self._charts.write, step, time.time(), rows, self._layout), size)
 
     def report(self, report: Report, step: int) -> None:

@@ -21,6 +21,19 @@ PAUSE = 0.1
 """Seconds between two batches, unless somebody waits: to wake a thread at every step would cost the training more."""
 
 
+_forks = 0
+"""How many forks lie between this process and the first; a thread stays in the process that has started it."""
+
+
+def _forked() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 class Worker(Protocol):
     """Does tasks in order, and between them what it was made with: a task `flush`, and a task `close` at the end."""
 
@@ -60,8 +73,8 @@ class Background:
     """Does tasks on a daemon thread, which starts with the first one.
 
     Nothing is thrown away: when more than `most` bytes wait, whoever has put them there waits until all are done, and what
-    still waits when the interpreter exits is done and flushed before it does. After a task that fails only `close` is done;
-    every call until then raises what the task raised. A child that was forked has no such thread and does nothing.
+    still waits when the interpreter exits is done and flushed before it does. After a task that fails only `close` is
+    done; every call until then raises what the task raised. A child that was forked is without the thread and does nothing.
     To be used from one thread at a time.
     """
 
@@ -71,7 +84,7 @@ class Background:
         self._tasks: SimpleQueue[tuple[Task, int] | threading.Event | None] = SimpleQueue()
         self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
-        self._process = 0
+        self._forks = _forks
         self._given = self._done = 0
         self._fault: BaseException | None = None
         self._closed = self._abandoned = False
@@ -83,33 +96,39 @@ class Background:
             self._start()
         if self._thread is None:
             task()
-        elif not self._forked:
+        elif self._forks == _forks:
             self._give(task, size)
 
     def _give(self, task: Task, size: int) -> None:
-        self._raise_fault()
+        if self._fault is not None:
+            raise self._fault
         self._given += size
         self._tasks.put((task, size))
         if self._given - self._done > self._most:
             self.flush()
 
     def flush(self) -> None:
-        if self._thread is None or self._forked:
-            return
+        if self._thread is None:
+            self._flush()
+        elif self._forks == _forks:
+            self._reach(self._thread)
+            self._raise_fault()
+
+    def _reach(self, thread: threading.Thread) -> None:
+        """Wait until the thread has done and flushed what was put before."""
         reached = threading.Event()
         self._tasks.put(reached)
         self._hurry.set()
-        while not reached.wait(PAUSE) and self._thread.is_alive():
+        while not reached.wait(PAUSE) and thread.is_alive():
             pass
-        self._raise_fault()
 
     def close(self) -> None:
-        if self._closed or self._forked:
+        if self._closed:
             return
         self._closed = True
         if self._thread is None:
             self._close()
-        else:
+        elif self._forks == _forks:
             self._tasks.put(None)
             self._hurry.set()
             self._thread.join()
@@ -130,12 +149,8 @@ class Background:
         thread = threading.Thread(target=self._work, name="nndiag exporter", daemon=True)
         with suppress(RuntimeError):
             thread.start()
-            self._thread, self._process = thread, os.getpid()
+            self._thread, self._forks = thread, _forks
             atexit.register(self.flush)
-
-    @property
-    def _forked(self) -> bool:
-        return self._thread is not None and self._process != os.getpid()
 
     def _raise_fault(self) -> None:
         if self._fault is not None:

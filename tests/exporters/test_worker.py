@@ -65,8 +65,8 @@ def test_without_a_task_there_is_no_thread() -> None:
     before = threading.active_count()
     worker = Background(nothing, lambda: done.append("last"))
     worker.flush()
-    assert threading.active_count() == before
     worker.close()
+    assert threading.active_count() == before
     assert done == ["last"]
 
 
