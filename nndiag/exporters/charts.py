@@ -88,14 +88,15 @@ class Selection(NamedTuple):
     """The charts of one frame, and where their values stand in a row with these columns."""
 
     columns: tuple[Column, ...]
-    at: list[int]
+    at: Array
     charts: list[Chart]
 
     @classmethod
     def of(cls, layout: Layout, frame: str, columns: tuple[Column, ...], split: str) -> Self:
         """What `layout` shows of a frame in the TensorBoard run `split`."""
         charts = [layout.chart(frame, column, split) for column in columns]
-        return cls(columns, [i for i, chart in enumerate(charts) if chart], [chart for chart in charts if chart])
+        at = np.array([i for i, chart in enumerate(charts) if chart], np.intp)
+        return cls(columns, at, [chart for chart in charts if chart])
 
 
 class Charts:

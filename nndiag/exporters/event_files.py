@@ -77,8 +77,9 @@ def single(value: float) -> float:
 class EventFile:
     """One file of TensorFlow records: length, checksum, event, checksum. Raises OSError.
 
-    It has a name that no other writer can have, and no buffer but one of whole records that only `write` and `flush`
-    pass on: a child that is forked, and exits, writes nothing.
+    It has a name that no other writer can have, and no buffer but one of whole records that only its methods pass on: a
+    child that was forked writes nothing when it exits. They are passed on to the operating system; the disk is not waited
+    for.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -98,9 +99,9 @@ class EventFile:
             self._write()
 
     def flush(self) -> None:
-        """Let readers see everything; what nobody can ever see, as the file was removed, is an error."""
+        """Let readers see everything; that the file was removed, so that nobody ever will, is an error."""
         self._write()
-        if not os.fstat(self._file.fileno()).st_nlink:
+        if not os.fstat(self._file.fileno()).st_nlink and not self._path.exists():
             raise FileNotFoundError(errno.ENOENT, "the event file was removed", str(self._path))
 
     def _write(self) -> None:
@@ -187,6 +188,8 @@ def _raw(histogram: Histogram) -> tuple[Any, ...]:
 class UsersWriter:
     """A SummaryWriter (tensorboardX's or PyTorch's) that the user has and closes; the run stands in the tag.
 
+    It gives each point the time at which it gets it, and is not made to be called on several threads.
+
     Its `add_scalar` warns of every NaN; those points are left out here, and `nndiag/nonfinite_total` counts them.
     """
 
@@ -199,12 +202,12 @@ class UsersWriter:
         for scalar in scalars:
             tag = f"{scalar.tag}/{run}" if scalar.tag == "loss" or run != "train" else scalar.tag
             if math.isfinite(scalar.value):
-                self._writer.add_scalar(tag, single(scalar.value), step, time)
+                self._writer.add_scalar(tag, single(scalar.value), step)
         for histogram in histograms:
-            self._writer.add_histogram_raw(*_raw(histogram), step, time)
+            self._writer.add_histogram_raw(*_raw(histogram), step)
 
     def text(self, tag: str, step: int, time: float, text: str) -> None:
-        self._writer.add_text(tag, text, step, time)
+        self._writer.add_text(tag, text, step)
 
     def flush(self) -> None:
         self._writer.flush()

@@ -139,6 +139,21 @@ def test_rows_that_an_exporter_keeps_are_never_changed() -> None:
             np.testing.assert_array_equal(values, copies[frame])
 
 
+def test_layers_that_come_later_join_the_others(tmp_path: Path, read: Read) -> None:
+    with live(tmp_path, strict=True) as recorder:
+        for step in range(9):
+            recorder.describe(layers=[{"name": f"h{i}"} for i in range(step // 3 + 1)])
+            for layer in range(step // 3 + 1):
+                recorder.activation(f"h{layer}", np.full((2, 2), step))
+            recorder.step()
+
+    events = read(tmp_path)
+    assert {tag: values for (_, tag), values in events.scalars.items() if tag.startswith("activation_mean")} == {
+        f"activation_mean/{i + 1:02d}_h{i}": [(step, step) for step in range(3 * i, 9)] for i in range(3)
+    }
+    assert all(len(texts) == 1 for texts in events.help.values())
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals of POSIX")
 def test_what_was_flushed_survives_a_kill(tmp_path: Path, read: Read) -> None:
     code = """
@@ -250,6 +265,19 @@ def test_a_full_disk_detaches_the_exporter_and_no_more(tmp_path: Path) -> None:
     assert ended.stdout == f"5000 OSError: [Errno {errno.EFBIG}] File too large\n"
     assert ended.stderr.count("TensorBoard failed and is detached; training goes on") == 1
     assert (ended.returncode, ended.stderr.count("Traceback")) == (0, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
+def test_a_fault_that_nobody_asks_for_is_printed_at_exit(tmp_path: Path) -> None:
+    code = """
+        import resource
+        recorder = Recorder(every=1, flush_seconds=1e9)
+        recorder.add_exporter(TensorBoard(sys.argv[1]))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
+        feed(recorder, 500)
+    """
+    assert "File too large" in python(code, tmp_path).stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork of POSIX")
