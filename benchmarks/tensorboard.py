@@ -1,7 +1,7 @@
 """What the TensorBoard exporter costs in CPU time, on the training's thread and in all: run it as a script.
 
 Steps are written between matrix products of a few milliseconds, which empty the processor's caches as training does, with
-and without the extra `fast`, in turn in every round; the table gives medians over the rounds.
+and without the extra `fast`, in turn in every round. The table gives medians over the rounds with their quartiles.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
@@ -99,42 +99,45 @@ def exporter(folder: Path, layers: int) -> TensorBoard:
     return exporter
 
 
-def measured(layers: int, folder: Path) -> dict[str, Cost]:
-    """The median costs with each checksum, less those of writing nothing."""
+def measured(layers: int, folder: Path) -> dict[str, list[Cost]]:
+    """The costs with each checksum in every round, less those of writing nothing."""
     rows = steps(layers)
     exporters = {name: exporter(folder / name, layers) for name in checksums()}
-    rounds: list[dict[str, Cost]] = []
+    rounds: dict[str, list[Cost]] = {name: [] for name in exporters}
     for _ in range(WARM_UP + ROUNDS):
         nothing = cost(rows, lambda step, row: None, lambda: None)
-        taken = {}
         for name, checksum in checksums().items():
             record_writer.crc32c = checksum
             spent = cost(rows, exporters[name].write, exporters[name].flush)
-            taken[name] = Cost(spent.training - nothing.training, spent.total - nothing.total)
-        rounds.append(taken)
+            rounds[name].append(Cost(spent.training - nothing.training, spent.total - nothing.total))
     for each in exporters.values():
         each.close()
-    return {
-        name: Cost(*(median(values) for values in zip(*(taken[name] for taken in rounds[WARM_UP:]), strict=True)))
-        for name in exporters
-    }
+    return {name: costs[WARM_UP:] for name, costs in rounds.items()}
 
 
-def table(costs: dict[tuple[int, str], Cost]) -> Iterator[str]:
+def table(costs: dict[tuple[int, str], list[Cost]]) -> Iterator[str]:
     """A line for each number of scalars and checksum."""
-    yield f"{'scalars':>8}  {'':<12}{'training, µs a step':>20}{'in all, µs a step':>20}{'in all, µs a scalar':>22}"
-    for (scalars, name), (training, total) in costs.items():
-        fine = training <= MOST_A_STEP and total / scalars <= MOST_A_SCALAR[name]
-        line = f"{scalars:>8}  {name:<12}{training:>20.1f}{total:>20.0f}{total / scalars:>22.2f}"
+    yield f"{'scalars':>8}  {'':<12}{'training, µs a step':>26}{'in all, µs a scalar':>26}"
+    for (scalars, name), rounds in costs.items():
+        training = [cost.training for cost in rounds]
+        total = [cost.total / scalars for cost in rounds]
+        fine = median(training) <= MOST_A_STEP and median(total) <= MOST_A_SCALAR[name]
+        line = f"{scalars:>8}  {name:<12}{spread(training)}{spread(total)}"
         yield f"{line}   at most {MOST_A_STEP:.0f} and {MOST_A_SCALAR[name]:.0f}: {'ok' if fine else 'TOO SLOW'}"
+
+
+def spread(values: list[float]) -> str:
+    """The median with the quartiles."""
+    low, middle, high = quantiles(values, n=4)
+    return f"{middle:>11.1f} [{low:5.1f}, {high:5.1f}]"
 
 
 def main() -> int:
     """Print the table; 1 when the exporter is slower than it may be."""
-    costs: dict[tuple[int, str], Cost] = {}
+    costs: dict[tuple[int, str], list[Cost]] = {}
     for layers, scalars in SIZES.items():
         with TemporaryDirectory() as folder:
-            costs |= {(scalars, name): cost for name, cost in measured(layers, Path(folder)).items()}
+            costs |= {(scalars, name): rounds for name, rounds in measured(layers, Path(folder)).items()}
     lines = list(table(costs))
     print("\n".join(lines))
     if len(checksums()) == 1:

@@ -7,7 +7,6 @@ import os
 import re
 import time
 import weakref
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +65,14 @@ class TensorBoard:
         size = OBJECTS
         for _, values in rows.values():
             size += values.nbytes
-        self._worker.put(partial(self._charts.write, step, time.time(), rows, self._layout), size)
+        self._worker.put(size, self._charts.write, step, time.time(), rows, self._layout)
 
     def report(self, report: Report, step: int) -> None:
         """Put the report into the Text tab as `nndiag/report`, and the number of findings into charts."""
         now, text = time.time(), report.to_markdown()
         counts = [Scalar(f"{FINDINGS}{verdict}", report.counts[verdict]) for verdict in ("fail", "warn")]
-        self._worker.put(partial(self._sink.text, REPORT, step, now, text), len(text))
-        self._worker.put(partial(self._sink.write, "train", step, now, counts))
+        self._worker.put(len(text), self._sink.text, REPORT, step, now, text)
+        self._worker.put(OBJECTS, self._sink.write, "train", step, now, counts)
         self.flush()
 
     def flush(self) -> None:

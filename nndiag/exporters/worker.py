@@ -8,11 +8,11 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
 from nndiag.errors import NndiagError
 
-Task = Callable[[], None]
+Task = Callable[..., None]
 
 MOST = 16 * 2**20
 """Bytes that may wait for a thread."""
@@ -37,8 +37,8 @@ if hasattr(os, "register_at_fork"):
 class Worker(Protocol):
     """Does tasks in order, and between them what it was made with: a task `flush`, and a task `close` at the end."""
 
-    def put(self, task: Task, size: int = 0) -> None:
-        """Have `task`, which holds about `size` bytes, done."""
+    def put(self, size: int, task: Task, *arguments: Any) -> None:
+        """Have `task` done with `arguments`, which hold about `size` bytes."""
 
     def flush(self) -> None:
         """Wait until everything is done and flushed."""
@@ -56,8 +56,8 @@ class AtOnce:
     def __init__(self, flush: Task, close: Task) -> None:
         self._flush, self._close = flush, close
 
-    def put(self, task: Task, size: int = 0) -> None:
-        task()
+    def put(self, size: int, task: Task, *arguments: Any) -> None:
+        task(*arguments)
 
     def flush(self) -> None:
         self._flush()
@@ -81,7 +81,7 @@ class Background:
     def __init__(self, flush: Task, close: Task, most: int = MOST) -> None:
         self._flush, self._close = flush, close
         self._most = most
-        self._tasks: SimpleQueue[tuple[Task, int] | threading.Event | None] = SimpleQueue()
+        self._tasks: SimpleQueue[tuple[int, Task, tuple[Any, ...]] | threading.Event | None] = SimpleQueue()
         self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
         self._forks = _forks
@@ -89,21 +89,21 @@ class Background:
         self._fault: BaseException | None = None
         self._closed = self._abandoned = False
 
-    def put(self, task: Task, size: int = 0) -> None:
+    def put(self, size: int, task: Task, *arguments: Any) -> None:
         if self._closed:
             raise NndiagError("this exporter was closed; make a new one")
         if self._thread is None:
             self._start()
         if self._thread is None:
-            task()
+            task(*arguments)
         elif self._forks == _forks:
-            self._give(task, size)
+            self._give(size, task, arguments)
 
-    def _give(self, task: Task, size: int) -> None:
+    def _give(self, size: int, task: Task, arguments: tuple[Any, ...]) -> None:
         if self._fault is not None:
             raise self._fault
         self._given += size
-        self._tasks.put((task, size))
+        self._tasks.put((size, task, arguments))
         if self._given - self._done > self._most:
             self.flush()
 
@@ -171,7 +171,7 @@ class Background:
         """Wait for a task, and do all that there are; False when there will be no more."""
         while (task := self._tasks.get()) is not None:
             if isinstance(task, threading.Event):
-                self._do(self._flush)
+                self._do(0, self._flush)
                 task.set()
             else:
                 self._do(*task)
@@ -179,13 +179,13 @@ class Background:
                 return True
         return False
 
-    def _do(self, task: Task, size: int = 0) -> None:
+    def _do(self, size: int, task: Task, arguments: tuple[Any, ...] = ()) -> None:
         if self._fault is None:
-            self._try(task)
+            self._try(task, *arguments)
         self._done += size
 
-    def _try(self, task: Task) -> None:
+    def _try(self, task: Task, *arguments: Any) -> None:
         try:
-            task()
+            task(*arguments)
         except BaseException as fault:
             self._fault = self._fault or fault

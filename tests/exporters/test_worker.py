@@ -32,7 +32,7 @@ def test_tasks_are_done_in_order_on_one_other_thread() -> None:
     done: list[tuple[int, int]] = []
     worker = Background(nothing, nothing)
     for number in range(1000):
-        worker.put(lambda number=number: done.append((number, threading.get_ident())))  # type: ignore[misc]
+        worker.put(0, lambda number: done.append((number, threading.get_ident())), number)
     worker.flush()
 
     assert [number for number, _ in done] == list(range(1000))
@@ -44,7 +44,7 @@ def test_tasks_are_done_in_order_on_one_other_thread() -> None:
 def test_the_last_task_is_done_once_and_the_thread_ends() -> None:
     done: list[str] = []
     worker = Background(nothing, lambda: done.append("last"))
-    worker.put(lambda: done.append("first"))
+    worker.put(0, done.append, "first")
     before = threading.active_count()
     worker.close()
     worker.close()
@@ -57,7 +57,7 @@ def test_a_flush_comes_after_everything_that_was_put_before_it() -> None:
     done: list[str] = []
     worker = Background(lambda: done.append("flush"), nothing)
     for task in ("first", "second"):
-        worker.put(lambda task=task: done.append(task))  # type: ignore[misc]
+        worker.put(0, done.append, task)
         worker.flush()
 
     assert done == ["first", "flush", "second", "flush"]
@@ -78,7 +78,7 @@ def test_who_gives_more_than_may_wait_waits_until_all_is_done() -> None:
     done: list[int] = []
     worker = Background(nothing, nothing, most=100)
     for number in range(3):
-        worker.put(lambda number=number: done.append(number), 101)  # type: ignore[misc]
+        worker.put(101, done.append, number)
         assert done == list(range(number + 1))
     worker.close()
 
@@ -86,9 +86,9 @@ def test_who_gives_more_than_may_wait_waits_until_all_is_done() -> None:
 def test_what_is_done_does_not_count_as_waiting() -> None:
     gate = threading.Event()
     worker = Background(nothing, nothing, most=100)
-    worker.put(nothing, 90)
+    worker.put(90, nothing)
     worker.flush()
-    worker.put(partial(opened, gate), 90)  # if this waited, the gate would stay shut
+    worker.put(90, opened, gate)  # if this waited, the gate would stay shut
     gate.set()
     worker.close()
 
@@ -97,10 +97,10 @@ def test_what_is_done_does_not_count_as_waiting() -> None:
 def test_a_fault_is_raised_as_it_was_by_what_comes_next(fault: BaseException) -> None:
     done: list[str] = []
     worker = Background(nothing, lambda: done.append("last"))
-    worker.put(failing(fault))
-    worker.put(lambda: done.append("after"))
+    worker.put(0, failing(fault))
+    worker.put(0, done.append, "after")
 
-    calls = [worker.flush, partial(worker.put, nothing), worker.close]
+    calls = [worker.flush, partial(worker.put, 0, nothing), worker.close]
     for call in calls:
         with pytest.raises(type(fault)) as raised:
             call()
@@ -111,7 +111,7 @@ def test_a_fault_is_raised_as_it_was_by_what_comes_next(fault: BaseException) ->
 
 def test_a_fault_of_the_last_task_is_raised_by_close() -> None:
     worker = Background(nothing, failing(OSError(28, "No space left on device")))
-    worker.put(nothing)
+    worker.put(0, nothing)
     with pytest.raises(OSError, match="No space left"):
         worker.close()
 
@@ -120,14 +120,14 @@ def test_a_closed_worker_takes_nothing_more() -> None:
     worker = Background(nothing, nothing)
     worker.close()
     with pytest.raises(NndiagError, match="closed"):
-        worker.put(nothing)
+        worker.put(0, nothing)
 
 
 def test_an_abandoned_worker_does_what_waits_and_ends() -> None:
     done: list[str] = []
     ended = threading.Event()
     worker = Background(nothing, lambda: (done.append("last"), ended.set()))  # type: ignore[arg-type, func-returns-value]
-    worker.put(lambda: done.append("first"))
+    worker.put(0, done.append, "first")
     worker.abandon()
 
     assert ended.wait(30)
@@ -141,7 +141,7 @@ def test_an_abandoned_worker_says_what_went_wrong(monkeypatch: pytest.MonkeyPatc
     told = threading.Event()
     monkeypatch.setattr(threading, "excepthook", lambda args: (said.append(args.exc_value), told.set()))
     worker = Background(nothing, nothing)
-    worker.put(failing(fault))
+    worker.put(0, failing(fault))
     worker.abandon()
 
     assert told.wait(30)
@@ -155,7 +155,7 @@ def test_where_no_thread_can_be_started_tasks_are_done_at_once(monkeypatch: pyte
     monkeypatch.setattr(threading.Thread, "start", refuse)
     done: list[str] = []
     worker = Background(nothing, lambda: done.append("last"))
-    worker.put(lambda: done.append("first"))
+    worker.put(0, done.append, "first")
     assert done == ["first"]
     worker.flush()
     worker.close()
@@ -167,10 +167,10 @@ def test_where_no_thread_can_be_started_tasks_are_done_at_once(monkeypatch: pyte
 def test_a_forked_child_does_nothing_and_does_not_wait() -> None:
     done: list[str] = []
     worker = Background(nothing, lambda: done.append("last"), most=100)
-    worker.put(nothing)
+    worker.put(0, nothing)
     child = os.fork()
     if not child:
-        worker.put(lambda: done.append("child"), 1000)
+        worker.put(1000, done.append, "child")
         worker.flush()
         worker.close()
         os._exit(len(done))
