@@ -35,7 +35,7 @@ class TensorBoard:
     where there is a `train` already they are `train-2` and `validation-2`. Of more than `layers` layers, evenly spaced
     ones get charts. Raises RunError if the directory cannot be written.
 
-    Event files are written on a thread of their own, which `flush` and `close` wait for; if it falls back so far that
+    Event files are written on a thread of their own, which `flush` and `close` wait for; if it falls so far behind that
     16 MiB of rows wait for it, training waits too, so that nothing is lost. What goes wrong there is raised by the next
     `write`, `flush` or `close`. A SummaryWriter, which its owner may use or close at any moment, is called on the thread
     that trains. A child that was forked from the process that writes the files writes nothing.

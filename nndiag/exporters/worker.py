@@ -75,7 +75,7 @@ class Background:
     Nothing is thrown away: when more than `most` bytes wait, whoever has put them there waits until all are done, and what
     still waits when the interpreter exits is done and flushed before it does. After a task that fails only `close` is
     done; every call until then raises what the task raised. A child that was forked is without the thread and does nothing.
-    To be used from one thread at a time.
+    To be given tasks by one thread at a time.
     """
 
     def __init__(self, flush: Task, close: Task, most: int = MOST) -> None:
