@@ -44,7 +44,7 @@ class Exporter(Protocol):
         """Layers, parameters and settings are known, or known better."""
 
     def write(self, step: int, rows: Rows) -> None:
-        """What was recorded of `step`."""
+        """What was recorded of `step`; nobody changes `rows` afterwards, so that an exporter may keep them."""
 
     def report(self, report: Report, step: int) -> None:
         """The checklist has spoken, after `step` updates."""
