@@ -101,14 +101,14 @@ def _identical_units(gradient: Array, weights: Array, max_abs: float) -> bool:
 class UpdateMeter:
     """How the optimiser moves one parameter: from a copy of its values before, or from what the optimiser subtracted.
 
-    Taking the update from the optimiser saves two passes over the parameter. Rounding into the weights changes each value by
-    half of float32's 1.2e-7 of the weight at most, so that this is exact enough while the update is above `LOST` of the
-    weights; otherwise the real difference is measured, from the next read on. In a read that has neither, the norm of the
-    update is unknown (NaN).
+    Taking the update from the optimiser saves two passes over the parameter. The weights then differ from it by rounding,
+    in float32 by up to 6e-8 of each weight in either direction, which shows in the norm of the update by less than 1e-5 while
+    that is above `LOST` of the weights. Below, the real difference is measured from the next read on, and in a read that has
+    neither the norm is unknown (NaN).
     """
 
-    LOST = 1e-4
-    """Share of the weights below which rounding could move the norm of an update by more than 0.06 %."""
+    LOST = 1e-5
+    """Share of the weights below which an update begins to be lost in rounding."""
 
     def __init__(self, name: str, buffer: Buffer) -> None:
         self._name, self._buffer = name, buffer
