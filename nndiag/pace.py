@@ -37,6 +37,8 @@ class Pace:
         self._bare: deque[float] = deque(maxlen=MEMORY)
         self._begun = self._last = self._entered = perf_counter()
         self._spent_before = self._debt = 0.0
+        self._typical = 0.0
+        self._fresh = 0
         self._read_at = 0
         self._reading = True
 
@@ -64,12 +66,20 @@ class Pace:
         """Add to the debt what the step that has ended cost, and take off what it pays."""
         now = perf_counter()
         own = self.spent - self._spent_before
-        self._bare.append(max(0.0, now - self._last - own))
+        bare = max(0.0, now - self._last - own)
         self._last, self._spent_before = now, self.spent
-        pays = self._budget * min(self._bare[-1], 2 * median(self._bare))
+        pays = self._budget * min(bare, 2 * self._usual(bare))
         if not self._reading:
             own = min(own, (1 - READING) * pays)
         self._debt = max(0.0, self._debt + own - pays)
+
+    def _usual(self, bare: float) -> float:
+        """Median of the recent steps, taken anew when half of them are."""
+        self._bare.append(bare)
+        self._fresh += 1
+        if self._fresh > MEMORY // 2 or not self._typical:
+            self._typical, self._fresh = median(self._bare), 0
+        return self._typical
 
     @property
     def cost(self) -> dict[str, float]:

@@ -316,9 +316,9 @@ class Recorder:
 
     def _close_row(self) -> None:
         closed = self.row.close(self.step_number, self.recording)
-        self._waiting += sum(values.nbytes for _, values in closed)
+        self._waiting += 8 * sum(len(values) for _, values in closed)
         if closed and self._exporters:
-            rows = {frame: (self.row.buffers[frame].columns, values) for frame, values in closed}
+            rows = {frame: (self.row.buffers[frame].columns, np.array(values)) for frame, values in closed}
             self._exporting(lambda exporter: exporter.write(self.step_number, rows))
 
     def _exporting(self, action: Callable[[Exporter], None]) -> None:

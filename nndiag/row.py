@@ -169,7 +169,7 @@ class Row:
         if self.nonfinite or (recording and self.train):
             self.buffers["metrics"].put("train", frames.NONFINITE, (self.nonfinite,))
 
-    def close(self, step: int, recording: bool) -> list[tuple[str, Array]]:
+    def close(self, step: int, recording: bool) -> list[tuple[str, list[float]]]:
         """Finish the row of `step`: the values of every frame of which something was recorded."""
         self.fill(recording)
         closed = [(frame, buffer.close_row(step)) for frame, buffer in self.buffers.items() if buffer.touched]

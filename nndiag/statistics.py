@@ -117,7 +117,7 @@ def summarized(array: Array) -> Summary:
 def flattened(array: Array) -> Array:
     """All elements in one axis, as float32 or float64; a view wherever the memory allows it."""
     flat = array.ravel(order="K")
-    if flat.dtype in (np.float32, np.float64):
+    if flat.dtype.char in "fd":
         return flat
     return flat.astype(np.float32 if flat.dtype == np.float16 else np.float64)
 
@@ -256,7 +256,7 @@ def summarize_units(rows: Array) -> tuple[Summary, Array, float]:
 def as_rows(array: Array) -> Array:
     """An output (batch, …, units) as float rows (samples, units), contiguous; of the array itself wherever that can be."""
     rows = array if array.ndim == 2 else array.reshape(-1, array.shape[-1])
-    if rows.dtype not in (np.float32, np.float64):
+    if rows.dtype.char not in "fd":
         rows = rows.astype(np.float32 if rows.dtype == np.float16 else np.float64)
     return rows if rows.flags.c_contiguous else np.ascontiguousarray(rows)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,8 +17,8 @@ Column = tuple[str, str]
 Block = tuple[tuple[Column, ...], Array]
 """Columns, and rows (n, 1 + columns) whose first value is the step."""
 
-ROWS, BYTES = 256, 1 << 20
-"""Rows that a buffer allocates at once, unless they take more than so many bytes."""
+MOST = 1 << 17
+"""Values of finished rows in one piece of memory."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Table:
 class Buffer:
     """The row of one frame that is being recorded, and the finished rows that nobody has taken yet.
 
-    The row is a list, which takes a value in some 10 ns; closing it is one write of a whole row into an array.
+    The row is a list, which takes a value in some 10 ns; closing it is one write of the whole row.
     """
 
     def __init__(self) -> None:
@@ -73,8 +74,7 @@ class Buffer:
         self._row: list[float] = []
         self._empty: list[float] = []
         self._blocks: list[Block] = []
-        self._chunk = np.empty((0, 1))
-        self._used = 0
+        self._finished = array("d")
         self.touched = False
 
     def put(self, name: str, statistics: tuple[str, ...], values: Sequence[float]) -> None:
@@ -90,7 +90,6 @@ class Buffer:
 
     def _extend(self, columns: list[Column]) -> slice:
         self._seal()
-        self._chunk = np.empty((0, 1))
         slot = slice(len(self._columns), len(self._columns) + len(columns))
         self._columns += columns
         self._empty += [math.nan] * len(columns)
@@ -117,19 +116,16 @@ class Buffer:
         """Columns of the current row."""
         return tuple(self._columns)
 
-    def close_row(self, step: int) -> Array:
+    def close_row(self, step: int) -> list[float]:
         """Finish the current row as that of `step`, and give back its values."""
-        if self._used == len(self._chunk):
-            self._seal()
-            width = 1 + len(self._row)
-            self._chunk = np.empty((max(1, min(ROWS, BYTES // (8 * width))), width))
-        row: Array = self._chunk[self._used]
-        row[0] = step
-        row[1:] = self._row
-        self._used += 1
-        self._row = self._empty.copy()
+        row, self._row = self._row, self._empty.copy()
+        if len(row) != len(self._columns):
+            raise AssertionError(f"a row of {len(row)} values for {len(self._columns)} columns")
+        self._finished.fromlist([step, *row])
         self.touched = False
-        return row[1:]
+        if len(self._finished) > MOST:
+            self._seal()
+        return row
 
     def pending(self, step: int) -> list[Block]:
         """The current row as a block, if anything is in it."""
@@ -147,7 +143,8 @@ class Buffer:
         return blocks
 
     def _seal(self) -> None:
-        """Make a block of the rows that are finished; what is left of the chunk goes on if the columns stay."""
-        if self._used:
-            self._blocks.append((tuple(self._columns), self._chunk[: self._used]))
-        self._chunk, self._used = self._chunk[self._used :], 0
+        """Make a block of the rows that are finished."""
+        if self._finished:
+            rows = np.frombuffer(self._finished).reshape(-1, 1 + len(self._columns))
+            self._blocks.append((tuple(self._columns), rows))
+            self._finished = array("d")
