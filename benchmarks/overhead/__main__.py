@@ -28,8 +28,10 @@ import numpy as np  # noqa: E402
 from benchmarks.overhead.networks import NETWORKS, Network  # noqa: E402
 from benchmarks.overhead.variants import OTHERS, VARIANTS  # noqa: E402
 from benchmarks.trainer import median  # noqa: E402
+from nndiag.frames import FORWARD  # noqa: E402
 from nndiag.hooks import Hooks  # noqa: E402
 from nndiag.statistics import Array  # noqa: E402
+from nndiag.table import Buffer  # noqa: E402
 
 BARE = "bare"
 WARM_UP = 60
@@ -139,6 +141,23 @@ def profile(network: Network, dtype: str, steps: int) -> Iterator[str]:
         yield f"| {key[1]}.{key[0]} | {len(times) / steps:.2f} | {np.median(times):.1f} | {share:.1f} % |"
 
 
+def recording(layers: tuple[int, ...] = (5, 50, 500), steps: int = 300) -> Iterator[str]:
+    """A Markdown table of what it takes to put the statistics of some layers into a row and to close it, in ns a value."""
+    yield "| layers | ns a value, put and written |"
+    yield "| --- | --- |"
+    for number in layers:
+        names, values = [f"layer{i}" for i in range(number)], (0.5,) * len(FORWARD)
+        taken = []
+        for _ in range(9):
+            buffer, begun = Buffer(), process_time()
+            for step in range(steps):
+                for name in names:
+                    buffer.put(name, FORWARD, values)
+                buffer.close_row(step)
+            taken.append(1e9 * (process_time() - begun) / (steps * number * len(FORWARD)))
+        yield f"| {number} | {np.median(taken):.0f} {'≤' if np.median(taken) <= 100 else '**>**'} 100 |"
+
+
 def main() -> int:
     """Print the tables, and write them to a file where one is given; 1 when a limit is broken."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -159,6 +178,8 @@ def main() -> int:
         lines += [*table(dtype, {n.name: ratios(n, dtype, options.rounds) for n in networks}), ""]
         if options.others:
             lines += [*table(dtype, {n.name: others(n, dtype, 5) for n in networks}), ""]
+    if not options.profile:
+        lines += [*recording(), ""]
     text = "\n".join(lines)
     print(text)
     if options.markdown:
