@@ -105,7 +105,7 @@ class Hook:
         """Epoch number `epoch` is over, its validation included."""
 
     def on_train_end(self, ended: str) -> None:
-        """Training is over: "completed", "interrupted" or "crashed"."""
+        """Training is over: "completed", "stopped", "interrupted" or "crashed"."""
 
 
 EVENTS = tuple(name for name in vars(Hook) if name.startswith("on_"))
@@ -138,6 +138,11 @@ class Hooks:
                 listener(*arguments)
             except Exception as fault:
                 self._fail(hook, event, fault)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a recorder asks the loop to end; the loop looks after each step."""
+        return any(hook.recorder.stopping for hook in self._hooks)
 
     def add(self, hooks: Sequence[Hook], recorder: Recorder) -> None:
         """Let `hooks` listen, all feeding `recorder`."""
@@ -180,6 +185,7 @@ class StepHook(Hook):
     """Keeps a recorder's clock: what the loop consists of, epochs and steps. Each recorder on a loop has one, last."""
 
     def on_train_begin(self, loop: Any) -> None:
+        self.recorder.begin()
         self.recorder.describe(**loop.describe())
 
     def on_epoch_begin(self, epoch: int) -> None:
