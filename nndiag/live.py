@@ -116,7 +116,7 @@ class LiveChecks:
         for code in dict.fromkeys(finding.code for finding in told):
             log.warning("%s", line([finding for finding in told if finding.code == code], recorder.step_number))
         for finding in [finding for finding, action in chosen if action == "stop"][:1]:
-            recorder.stop(f"{finding.code} {finding.name}: {finding.message}")
+            recorder.stop(_reason(finding))
 
     def _action(self, finding: Finding, recorder: Recorder) -> Any:
         try:
@@ -153,8 +153,8 @@ Key = tuple[str, str, Verdict]
 class OpenFindings:
     """Which findings last: one opens when it was seen `patience` times in a row, and closes when it was missed as often.
 
-    A fact (kind exact) opens at once, and so does what explains it. A failure is a warning, too: where it gets better it
-    closes as a failure only, and where a warning gets worse it opens as a failure.
+    A fact (kind exact) opens at once, and so does what explains it. A failure is a warning, too: where a warning gets worse
+    it opens as a failure when that has lasted as well, and where a failure gets better it closes as one.
     """
 
     def __init__(self, patience: int = PATIENCE) -> None:
@@ -172,7 +172,7 @@ class OpenFindings:
         seen: dict[Key, Finding] = {}
         for finding in findings:
             for key in _keys(finding):
-                seen.setdefault(key, finding)
+                seen.setdefault(key, replace(finding, verdict=key[2]))
         streaks = {key: max(self._streaks.get(key, 0), 0) + 1 for key in seen}
         streaks |= {key: min(streak, 0) - 1 for key, streak in self._streaks.items() if key not in seen}
         self._streaks = {key: streak for key, streak in streaks.items() if streak > -self._patience}
@@ -205,6 +205,11 @@ def line(findings: Sequence[Finding], step: int) -> str:
         f"{first.verdict.label} {first.code} {first.name}, seen after step {step}: "
         f"{first.message}{more}; {first.where}{fix}"
     )
+
+
+def _reason(finding: Finding) -> str:
+    explained = f" (explained by {', '.join(finding.consequence_of)})" if finding.consequence_of else ""
+    return printable(f"{finding.code} {finding.name}: {finding.message}{explained}")
 
 
 def _steps(every: Any) -> int:

@@ -404,7 +404,7 @@ class Recorder:
         if not self.stopping:
             self.stopping = True
             self.describe(stopped_by=str(reason))
-            log.warning("training is to stop after step %d: %s", self.step_number, reason)
+            log.warning("training is asked to stop at step %d: %s", self.step_number, reason)
 
     def begin(self) -> None:
         """The loop begins, or begins again."""
