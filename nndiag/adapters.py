@@ -43,7 +43,10 @@ def watch(
 
     `run` is the folder to record into (in memory without); `hooks` replaces the default ones; `every`, `budget` and
     `resume` are the recorder's; `strict` lets a fault of nndiag stop the training. Closing the recorder, or leaving its
-    `with`, detaches the hooks. Raises UnknownName for a target that no adapter knows, RunError for an unusable folder.
+    `with`, detaches the hooks. `check_every` steps the checks look at the run while it goes on, and `on_finding` says what
+    becomes of what they find: "warn" logs it, "stop" ends the training after a failure, a function of the finding returns
+    one of them or None (`nndiag.live`); one of both arguments is enough. Raises UnknownName for a target that no adapter
+    knows, RunError for an unusable folder.
     """
     attach = find_adapter(target)
     recorder = Recorder(run, every=every, budget=budget, strict=strict, resume=resume,

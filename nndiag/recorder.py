@@ -401,6 +401,7 @@ class Recorder:
 
         `nn.Trainer.fit` obeys; a loop of your own asks `if recorder.stopping: break`. What starts again starts afresh.
         """
+        self._must_be_open("stop")
         if not self.stopping:
             self.stopping = True
             self.describe(stopped_by=str(reason))
@@ -486,7 +487,10 @@ class Recorder:
         """The report of `checklist`, all checks without one, on what is recorded so far; exporters show it."""
         from nndiag.checklist import Checklist
 
-        report = (checklist or Checklist()).examine(self.run)
+        checklist = Checklist() if checklist is None else checklist
+        if not isinstance(checklist, Checklist):
+            raise TypeError(f'check({checklist!r}): wanted a checklist, such as Checklist(select="ND4")')
+        report = checklist.examine(self.run)
         self._exporting(lambda exporter: exporter.report(report, self.step_number))
         return report
 

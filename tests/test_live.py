@@ -509,3 +509,20 @@ def test_a_hook_can_ask_for_the_end(data: Data, caplog: pytest.LogCaptureFixture
         history = fit(trainer, data)
 
     assert (trainer.steps, len(history)) == (4, 1)
+
+
+def test_a_run_that_was_closed_cannot_be_stopped() -> None:
+    recorder = Recorder()
+    recorder.close()
+
+    with pytest.raises(nndiag.NndiagError, match=r"stop\(\) came after the run was closed"):
+        recorder.stop("too late")
+
+
+def test_a_recorder_can_be_asked_for_some_checks() -> None:
+    recorder = Recorder(every=1)
+    constant(recorder, 10)
+
+    assert [check.code for check in recorder.check(Checklist(select="ND606")).checks] == ["ND606"]
+    with pytest.raises(TypeError, match=r"check\('ND606'\): wanted a checklist"):
+        recorder.check("ND606")  # type: ignore[arg-type]
