@@ -132,14 +132,15 @@ def unfinished(run: Run) -> float | None:
 def underway(run: Run) -> bool:
     """Whether the run goes on and its training loss falls: what is poor now may be good at the end.
 
-    It falls if the mean of the last fifth of the reads is below that of the fifth before, by three standard errors.
+    It falls if the mean of the last third of the reads is below that of the third before, by two standard errors: what is
+    slow gets the benefit of the doubt.
     """
     losses = run.train.to_numpy()
-    fifth = len(losses) // 5
-    if fifth < 2 or run.meta.ended != "running" or ended_nonfinite(run):
+    third = len(losses) // 3
+    if third < 2 or run.meta.ended != "running" or ended_nonfinite(run):
         return False
-    error = float(np.std(np.diff(losses[-2 * fifth :]))) / math.sqrt(fifth)
-    return float(losses[-2 * fifth : -fifth].mean() - losses[-fifth:].mean()) > 3 * error
+    error = float(np.std(np.diff(losses[-2 * third :]))) / math.sqrt(third)
+    return float(losses[-2 * third : -third].mean() - losses[-third:].mean()) > 2 * error
 
 
 def ended_nonfinite(run: Run) -> bool:
