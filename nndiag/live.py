@@ -120,14 +120,15 @@ class LiveChecks:
 
     def _action(self, finding: Finding, recorder: Recorder) -> Any:
         try:
-            return self._choose(finding)
+            answer = self._choose(finding)
         except Exception as fault:
             if self._strict:
                 raise
             self._choose = warn
             log.error("on_finding failed and is not called again; findings are logged", exc_info=fault)
             recorder.fault("on_finding", finding.code, fault)
-            return self._choose(finding)
+            answer = warn(finding)
+        return answer if isinstance(answer, str) else None  # an array would not compare with a word
 
 
 class PatientChecklist(Checklist):
@@ -169,20 +170,19 @@ class OpenFindings:
 
     def update(self, findings: Sequence[Finding]) -> list[Finding]:
         """The findings that open with an examination that saw `findings`; root causes first, as these are."""
-        seen: dict[Key, Finding] = {}
-        for finding in findings:
-            for key in _keys(finding):
-                seen.setdefault(key, replace(finding, verdict=key[2]))
-        streaks = {key: max(self._streaks.get(key, 0), 0) + 1 for key in seen}
-        streaks |= {key: min(streak, 0) - 1 for key, streak in self._streaks.items() if key not in seen}
-        self._streaks = {key: streak for key, streak in streaks.items() if streak > -self._patience}
-        facts = [finding for finding in findings if finding.kind == "exact"]
-        at_once = {fact.code for fact in facts} | {cause for fact in facts for cause in fact.consequence_of}
+        seen, proven = _by_key(findings), _proven(findings)
+        self._count(seen)
         before = {key: finding for key, finding in self._open.items() if key in self._streaks}
         now = {key: finding for key, finding in seen.items()
-               if key in before or key[0] in at_once or self._streaks[key] >= self._patience}  # fmt: skip
+               if key in before or key[0] in proven or self._streaks[key] >= self._patience}  # fmt: skip
         self._open = now | {key: finding for key, finding in before.items() if key not in now}
         return list(self._told({key[:2]: finding for key, finding in now.items() if key not in before}.values()))
+
+    def _count(self, seen: Iterable[Key]) -> None:
+        """Examinations in a row that saw a key, or, below 0, that missed it; what was missed often enough is forgotten."""
+        streaks = {key: min(streak, 0) - 1 for key, streak in self._streaks.items()}
+        streaks |= {key: max(self._streaks.get(key, 0), 0) + 1 for key in seen}
+        self._streaks = {key: streak for key, streak in streaks.items() if streak > -self._patience}
 
     def _told(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
         """With what they are consequences of as far as that is open, and so was told, itself."""
@@ -190,10 +190,19 @@ class OpenFindings:
         return tuple(replace(f, consequence_of=tuple(c for c in f.consequence_of if c in known)) for f in findings)
 
 
-def _keys(finding: Finding) -> list[Key]:
-    place = finding.parameter or finding.layer or ""
-    levels = [Verdict.WARN, Verdict.FAIL] if finding.verdict is Verdict.FAIL else [Verdict.WARN]
-    return [(finding.code, place, level) for level in levels]
+def _by_key(findings: Iterable[Finding]) -> dict[Key, Finding]:
+    """The first finding of each key, at the verdict of that key."""
+    found: dict[Key, Finding] = {}
+    for finding in findings:
+        for level in (Verdict.WARN, finding.verdict):
+            key = (finding.code, finding.parameter or finding.layer or "", level)
+            found.setdefault(key, replace(finding, verdict=level))
+    return found
+
+
+def _proven(findings: Iterable[Finding]) -> set[str]:
+    """Codes of the facts and of what explains them."""
+    return {code for fact in findings if fact.kind == "exact" for code in (fact.code, *fact.consequence_of)}
 
 
 def line(findings: Sequence[Finding], step: int) -> str:

@@ -252,7 +252,9 @@ def test_a_warning_does_not_stop() -> None:
     assert live.stop(found("ND707", Verdict.FAIL, kind="generalisation")) == "warn"
 
 
-@pytest.mark.parametrize(("answer", "steps", "lines"), [("stop", 10, 2), ("warn", 30, 1), (None, 30, 0), (7, 30, 0)])
+@pytest.mark.parametrize(
+    ("answer", "steps", "lines"), [("stop", 10, 2), ("warn", 30, 1), (None, 30, 0), (np.ones(2), 30, 0)]
+)
 def test_a_function_chooses_what_is_done(answer: Any, steps: int, lines: int, caplog: pytest.LogCaptureFixture) -> None:
     given: list[Finding] = []
 

@@ -122,3 +122,15 @@ def test_what_is_poor_at_last_fails_unless_the_run_goes_on_and_falls() -> None:
     assert Severity(slow(200, ended="completed")).of("training") is Verdict.FAIL
     assert Severity(slow(200)).of("training") is Verdict.WARN
     assert Severity(run(np.full(200, 3.0), ended="running", **CLASSES)).of("training") is Verdict.FAIL
+
+
+@pytest.mark.parametrize(("validation", "verdict"), [((2.5, 2.4), Verdict.NOT_CHECKED), ((2.4, 2.5), Verdict.FAIL)])
+def test_validation_that_still_improves_is_not_given_up_while_the_run_goes_on(
+    validation: tuple[float, float], verdict: Verdict
+) -> None:
+    losses = {20 * (i + 1): float(loss) for i, loss in enumerate(np.linspace(*validation, 10))}
+    going = run(synthetic.decay(200), validation=losses, ended="running", **CLASSES)
+
+    [result] = Checklist(select="ND707").examine(going).checks
+
+    assert result.verdict is verdict
