@@ -72,7 +72,7 @@ class Checklist:
                 return CheckResult.of(check, Verdict.NOT_CHECKED, reason), []
             seen = list(check.examine(run))
         except Exception as fault:
-            log.error("%s failed: it is not checked", check.code, exc_info=fault)
+            self._fault(check, fault)
             return CheckResult.of(check, Verdict.NOT_CHECKED, f"the check itself failed: {fault!r}"), []
         findings = [replace(finding, verdict=severity.of(finding.kind)) for finding in seen if finding.kind != "note"]
         notes = tuple(finding.message for finding in seen if finding.kind == "note")
@@ -84,6 +84,9 @@ class Checklist:
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         return CheckResult.of(check, worst.verdict, worst.message + more, notes), findings
 
+    def _fault(self, check: Check, fault: Exception) -> None:
+        log.error("%s failed: it is not checked", check.code, exc_info=fault)
+
 
 class Severity:
     """What a finding of each kind becomes on one run: the only place where anything becomes FAIL."""
@@ -92,7 +95,7 @@ class Severity:
         training, validation = progress.training(run), progress.validation(run)
         self._fails = {
             "exact": True,
-            "training": bool(training and training.poor),
+            "training": bool(training and training.poor) and not progress.underway(run),
             "generalisation": bool(
                 validation
                 and (

@@ -123,7 +123,7 @@ class Hook:
         """Epoch number `epoch` is over, its validation included."""
 
     def on_train_end(self, ended: str) -> None:
-        """Training is over: "completed", "interrupted" or "crashed"."""
+        """Training is over: "completed", "stopped", "interrupted" or "crashed"."""
 
 
 EVENTS = tuple(name for name in vars(Hook) if name.startswith("on_"))
@@ -155,15 +155,19 @@ class Hooks:
     def fire(self, event: str, *arguments: Any) -> None:
         """Pass `event` on to every hook that listens to it, in the order in which they were added."""
         for hook, listener, pace in self._listeners[event]:
-            pace.running = True
-            begun = perf_counter()
+            pace.running, pace.entered = True, perf_counter()
             try:
                 listener(*arguments)
             except Exception as fault:
                 self._fail(hook, event, fault)
             finally:
-                pace.spent += perf_counter() - begun
+                pace.spent += perf_counter() - pace.entered
                 pace.running = False
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a recorder asks the loop to end; the loop looks after each step."""
+        return any(hook.recorder.stopping for hook in self._hooks)
 
     def add(self, hooks: Sequence[Hook], recorder: Recorder) -> None:
         """Let `hooks` listen, all feeding `recorder`."""
@@ -227,6 +231,7 @@ class StepHook(Hook):
     """Keeps a recorder's clock: what the loop consists of, epochs and steps. Each recorder on a loop has one, last."""
 
     def on_train_begin(self, loop: Any) -> None:
+        self.recorder.begin()
         self.recorder.describe(**loop.describe())
 
     def on_epoch_begin(self, epoch: int) -> None:

@@ -63,6 +63,7 @@ class Meta:
     versions: Mapping[str, str] = field(default_factory=dict)
     dtype: str = ""
     ended: str = "running"
+    stopped_by: str = ""
     writer: Mapping[str, Any] = field(default_factory=dict)
     first_nonfinite: Mapping[str, Any] | None = None
     faults: tuple[Mapping[str, str], ...] = ()

@@ -16,6 +16,10 @@ READING = 0.25
 """Least part of the budget that is left for reading where the loss of every step alone uses it up."""
 
 
+LIVE = 0.5
+"""Part of the budget that live checks may take where they are on; reading has the rest."""
+
+
 class Pace:
     """The cadence: `every` steps, or with "auto" as often as `budget` (a share of the bare training time) allows.
 
@@ -35,7 +39,7 @@ class Pace:
         self._auto = every == "auto"
         self._budget = budget
         self._bare: deque[float] = deque(maxlen=MEMORY)
-        self._begun = self._last = self._entered = perf_counter()
+        self.entered = self._begun = self._last = perf_counter()
         self._spent_before = self._debt = 0.0
         self._typical = 0.0
         self._fresh = 0
@@ -43,11 +47,18 @@ class Pace:
         self._reading = True
 
     def __enter__(self) -> None:
-        self.running, self._entered = True, perf_counter()
+        self.running, self.entered = True, perf_counter()
 
     def __exit__(self, *exception: object) -> None:
         self.running = False
-        self.spent += perf_counter() - self._entered
+        self.spent += perf_counter() - self.entered
+
+    def aside(self, seconds: float) -> None:
+        """Count time just spent that has a budget of its own: it is no debt of reading, and no time of the step."""
+        self.spent += seconds
+        self._spent_before += seconds
+        self._last += seconds
+        self.entered += seconds
 
     def next(self, step: int) -> bool:
         """Whether `step`, which begins now, is to be read."""

@@ -22,12 +22,15 @@ from nndiag import store
 from nndiag.errors import NndiagError
 from nndiag.journal import Journal
 from nndiag.meta import Meta, versions
-from nndiag.pace import Pace
+from nndiag.pace import LIVE, Pace
 from nndiag.row import Row
 from nndiag.statistics import Array
 from nndiag.table import Column, Table
 
 if TYPE_CHECKING:
+    from nndiag.check import Finding
+    from nndiag.checklist import Checklist
+    from nndiag.live import LiveChecks, OnFinding
     from nndiag.report import Report
     from nndiag.run import Run
 
@@ -98,6 +101,7 @@ class Recorder:
     micro-batches of one update) merge into one row. `every` is the cadence in steps: 1 reads every step, "auto" keeps
     nndiag's own time under `budget` (a share of the training's) after the first 50 steps; losses are taken always.
     A folder that exists and is not empty is left alone and a sibling `run-2` is used, unless `resume` appends to it.
+    With `check_every` or `on_finding` the checks look at the run while it goes on (`nndiag.live`).
     Raises RunError if the folder cannot be made. Works as a context manager that closes the run.
     """
 
@@ -110,9 +114,13 @@ class Recorder:
         strict: bool = False,
         resume: bool = False,
         flush_seconds: float = 5.0,
+        check_every: int | None = None,
+        on_finding: OnFinding | None = None,
     ) -> None:
         self.strict = strict
-        self.pace = Pace(every, budget)
+        self._live = _live(check_every, on_finding, budget if every == "auto" else None, strict)
+        self.pace = Pace(every, budget if self._live is None else (1 - LIVE) * budget)
+        self.stopping = False
         self.step_number = 0
         self.recording = True
         self.meta = Meta(versions=versions(), created=datetime.now(UTC).isoformat(timespec="seconds"))
@@ -130,7 +138,7 @@ class Recorder:
 
     def _opened(self, path: Path) -> None:
         meta = self._journal.resumed or self.meta
-        self.meta = dataclasses.replace(meta, name=path.name, ended="running", writer=store.writer())
+        self.meta = dataclasses.replace(meta, name=path.name, ended="running", stopped_by="", writer=store.writer())
         self.row.loss = self.meta.loss
         self._write_meta()
         atexit.register(_close_at_exit, weakref.ref(self))
@@ -286,6 +294,8 @@ class Recorder:
         """The iteration is over: its row is closed, and what comes belongs to the next."""
         self._must_be_open("step")
         self._finish_step()
+        if self._live is not None:
+            self._live.step(self)
         self._read(self.pace.next(self.step_number))
 
     @timed
@@ -309,8 +319,24 @@ class Recorder:
             self.recording = recording
             self.listen_anew()
 
+    def stop(self, reason: str) -> None:
+        """Ask the loop to end after this step: `stopping` is true from now on, and the run will say why.
+
+        `nn.Trainer.fit` obeys; a loop of your own asks `if recorder.stopping: break`. What starts again starts afresh.
+        """
+        self._must_be_open("stop")
+        if not self.stopping:
+            self.stopping = True
+            self.describe(stopped_by=str(reason))
+            log.warning("training is asked to stop at step %d: %s", self.step_number, reason)
+
+    def begin(self) -> None:
+        """The loop begins, or begins again."""
+        self.stopping, self._ended = False, None
+        self.meta = dataclasses.replace(self.meta, stopped_by="")
+
     def end(self, ended: str) -> None:
-        """The loop has ended so: "completed", "interrupted" or "crashed"; it may start again until the run is closed."""
+        """The loop has ended so: "completed", "stopped", "interrupted" or "crashed"; it may begin again until it is closed."""
         self._ended = ended
         self.flush()
 
@@ -349,11 +375,19 @@ class Recorder:
         meta = dataclasses.replace(self.meta, ended=self._ended) if self._ended else self.meta
         return Run(meta, {frame: Table.of(parts) for frame, parts in blocks.items()}, self.path)
 
-    def check(self) -> Report:
-        """The checklist's report on what is recorded so far; exporters show it."""
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the live checks have found and still find; nothing without them."""
+        return self._live.findings if self._live else ()
+
+    def check(self, checklist: Checklist | None = None) -> Report:
+        """The report of `checklist`, all checks without one, on what is recorded so far; exporters show it."""
         from nndiag.checklist import Checklist
 
-        report = Checklist().examine(self.run)
+        checklist = Checklist() if checklist is None else checklist
+        if not isinstance(checklist, Checklist):
+            raise TypeError(f'check({checklist!r}): wanted a checklist, such as Checklist(select="ND4")')
+        report = checklist.examine(self.run)
         self._exporting(lambda exporter: exporter.report(report, self.step_number))
         return report
 
@@ -381,7 +415,7 @@ class Recorder:
         """End the run: detach the hooks, close the row under way, write everything. A second call does nothing."""
         if self.meta.ended != "running":
             return
-        self._ended = ended or self._ended or "completed"
+        self._ended = ended or self._ended or ("stopped" if self.stopping else "completed")
         for action in self._on_close:
             action()
         self._close_row()
@@ -406,6 +440,15 @@ class Recorder:
 
     def _write_meta(self) -> None:
         self._journal.write_meta(self.meta)
+
+
+def _live(every: int | None, on_finding: OnFinding | None, budget: float | None, strict: bool) -> LiveChecks | None:
+    """The live checks, if either of their arguments asks for them: they need pandas, which recording does not."""
+    if every is None and on_finding is None:
+        return None
+    from nndiag.live import LiveChecks
+
+    return LiveChecks(every, on_finding, budget=budget, strict=strict)
 
 
 def _close_at_exit(reference: weakref.ref[Recorder]) -> None:

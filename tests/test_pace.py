@@ -96,6 +96,16 @@ def test_an_expensive_read_is_paid_off_before_the_next(clock: list[float]) -> No
     assert len(steps_read(governed, clock, 95, bare=1.0, own=0.02, first=60)) == 1
 
 
+def test_time_with_a_budget_of_its_own_is_no_debt_and_no_time_of_the_step(clock: list[float]) -> None:
+    governed = Pace("auto", 0.02)
+    steps_read(governed, clock, 500, bare=1.0, own=0.2)
+    clock[0] += 30.0
+    governed.aside(30.0)
+
+    assert len(steps_read(governed, clock, 100, bare=1.0, own=0.2, first=500)) == pytest.approx(10, abs=1)
+    assert governed.spent > 30
+
+
 def test_the_cost_and_the_cadence_are_reported(clock: list[float]) -> None:
     governed = Pace("auto", 0.02)
     steps_read(governed, clock, 5050, bare=1.0, own=0.2)

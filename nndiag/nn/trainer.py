@@ -72,7 +72,8 @@ class Trainer:
         """Losses and metrics, one dict an epoch, of training on inputs `x` (N, width) and targets `y` (N,) or (N, …).
 
         Raises `ShapeError` for data that do not fit the model or each other, and ValueError for a batch size or a
-        number of epochs below 1. NaN in the data is none of its business.
+        number of epochs below 1. NaN in the data is none of its business. Where a hook's recorder asks to stop, the epoch
+        under way ends there, with its validation, and is the last.
         """
         if batch_size < 1 or epochs < 1:
             raise ValueError(f"fit got batch_size={batch_size} and epochs={epochs}, wanted 1 or more of each")
@@ -86,7 +87,10 @@ class Trainer:
         with self._training(), Progress(epochs * -(-len(x) // batch_size), shown=progress) as bar:
             if held_out is not None:
                 self.hooks.fire("on_validation_data", *held_out)
-            return [self._epoch(x, y, held_out, shuffle, bar) for _ in range(epochs)]
+            history = [self._epoch(x, y, held_out, shuffle, bar)]
+            while len(history) < epochs and not self.hooks.stopping:
+                history.append(self._epoch(x, y, held_out, shuffle, bar))
+        return history
 
     def step(self, x: ArrayLike, y: ArrayLike) -> float:
         """Loss of one batch before its update: a whole training step with its events."""
@@ -184,15 +188,18 @@ class Trainer:
         return values
 
     def _mean_loss(self, x: Array, y: Array, shuffle: bool, bar: Progress) -> float:
-        """Mean over the samples of the losses that an epoch of steps gave."""
+        """Mean over the samples of the losses that an epoch of steps gave; it ends early where a recorder asks for it."""
         order = self.random.permutation(len(x)) if shuffle else None
-        total = 0.0
+        total, seen = 0.0, 0
         for rows in data.slices(len(x), self.batch_size or len(x)):
             batch = rows if order is None else order[rows]
             loss = self.step(x[batch], y[batch])
             total += loss * (rows.stop - rows.start)
+            seen = rows.stop
             bar.step(loss)
-        return total / len(x)
+            if self.hooks.stopping:
+                break
+        return total / seen
 
     @contextmanager
     def _training(self) -> Iterator[None]:
@@ -205,7 +212,7 @@ class Trainer:
         except Exception:
             self.hooks.fire("on_train_end", "crashed")
             raise
-        self.hooks.fire("on_train_end", "completed")
+        self.hooks.fire("on_train_end", "stopped" if self.hooks.stopping else "completed")
 
     def _observer(self, event: str) -> Any:
         return partial(self.hooks.fire, event) if self.hooks.listened(event) else None
