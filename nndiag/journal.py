@@ -89,3 +89,6 @@ class Journal:
         except OSError as fault:
             self._storing = False
             log.warning("cannot write %s any more (%s): the rest of the run is kept in memory", self.path, fault)
+        except Exception as fault:
+            self._storing = False
+            log.error("cannot write %s any more: the rest of the run is kept in memory", self.path, exc_info=fault)
