@@ -476,13 +476,17 @@ def test_an_exporter_may_fail_in_every_part(
 @pytest.mark.parametrize("part", PARTS)
 def test_a_strict_recorder_lets_a_fault_of_an_exporter_through(part: str) -> None:
     faulty: Any = type("Faulty", (Kept,), {part: Failing(getattr(Kept, part), FAULTS["MemoryError"], 1)})()
-    watched = every_layer()
 
-    with pytest.raises(MemoryError), nndiag.watch(watched, hooks=hooks(), every=1, strict=True) as recorder:
-        recorder.add_exporter(faulty)
-        fit(watched)
-        recorder.check()
-        recorder.flush()
+    def shown() -> None:
+        watched = every_layer()
+        with nndiag.watch(watched, hooks=hooks(), every=1, strict=True) as recorder:
+            recorder.add_exporter(faulty)
+            fit(watched)
+            recorder.check()
+            recorder.flush()
+
+    with pytest.raises(MemoryError):
+        shown()
 
 
 # Checks
@@ -565,10 +569,10 @@ def test_a_fault_of_the_training_itself_goes_through(part: str, monkeypatch: pyt
     }
     cls, name = where[part]
     watched = trainer((nn.ReLU,))
+    fit(watched, 1)
+    monkeypatch.setattr(cls, name, Failing(getattr(cls, name), lambda: ZeroDivisionError("mine"), at=2))
 
     with pytest.raises(ZeroDivisionError, match="mine"), nndiag.watch(watched, every=1) as recorder:
-        fit(watched, 1)
-        monkeypatch.setattr(cls, name, Failing(getattr(cls, name), lambda: ZeroDivisionError("mine"), at=2))
         fit(watched, 1)
 
     assert recorder.meta.ended == "crashed"
