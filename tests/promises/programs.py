@@ -96,6 +96,35 @@ def _programs() -> Iterator[tuple[str, Program]]:
             optimizer = partial(made, cls, lr=schedule, **SETTINGS)
             yield f"{cls.__name__} {name}", partial(trainer, optimizer=optimizer)
         yield f"{cls.__name__} plain float64", partial(trainer, optimizer=partial(cls, 0.05), dtype=np.float64)
+    yield "frozen", _frozen
+    yield "a user's layer", partial(trainer, (Odd, nn.Tanh))
+    for dtype in (np.float16, np.float32, np.float64):
+        for lr in (3.0, 1e4, 1e30):
+            yield f"diverging {lr:g} {np.dtype(dtype)}", partial(_diverging, lr, dtype)
+
+
+def _frozen() -> nn.Trainer:
+    frozen = every_layer()
+    for parameter in frozen.model.parameters[::2]:
+        parameter.frozen = True
+    return frozen
+
+
+def _diverging(lr: float, dtype: DTypeLike) -> nn.Trainer:
+    """Weights, activations and losses overflow and turn into NaN."""
+    return trainer((nn.ReLU,), loss=nn.MSE, optimizer=partial(nn.SGD, lr), dtype=dtype)
+
+
+class Odd(nn.Layer):
+    """A layer of a user: its output is no buffer, in Fortran order, and of another type."""
+
+    kind = "odd"
+
+    def forward(self, x: Array, training: bool = True) -> Array:
+        return np.asfortranarray(x.astype(np.float64))[::-1][::-1]
+
+    def backward(self, gradient: Array) -> Array:
+        return gradient.copy()
 
 
 PROGRAMS: dict[str, Program] = dict(_programs())

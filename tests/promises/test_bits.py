@@ -136,6 +136,11 @@ def resumed(trainer: nn.Trainer, folder: Path) -> list[dict[str, float]]:
     return history
 
 
+def numpy_raising(trainer: nn.Trainer, folder: Path) -> list[dict[str, float]]:
+    with np.errstate(all="raise"):
+        return plainly()(trainer, folder)
+
+
 def step_by_step_flushed(trainer: nn.Trainer, folder: Path) -> list[dict[str, float]]:
     recorder = Recorder(folder / "run", every=1, strict=True, flush_seconds=0)
     trainer.hooks.add(all_hooks(), recorder)
@@ -163,6 +168,7 @@ WAYS: dict[str, Watch] = {
     "two recorders": twice,
     "resumed": resumed,
     "flushed at every step": step_by_step_flushed,
+    "numpy set to raise": numpy_raising,
 }
 
 
@@ -187,6 +193,25 @@ def test_watching_changes_no_bit_of(program: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_no_way_of_watching_changes_a_bit_of_a_network_with_every_layer(way: str, dtype: type, tmp_path: Path) -> None:
     assert_undisturbed(lambda: every_layer(dtype), WAYS[way], tmp_path)
+
+
+EXTREMES = [1e38, 3e38, 1e-38, 1e-45, np.inf, np.nan]
+
+
+@pytest.mark.parametrize("scale", EXTREMES, ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_inputs_at_the_ends_of_what_a_number_can_be_are_no_trouble(dtype: type, scale: float) -> None:
+    """Strict, with warnings as errors and NumPy set to raise: what happens here is a fact to record."""
+    bare, watched = trainer(dtype=dtype), trainer(dtype=dtype)
+    x, y = np.ones((40, 6)), np.arange(40) % 3
+    with np.errstate(all="ignore"):
+        x[::3] *= scale
+        history = bare.fit(x, y, validation=(x, y), epochs=2, batch_size=16)
+    with np.errstate(all="raise"), nndiag.watch(watched, hooks=all_hooks(), every=1, strict=True) as recorder:
+        assert bits(watched.fit(x, y, validation=(x, y), epochs=2, batch_size=16)) == bits(history)
+        recorder.check()
+
+    assert state(watched) == state(bare)
 
 
 @pytest.mark.parametrize("program", ["SoftmaxCrossEntropy float32", "clipped float32", "Adam cosine"])

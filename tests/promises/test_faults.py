@@ -504,8 +504,10 @@ def halfway(self: nndiag.Check, run: nndiag.Run) -> Iterator[nndiag.Finding]:
     raise ZeroDivisionError("injected")
 
 
-@pytest.mark.parametrize("code", catalogue())
-@pytest.mark.parametrize("fault", ["ZeroDivisionError", "MemoryError", "unspeakable", "halfway"])
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [*((code, "halfway") for code in catalogue()), *(("ND401", fault) for fault in FAULTS)],
+)
 def test_a_check_that_fails_is_not_checked_and_the_others_go_on(
     code: str, fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -542,6 +544,64 @@ def test_an_interrupt_of_a_check_goes_through(monkeypatch: pytest.MonkeyPatch) -
 
     with pytest.raises(KeyboardInterrupt):
         Checklist().examine(healthy())
+
+
+# The end of a run
+
+
+def fails() -> None:
+    raise ZeroDivisionError("injected")
+
+
+def test_a_run_is_closed_though_an_action_at_its_end_fails(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    watched = every_layer()
+    with nndiag.watch(watched, hooks=hooks(), run=tmp_path / "run", every=1) as recorder:
+        recorder.on_close(fails)
+        train(watched)
+
+    assert told(caplog)
+    run = nndiag.open_run(tmp_path / "run")
+    assert run.meta.ended == "completed"
+    assert_whole(run)
+    assert not len(watched.hooks)
+
+
+def test_a_fault_at_the_end_of_a_run_does_not_hide_that_of_the_training(tmp_path: Path) -> None:
+    watched = every_layer()
+
+    def crash() -> None:
+        with nndiag.watch(watched, hooks=hooks(), run=tmp_path / "run", every=1) as recorder:
+            recorder.on_close(fails)
+            train(watched)
+            raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        crash()
+
+    assert nndiag.open_run(tmp_path / "run").meta.ended == "crashed"
+
+
+# A loop of one's own
+
+
+@pytest.mark.parametrize("function", ["summarize", "active_units", "unit_means", "identical_rows"])
+def test_a_fault_within_nndiag_does_not_stop_a_hand_written_loop(
+    function: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the loop hands over wrongly is told to it at once; what nndiag gets wrong is not its concern."""
+    if not hasattr(nndiag.statistics, function):
+        return
+    monkeypatch.setattr(nndiag.statistics, function, Failing(fails, FAULTS["ZeroDivisionError"], 1, once=False))
+    recorder = Recorder(every=1)
+    for _ in range(3):
+        recorder.activation("h1", np.ones((4, 2)), slope=np.ones((4, 2)))
+        recorder.gradient("h1.weight", np.ones((4, 2)), weights=np.ones((4, 2)))
+        recorder.log(loss=1.0)
+        recorder.step()
+
+    assert recorder.run.train.tolist() == [1.0] * 3
+    assert recorder.meta.faults
+    assert told(caplog)
 
 
 # What is not nndiag's

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -381,7 +380,7 @@ class Told:
     describe = write = report = flush = close = told
 
 recorder = nndiag.Recorder({run!r}, every=1, flush_seconds={flush})
-recorder.add_exporter(Told())
+recorder.add_exporter({exporter})
 
 def train(steps):
     for _ in range(steps):
@@ -403,17 +402,17 @@ print(os.getpid())
 ENDINGS = ["sys.exit()", "os._exit(0)", "recorder.close(); os._exit(0)"]
 
 
-def forked(folder: Path, ending: str, in_child: int = 7, flush: float = 0) -> str:
+def forked(folder: Path, ending: str, in_child: int = 7, flush: float = 0, exporter: str = "Told()") -> str:
     """Train 5 steps, `in_child` more in a forked child that ends so, and 5 more in the parent, whose number comes back."""
     code = FORK.format(
         path=str(Path(nndiag.__file__).parents[1]), run=str(folder / "run"), told=str(folder / "told"), flush=flush,
-        in_child=in_child, ending=ending,
+        in_child=in_child, ending=ending, exporter=exporter,
     )  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr == ""
     return done.stdout.strip()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("flush", [0, 100])
 @pytest.mark.parametrize("in_child", [0, 7])
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -427,12 +426,20 @@ def test_a_forked_child_writes_nothing_into_the_run_of_its_parent(
     assert run.activations["mean"]["h1"].to_dict() == {step: float(step) for step in range(10)}
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_forked_child_tells_the_exporters_of_its_parent_nothing(ending: str, tmp_path: Path) -> None:
     parent = forked(tmp_path, ending)
 
     assert set((tmp_path / "told").read_text().split()) == {parent}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_forked_child_of_a_run_in_tensorboard_comes_to_its_end(ending: str, tmp_path: Path) -> None:
+    """Threads do not live on in a child: who waits for one there waits for ever."""
+    logs = str(tmp_path / "logs")
+    forked(tmp_path, ending, exporter=f"__import__('nndiag.exporters').exporters.TensorBoard({logs!r})")
+
+    assert open_run(tmp_path / "run").steps == 10
 
 
 def test_what_a_run_is_told_is_kept_as_plain_json_or_as_its_text(tmp_path: Path) -> None:
