@@ -41,6 +41,14 @@ SCHEDULES: dict[str, Any] = {
     "warm-up cosine": nn.WarmUp(nn.Cosine(0.05, steps=6), steps=2),
     "own": lambda step: 0.05 / (1 + step),
 }
+
+
+def drawn(seed: int = 0) -> Callable[[int], float]:
+    """A schedule with a state of its own: whoever calls it once more changes all that follows."""
+    random = np.random.default_rng(seed)
+    return lambda step: 0.05 * random.random()
+
+
 SETTINGS: dict[str, Any] = {"momentum": 0.9, "weight_decay": 0.01, "label_smoothing": 0.1}
 """What is given to a class whose constructor takes it."""
 
@@ -95,6 +103,7 @@ def _programs() -> Iterator[tuple[str, Program]]:
         for name, schedule in SCHEDULES.items():
             optimizer = partial(made, cls, lr=schedule, **SETTINGS)
             yield f"{cls.__name__} {name}", partial(trainer, optimizer=optimizer)
+        yield f"{cls.__name__} drawn", lambda cls=cls: trainer(optimizer=partial(made, cls, lr=drawn(), **SETTINGS))
         yield f"{cls.__name__} plain float64", partial(trainer, optimizer=partial(cls, 0.05), dtype=np.float64)
     yield "frozen", _frozen
     yield "a user's layer", partial(trainer, (Odd, nn.Tanh))

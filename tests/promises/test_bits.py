@@ -237,9 +237,10 @@ def arrays_in(arguments: Sequence[Any]) -> Iterator[Array]:
             yield argument
         elif isinstance(argument, nn.Layer):
             yield from argument.state().values()
+        elif isinstance(argument, nn.Parameter):
+            yield from (argument.value, argument.gradient)
         elif isinstance(argument, list):
-            for parameter in argument:
-                yield from (parameter.value, parameter.gradient)
+            yield from arrays_in(argument)
 
 
 class Guard:

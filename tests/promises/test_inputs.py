@@ -112,7 +112,7 @@ def told(method: str, given: dict[str, Any], before: Any = None) -> nndiag.Run:
     for _ in range(2):
         if method == "output_gradient":
             recorder.outputs(np.eye(6, 4), np.eye(6, 4))
-        if method == "after_update":
+        if method in ("update", "after_update"):
             recorder.before_update("h1", before)
         named = {"name": "h1"} if method in NAMED else {}
         getattr(recorder, method)(**named, **given)
