@@ -122,6 +122,11 @@ def assert_whole(run: nndiag.Run, without: tuple[str, ...] = ()) -> None:
             assert kept.equals(whole)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _known_before_anything_is_broken() -> None:
+    bare(), healthy(), called(), verdicts()
+
+
 def told(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     """What nndiag has logged as a warning or worse."""
     return [record for record in caplog.records if record.name == "nndiag" and record.levelno >= logging.WARNING]
@@ -292,7 +297,7 @@ def called() -> dict[str, int]:
 
 
 @pytest.mark.parametrize("once", [True, False], ids=["once", "from then on"])
-@pytest.mark.parametrize("when", ["first", "second", "last"])
+@pytest.mark.parametrize("when", ["first", "last"])
 @pytest.mark.parametrize("method", METHODS)
 def test_any_method_of_the_recorder_may_fail(
     method: str,
@@ -303,7 +308,7 @@ def test_any_method_of_the_recorder_may_fail(
 ) -> None:
     if not called()[method]:
         return
-    at = {"first": 1, "second": min(2, called()[method]), "last": called()[method]}[when]
+    at = {"first": 1, "last": called()[method]}[when]
     failing = Failing(getattr(Recorder, method), FAULTS["ZeroDivisionError"], at, once)
     watched = every_layer()
     with nndiag.watch(watched, hooks=hooks(), every=1) as recorder:
@@ -387,7 +392,7 @@ WRITERS = sorted(name for name, _ in inspect.getmembers(store.Folder, inspect.is
 
 @pytest.mark.parametrize("once", [True, False], ids=["once", "from then on"])
 @pytest.mark.parametrize("at", [1, 2, 40])
-@pytest.mark.parametrize("fault", ["OSError", "ZeroDivisionError", "MemoryError", "unspeakable"])
+@pytest.mark.parametrize("fault", ["OSError", "ZeroDivisionError", "unspeakable"])
 @pytest.mark.parametrize("writer", WRITERS)
 def test_the_store_may_fail_at_any_call(
     writer: str,
@@ -445,7 +450,7 @@ class Kept:
 
 
 @pytest.mark.parametrize("at", [1, 2])
-@pytest.mark.parametrize("fault", ["ZeroDivisionError", "OSError", "MemoryError", "unspeakable"])
+@pytest.mark.parametrize("fault", ["OSError", "MemoryError", "unspeakable"])
 @pytest.mark.parametrize("part", PARTS)
 def test_an_exporter_may_fail_in_every_part(
     part: str, fault: str, at: int, caplog: pytest.LogCaptureFixture, tmp_path: Path
