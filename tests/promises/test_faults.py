@@ -5,8 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -382,6 +385,81 @@ def test_an_interrupt_inside_the_recorder_goes_through(
     assert kept[0].meta.ended == "interrupted"
     assert_true(kept[0].run)
     assert not len(watched.hooks)
+
+
+class AtLine:
+    """A trace function that raises at line number `at` of all that is run within the third step of a recorder."""
+
+    STEP = inspect.unwrap(Recorder.step).__code__
+
+    def __init__(self, fault: type[BaseException], at: int) -> None:
+        self.fault, self.at = fault, at
+        self.steps = self.lines = 0
+        self.inside = False
+        self.where = ""
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
+        code = frame.f_code
+        if event == "call":
+            self.steps += code is self.STEP
+            self.inside |= code is self.STEP and self.steps == 3
+            return self if self.inside and "nndiag" in code.co_filename else None
+        self.inside &= event != "return" or code is not self.STEP
+        self.lines += event == "line"
+        if event == "line" and self.lines == self.at:
+            self.where = f"{code.co_name}, line {frame.f_lineno}"
+            raise self.fault
+        return self
+
+
+@contextmanager
+def tracing(function: Any) -> Iterator[None]:
+    before = sys.gettrace()
+    sys.settrace(function)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, MemoryError])
+def test_the_end_of_a_step_may_be_broken_off_at_any_line(fault: type[BaseException], tmp_path: Path) -> None:
+    """Ctrl-C and a lack of memory come anywhere: what is recorded is true, and no step stands twice."""
+    make = lambda: trainer((nn.ReLU,))  # noqa: E731
+    alone, watched = make(), make()
+    fit(alone, 1)
+    with nndiag.watch(watched, every=1, strict=True) as recorder:
+        fit(watched, 1)
+    whole, broken_at = recorder.run, []
+    for at in range(1, 10_000, 3):
+        watched, trace = make(), AtLine(fault, at)
+        with (
+            suppress(KeyboardInterrupt),
+            nndiag.watch(watched, run=tmp_path / str(at), every=1) as recorder,
+            tracing(trace),
+        ):
+            fit(watched, 1)
+        if not trace.where:
+            break
+        if fault is MemoryError:
+            assert state(watched) == state(alone), trace.where
+        broken_at += [trace.where] * (
+            not _true(recorder.run, whole) or not _true(nndiag.open_run(recorder.path), whole)
+        )
+
+    assert at > 10
+    assert broken_at == []
+
+
+def _true(run: nndiag.Run, whole: nndiag.Run) -> bool:
+    """Whether every row of `run` is that of `whole`, as far as it goes; the metrics of nndiag's own may lack one."""
+    for frame in ("activations", "gradients", "updates", "outputs", "data"):
+        kept, there = getattr(run, frame), getattr(whole, frame)
+        if not kept.index.is_unique or not kept.index.isin(there.index).all():
+            return False
+        if not ((kept == there.reindex(index=kept.index, columns=kept.columns)) | kept.isna()).all(axis=None):
+            return False
+    return True
 
 
 # The run folder

@@ -217,6 +217,23 @@ def test_reading_a_large_array_takes_little_memory_for_a_while_and_none_after(me
     assert peak - kept < elements * (BINNED if method == "histogram" else WORKING[dtype])
 
 
+@pytest.mark.parametrize("task", ["classes", "real", "binary"])
+@pytest.mark.parametrize("method", TAKERS)
+def test_no_copy_of_a_large_array_is_left_after_the_step(method: str, task: str) -> None:
+    """But for weights, which wait for their next update; of rows of data there is a hash."""
+    arrays = owners(method, LARGE)
+    recorder = Recorder(every=1)
+    recorder.describe(loss={"task": task})
+    waiting = sum(array.nbytes for array in arrays.values()) if "update" in method else 0
+
+    with traced() as memory:
+        hand_over(recorder, method, arrays)
+        recorder.step()
+        left = memory()[0]
+
+    assert left - waiting < 1_000_000
+
+
 @pytest.mark.parametrize("classes", [5_000])
 def test_outputs_of_many_classes_take_memory_in_proportion_to_themselves(classes: int) -> None:
     """A vocabulary: a matrix of classes by classes would be 200 MB here, 20 GB at 50,000."""
