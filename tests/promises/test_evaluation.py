@@ -32,7 +32,8 @@ EVALUATIONS: dict[str, Evaluate] = {
     ),
 }
 
-HARMLESS = sorted(set(EVENTS) - {"on_forward", "on_loss", "on_backward", "on_validation_forward"})
+HARMFUL = {"on_forward", "on_loss", "on_output_gradient", "on_backward", "on_validation_forward"}
+HARMLESS = sorted(set(EVENTS) - HARMFUL)
 """Events at which the network holds nothing that training still needs: an evaluation works in the same buffers."""
 
 

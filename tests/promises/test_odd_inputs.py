@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from test_memory import TAKERS, hand_over
+from takers import TAKERS, hand_over
 
 import nndiag
 from nndiag import NndiagError, Recorder, open_run
