@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -28,11 +27,8 @@ class Journal:
         self._flush_seconds = flush_seconds
         self._flushed = time.monotonic()
         self._kept: dict[str, list[Block]] = defaultdict(list)
-        self.path: Path | None = None
-        """The run folder as it was given, or None while the record is only in memory."""
         self._folder: store.Folder | None = None
         self._storing = path is not None
-        self._writer = os.getpid()
         self.resumed: Meta | None = None
         self.next_step = 0
         if path is not None:
@@ -50,10 +46,12 @@ class Journal:
             if claimed != path:
                 log.warning("%s is not empty: this run is recorded into %s", path, claimed)
             path = claimed
-        self.path, self._folder = (
-            path,
-            store.Folder(path.absolute()),
-        )  # whatever the training does to the working directory
+        self._folder = store.Folder(path)
+
+    @property
+    def path(self) -> Path | None:
+        """The run folder, or None while the record is only in memory."""
+        return self._folder.path if self._folder else None
 
     @property
     def due(self) -> bool:
@@ -84,13 +82,10 @@ class Journal:
         return blocks
 
     def _stored(self, action: Callable[[store.Folder], None]) -> None:
-        if self._folder is None or not self._storing or os.getpid() != self._writer:  # a forked child is no writer
+        if self._folder is None or not self._storing:
             return
         try:
             action(self._folder)
         except OSError as fault:
             self._storing = False
             log.warning("cannot write %s any more (%s): the rest of the run is kept in memory", self.path, fault)
-        except Exception as fault:
-            self._storing = False
-            log.error("cannot write %s any more: the rest of the run is kept in memory", self.path, exc_info=fault)

