@@ -497,16 +497,16 @@ def test_the_store_may_fail_at_any_call(
     assert_true(nndiag.open_run(tmp_path / "run"))
 
 
-@pytest.mark.parametrize("writer", ["append", "write_meta"])
+@pytest.mark.parametrize(("writer", "at"), [("append", 1), ("write_meta", 4)])
 def test_a_strict_recorder_lets_a_fault_of_the_store_through(
-    writer: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    writer: str, at: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A full disk is no fault of nndiag, and stops no training; anything else is one."""
     watched = every_layer()
-    failing = Failing(getattr(store.Folder, writer), FAULTS["ZeroDivisionError"], at=2)
+    failing = Failing(getattr(store.Folder, writer), FAULTS["ZeroDivisionError"], at)
+    monkeypatch.setattr(store.Folder, writer, failing)
 
     with pytest.raises(ZeroDivisionError), nndiag.watch(watched, run=tmp_path / "run", every=1, strict=True):
-        monkeypatch.setattr(store.Folder, writer, failing)
         train(watched)
 
 
