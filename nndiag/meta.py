@@ -96,7 +96,7 @@ class Meta:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return dataclasses.asdict(self)
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Meta:
@@ -112,6 +112,19 @@ class Meta:
             ):
                 raise RunError(f"run.json: {f.name!r} has the wrong type, {type(value).__name__}")
         return meta
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON takes it: NumPy's numbers are numbers, arrays and sets are lists, what is no data is its text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist()) if value.dtype.kind in "biuSU" or value.ndim else float(value)
+    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
 
 
 def _parsed(data: Mapping[str, Any]) -> dict[str, Any]:
