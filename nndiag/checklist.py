@@ -76,6 +76,8 @@ class Checklist:
             return CheckResult.of(check, Verdict.NOT_CHECKED, f"the check itself failed: {fault!r}"), []
         findings = [replace(finding, verdict=severity.of(finding.kind)) for finding in seen if finding.kind != "note"]
         notes = tuple(finding.message for finding in seen if finding.kind == "note")
+        if not findings and (reason := _lost(check, run)):
+            return CheckResult.of(check, Verdict.NOT_CHECKED, reason, notes), []
         if not findings and notes and check.kind == "note":
             return CheckResult.of(check, Verdict.PASS, notes[0], notes[1:]), []
         if not findings:
@@ -86,6 +88,15 @@ class Checklist:
 
     def _fault(self, check: Check, fault: Exception) -> None:
         log.error("%s failed: it is not checked", check.code, exc_info=fault)
+
+
+def _lost(check: Check, run: Run) -> str:
+    """Why a PASS would say too much: what fills a frame that the check reads has failed on the way."""
+    needed = {need.partition(".")[0] for need in check.needs}
+    for fault in run.meta.faults:
+        if needed.intersection(fault.get("lost", ())):
+            return f"{fault['part']} failed in {fault['event']}, its record is not whole: {fault['error']}"
+    return ""
 
 
 class Severity:

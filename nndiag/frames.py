@@ -184,8 +184,12 @@ def squared_error(outputs: Array, y: Array) -> float:
     """Mean of (output − target)², pair by pair; NaN where there are not as many of each."""
     if y.size != outputs.size:
         return math.nan
-    error = outputs.reshape(-1) - y.reshape(-1)
+    error = _floats(outputs).reshape(-1) - _floats(y).reshape(-1)
     return st.norm(error) ** 2 / y.size
+
+
+def _floats(array: Array) -> Array:
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
 def histogram_entry(array: Array) -> tuple[float, ...] | None:

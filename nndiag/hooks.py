@@ -64,6 +64,11 @@ class Hook:
         """
         loop.hooks.add([self], recorder or Recorder(every=1))
 
+    @property
+    def fills(self) -> tuple[str, ...]:
+        """The frames that are not whole without this hook."""
+        return (self.frame_name,)
+
     def hears(self, event: str) -> bool:
         """Whether this hook is to be told of `event` on the step under way."""
         return overrides(self, event) and (self.recorder.recording or event not in self.reads)
@@ -148,6 +153,10 @@ class Hooks:
     def __len__(self) -> int:
         return len(self._hooks)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy of a loop, and one that is pickled, is watched by nobody."""
+        return Hooks, (self.loop,)
+
     def listened(self, event: str) -> bool:
         """Whether any hook overrides `event`; a loop asks this before it prepares a costly one."""
         return bool(self._listeners[event])
@@ -199,11 +208,16 @@ class Hooks:
     def _fail(self, hook: Hook, event: str, fault: Exception) -> None:
         if hook.recorder.strict:
             raise fault
-        name = type(hook).__name__
+        name, recorder = type(hook).__name__, hook.recorder
         log.error("%s failed in %s and is detached; training goes on", name, event, exc_info=fault)
-        hook.recorder.fault(name, event, fault)
-        self._hooks = [other for other in self if other is not hook]
+        keeper = isinstance(hook, StepHook)  # without its clock, a recorder would merge all that follows into one row
+        lost = [other for other in self if other is hook or (keeper and other.recorder is recorder)]
+        self._hooks = [other for other in self if other not in lost]
         self._listen()
+        try:
+            recorder.fault(name, event, fault, [frame for other in lost for frame in other.fills])
+        except Exception as another:
+            log.error("the fault of %s cannot be noted in the run", name, exc_info=another)
 
 
 def overrides(hook: Hook, event: str) -> bool:
@@ -322,6 +336,10 @@ class LossHook(Hook):
 
     frame_name = "losses"
     reads = ("on_output_gradient", "on_update_begin")
+
+    @property
+    def fills(self) -> tuple[str, ...]:
+        return ("losses", "outputs", "metrics")
 
     def __init__(self, every: int = 10, *, light: bool = False) -> None:
         self._light = light

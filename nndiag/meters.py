@@ -120,6 +120,8 @@ class UpdateMeter:
 
     def before(self, weights: Array, *, copy: bool) -> None:
         """Remember the weights; without `copy` only if the optimiser did not hand over its last update, or a tiny one."""
+        if weights.dtype.kind != "f":
+            weights = weights.astype(np.float64)
         self._copied = copy or not (self._offered and self._large)
         if not self._copied:
             self._weight_norm = st.norm(weights)
@@ -151,7 +153,7 @@ class UpdateMeter:
             raise ShapeError(
                 f"{self._name} has shape {before.shape} before the update and {weights.shape} after it; give the same"
             )
-        delta = np.subtract(weights, before, out=before if before.dtype.kind == "f" else None)
+        delta = np.subtract(weights, before, out=before, casting="same_kind" if weights.dtype.kind == "f" else "unsafe")
         self._put(st.norm(delta), delta, gradient, 1.0)
 
     def _put(self, norm: float, change: Array | None, gradient: Array | None, sign: float) -> None:
@@ -197,8 +199,15 @@ class OutputMeter:
         else:
             self._toward = frames.toward(rows, y, task)
 
+    def begin_step(self) -> None:
+        """What comes next belongs to a new row."""
+        self._ids = self._toward = None
+
     def gradient(self, array: Array) -> None:
         """`OUTPUT_GRADIENT` of δ (batch, units), after `outputs`."""
+        array = np.atleast_1d(array)
+        if not array.size:
+            return
         self._buffer.put(
             "outputs", frames.OUTPUT_GRADIENT, frames.output_gradient_entry(array, self._toward, self._ids)
         )

@@ -6,9 +6,10 @@ import atexit
 import dataclasses
 import logging
 import math
+import os
 import traceback
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache, wraps
@@ -65,30 +66,40 @@ MOST_WAITING = 1 << 20
 _P = ParamSpec("_P")
 
 
+PARTS = {"before_update": ("after_update",), "outputs": ("output_gradient",)}
+"""Methods that make no sense without another, by that other."""
+
+FILLS = {"activation": ("activations",), "activation_gradient": ("activations",), "gradient": ("gradients",),
+         "before_update": ("updates",), "after_update": ("updates",), "outputs": ("outputs",),
+         "output_gradient": ("outputs",), "data": ("data",), "histogram": ("histograms",),
+         "log": ("losses", "metrics")}  # fmt: skip
+"""Frames that are not whole without a method."""
+
+
 def timed(method: Callable[Concatenate[Recorder, _P], None]) -> Callable[Concatenate[Recorder, _P], None]:
-    """Adds the time that `method` takes to the recorder's own cost, unless a caller's clock runs already."""
+    """Adds the time that `method` takes to the recorder's own cost, unless a caller's clock runs already.
+
+    What the caller got wrong is raised; a fault of nndiag's own is logged, the method switched off, and the loop goes on.
+    """
 
     def clocked(self: Recorder, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        self._must_be_open(method.__name__)
         if self.pace.running:
-            method(self, *args, **kwargs)
+            self._guarded(method, args, kwargs)
             return
         with self.pace, np.errstate(all="ignore"):  # whatever the user has set: an overflow here is a fact to record
-            method(self, *args, **kwargs)
+            self._guarded(method, args, kwargs)
 
     return wraps(method)(clocked)  # type: ignore[return-value]  # still a method of Recorder
 
 
 def read(method: Callable[Concatenate[Recorder, _P], None]) -> Callable[Concatenate[Recorder, _P], None]:
     """Makes `method` do nothing on steps that are not to be read, and `timed`."""
+    clocked = timed(method)
 
     def gated(self: Recorder, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        if not self.recording:
-            return
-        if self.pace.running:
-            method(self, *args, **kwargs)
-            return
-        with self.pace, np.errstate(all="ignore"):  # whatever the user has set: an overflow here is a fact to record
-            method(self, *args, **kwargs)
+        if self.recording or self.meta.ended != "running":
+            clocked(self, *args, **kwargs)
 
     return wraps(method)(gated)  # type: ignore[return-value]  # still a method of Recorder
 
@@ -118,6 +129,8 @@ class Recorder:
         on_finding: OnFinding | None = None,
     ) -> None:
         self.strict = strict
+        self._pid = os.getpid()
+        self._broken: set[str] = set()
         self._live = _live(check_every, on_finding, budget if every == "auto" else None, strict)
         self.pace = Pace(every, budget if self._live is None else (1 - LIVE) * budget)
         self.stopping = False
@@ -177,7 +190,7 @@ class Recorder:
         On steps that are not read, only inputs that are not finite are looked for, in one pass. Raises ShapeError unless
         there are as many inputs as targets.
         """
-        x, y = _array(x, "the inputs"), None if y is None else _array(y, "the targets")
+        x, y = np.atleast_1d(_array(x, "the inputs")), None if y is None else np.atleast_1d(_array(y, "the targets"))
         if self.recording:
             self.row.data(x, y)
         else:
@@ -283,27 +296,41 @@ class Recorder:
         """Keep what a probe measured, plain JSON, for the check of that code."""
         self.describe(probes={**self.meta.probes, code: dict(measurement)})
 
-    def fault(self, part: str, event: str, fault: BaseException) -> None:
-        """Note that a part of nndiag failed, so that the run says what it does not hold."""
+    def fault(self, part: str, event: str, fault: BaseException, lost: Iterable[str] = ()) -> None:
+        """Note that a part of nndiag failed, so that the run says what it does not hold: frames `lost` are not whole."""
         text = "".join(traceback.format_exception_only(fault)).strip()
-        self.describe(faults=(*self.meta.faults, {"part": part, "event": event, "error": text}))
+        self.describe(faults=(*self.meta.faults, {"part": part, "event": event, "error": text, "lost": list(lost)}))
 
     # The clock
 
     def step(self) -> None:
         """The iteration is over: its row is closed, and what comes belongs to the next."""
         self._must_be_open("step")
-        self._finish_step()
-        if self._live is not None:
-            self._live.step(self)
+        if self.pace.running:
+            self._finish_step()  # whoever runs the clock sees to a fault
+        elif "step" not in self._broken:
+            self._finish_step_alone()
         self._read(self.pace.next(self.step_number))
 
-    @timed
+    def _finish_step_alone(self) -> None:
+        """Without its clock, a recorder would merge all that follows into one row: a fault switches it off as a whole."""
+        try:
+            with self.pace, np.errstate(all="ignore"):
+                self._finish_step()
+        except Exception as fault:
+            if self.strict:
+                raise
+            self._broken |= {"step", "validation_data", *FILLS}
+            log.error("step failed and recording is switched off; the loop goes on", exc_info=fault)
+            self.fault("Recorder", "step", fault, self.row.buffers)
+
     def _finish_step(self) -> None:
         self._close_row()
         self.step_number += 1
         if self._waiting > MOST_WAITING or self._journal.due:
             self.flush()
+        if self._live is not None:
+            self._live.step(self)
 
     def on_reading(self, action: Callable[[], None]) -> None:
         """Have `action` done whenever `recording` changes, or what a hook wants to hear: adapters listen anew then."""
@@ -348,7 +375,9 @@ class Recorder:
             self._exporting(lambda exporter: exporter.write(self.step_number, rows))
 
     def _exporting(self, action: Callable[[Exporter], None]) -> None:
-        for exporter in list(self._exporters):
+        for exporter in (
+            list(self._exporters) if os.getpid() == self._pid else ()
+        ):  # those of a parent are not a child's
             try:
                 action(exporter)
             except Exception as fault:
@@ -398,8 +427,23 @@ class Recorder:
             raise TypeError(
                 f"add_exporter() wants an exporter such as TensorBoard({exporter!r}), got a {type(exporter).__name__}"
             )
-        exporter.describe(self.meta)
         self._exporters.append(exporter)
+        self._exporting(lambda each: each.describe(self.meta) if each is exporter else None)
+
+    def _guarded(self, method: Callable[..., None], args: Any, kwargs: Any) -> None:
+        name = method.__name__
+        if name in self._broken:
+            return
+        try:
+            method(self, *args, **kwargs)
+        except (TypeError, NndiagError):
+            raise
+        except Exception as fault:
+            if self.strict:
+                raise
+            self._broken |= {name, *PARTS.get(name, ())}
+            log.error("%s failed and is switched off; the loop goes on", name, exc_info=fault)
+            self.fault("Recorder", name, fault, FILLS.get(name, ()))
 
     def _must_be_open(self, what: str) -> None:
         if self.meta.ended != "running":
@@ -416,14 +460,24 @@ class Recorder:
         if self.meta.ended != "running":
             return
         self._ended = ended or self._ended or ("stopped" if self.stopping else "completed")
-        for action in self._on_close:
-            action()
-        self._close_row()
-        self.flush()
+        for action in (*self._on_close, self._close_row, self.flush):
+            self._attempt(action)
+        self._on_close.clear()
+        self._on_reading.clear()
         self.meta = dataclasses.replace(self.meta, ended=self._ended)
         self._write_meta()
         self._exporting(lambda exporter: exporter.close())
         self._exporters.clear()
+
+    def _attempt(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as fault:
+            if self.strict:
+                raise
+            log.error("closing %r failed in part", self, exc_info=fault)
+            with suppress(Exception):
+                self.fault("Recorder", "close", fault)
 
     def on_close(self, action: Callable[[], None]) -> None:
         """Have `action` done first when the run is closed; adapters detach their hooks so."""
@@ -458,7 +512,12 @@ def _close_at_exit(reference: weakref.ref[Recorder]) -> None:
 
 def _array(value: Any, what: str) -> Array:
     """`value` as a real NumPy array. Raises TypeError on text, objects and complex numbers."""
-    array = value if type(value) is np.ndarray else np.asarray(value)
+    if not isinstance(what, str):
+        raise TypeError(f"wanted the name of a layer or parameter, got {what!r}")
+    try:
+        array = value if type(value) is np.ndarray else np.asarray(value)
+    except ValueError as fault:
+        raise TypeError(f"{what}: wanted an array of real numbers, got a {type(value).__name__}: {fault}") from None
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{what}: wanted an array of real numbers, got {type(value).__name__} of dtype {array.dtype}")
     return array

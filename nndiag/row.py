@@ -172,9 +172,10 @@ class Row:
     def close(self, step: int, recording: bool) -> list[tuple[str, list[float]]]:
         """Finish the row of `step`: the values of every frame of which something was recorded."""
         self.fill(recording)
-        closed = [(frame, buffer.close_row(step)) for frame, buffer in self.buffers.items() if buffer.touched]
         self._begin()
+        closed = [(frame, buffer.close_row(step)) for frame, buffer in self.buffers.items() if buffer.touched]
         if recording:
+            self._outputs.begin_step()
             for meter in self._activations.values():
                 meter.begin_step()
         return closed

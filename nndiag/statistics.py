@@ -343,7 +343,7 @@ class FeatureMoments:
         self.m2 += np.einsum("ij,ij->j", deviation, deviation) + delta**2 * self.count * len(rows) / count
         self.mean += delta * len(rows) / count
         if self._usual is None:
-            self._usual = np.sort(rows, axis=0)[len(rows) // 2]
+            self._usual = np.sort(rows, axis=0)[len(rows) // 2].copy()
         self._unusual += np.count_nonzero(rows != self._usual, axis=0)
         np.minimum(self.min, rows.min(axis=0), out=self.min)
         np.maximum(self.max, rows.max(axis=0), out=self.max)

@@ -119,10 +119,10 @@ class Buffer:
     def close_row(self, step: int) -> list[float]:
         """Finish the current row as that of `step`, and give back its values."""
         row, self._row = self._row, self._empty.copy()
+        self.touched = False
         if len(row) != len(self._columns):
             raise AssertionError(f"a row of {len(row)} values for {len(self._columns)} columns")
         self._finished.fromlist([step, *row])
-        self.touched = False
         if len(self._finished) > MOST:
             self._seal()
         return row

@@ -32,13 +32,18 @@ class Optimizer(ABC):
         self.schedule = as_schedule(lr, type(self).__name__)
         self.weight_decay = checked_lr(weight_decay, f"{type(self).__name__}(weight_decay)")
         self.updates = 0
+        self._base_lr = base_lr(self.schedule)
+        self._asked: tuple[int, Schedule, float] | None = None
         self._state: dict[str, Array] = {}
         self._buffers = Buffers()
 
     @property
     def current_lr(self) -> float:
         """Learning rate of the next update; raises ValueError where a schedule gives no finite number, 0 or more."""
-        return checked_lr(self.schedule(self.updates), describe(self.schedule))
+        if self._asked is None or self._asked[0] != self.updates or self._asked[1] is not self.schedule:
+            lr = checked_lr(self.schedule(self.updates), describe(self.schedule))
+            self._asked = self.updates, self.schedule, lr  # a schedule may have a state: each update asks it once
+        return self._asked[2]
 
     def step(self, parameters: Sequence[Parameter]) -> None:
         """Update `parameters` once; raises ValueError when two of them have the same name."""
@@ -56,7 +61,7 @@ class Optimizer(ABC):
         """Name, base learning rate, settings and schedule, fit for JSON."""
         return {
             "name": type(self).__name__,
-            "lr": base_lr(self.schedule),
+            "lr": self._base_lr,
             **self._settings(),
             "weight_decay": self.weight_decay,
             "schedule": describe(self.schedule),

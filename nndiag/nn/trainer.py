@@ -86,7 +86,7 @@ class Trainer:
         self._began_at = self.epochs
         with self._training(), Progress(epochs * -(-len(x) // batch_size), shown=progress) as bar:
             if held_out is not None:
-                self.hooks.fire("on_validation_data", *held_out)
+                self._tell("on_validation_data", *held_out)
             history = [self._epoch(x, y, held_out, shuffle, bar)]
             while len(history) < epochs and not self.hooks.stopping:
                 history.append(self._epoch(x, y, held_out, shuffle, bar))
@@ -175,15 +175,15 @@ class Trainer:
     def _epoch(
         self, x: Array, y: Array, held_out: tuple[Array, Array] | None, shuffle: bool, bar: Progress
     ) -> dict[str, float]:
-        self.hooks.fire("on_epoch_begin", self.epochs)
+        self._tell("on_epoch_begin", self.epochs)
         values: dict[str, float] = {"epoch": self.epochs, "loss": self._mean_loss(x, y, shuffle, bar)}
         if held_out is not None:
             first = self._observer("on_validation_forward") if self.epochs == self._began_at else None
             validation = self.evaluate(*held_out, observe=first)
-            self.hooks.fire("on_validation", validation)
+            self._tell("on_validation", validation)
             bar.validated(validation)
             values |= {f"validation_{name}": value for name, value in validation.items()}
-        self.hooks.fire("on_epoch_end", self.epochs)
+        self._tell("on_epoch_end", self.epochs)
         self.epochs += 1
         return values
 
@@ -203,16 +203,20 @@ class Trainer:
 
     @contextmanager
     def _training(self) -> Iterator[None]:
-        self.hooks.fire("on_train_begin", self)
+        self._tell("on_train_begin", self)
         try:
             yield
         except KeyboardInterrupt:
-            self.hooks.fire("on_train_end", "interrupted")
+            self._tell("on_train_end", "interrupted")
             raise
         except Exception:
-            self.hooks.fire("on_train_end", "crashed")
+            self._tell("on_train_end", "crashed")
             raise
-        self.hooks.fire("on_train_end", "stopped" if self.hooks.stopping else "completed")
+        self._tell("on_train_end", "stopped" if self.hooks.stopping else "completed")
+
+    def _tell(self, event: str, *arguments: Any) -> None:
+        with np.errstate(all="ignore"):
+            self.hooks.fire(event, *arguments)
 
     def _observer(self, event: str) -> Any:
         return partial(self.hooks.fire, event) if self.hooks.listened(event) else None
