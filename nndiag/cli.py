@@ -76,9 +76,10 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there instead of to stdout")
     _selection(report)
 
-    export = _command(commands, "export", _export, "export a run to TensorBoard or CSV")
+    export = _command(commands, "export", _export, "export a run to TensorBoard, Parquet or CSV")
     export.add_argument("path", type=Path, metavar="RUN", help="run folder")
     export.add_argument("--tensorboard", type=Path, metavar="DIR", help="log directory; the run becomes DIR/NAME")
+    export.add_argument("--parquet", type=Path, metavar="DIR", help="folder for one Parquet file a frame, in long form")
     export.add_argument("--csv", type=Path, metavar="DIR", help="folder for one CSV file a frame, in long form")
 
     _command(commands, "checks", _checks, "list the catalogue of checks")
@@ -168,8 +169,8 @@ def _export(options: argparse.Namespace) -> int:
     from nndiag import store
     from nndiag.run import open_run
 
-    if options.tensorboard is None and options.csv is None:
-        raise RunError("export needs a destination: --tensorboard DIR or --csv DIR")
+    if options.tensorboard is None and options.parquet is None and options.csv is None:
+        raise RunError("export needs a destination: --tensorboard DIR, --parquet DIR or --csv DIR")
     run = open_run(options.path)
     if options.tensorboard is not None:
         from nndiag.checklist import Checklist
@@ -178,6 +179,12 @@ def _export(options: argparse.Namespace) -> int:
         logdir = store.claim(options.tensorboard / options.path.resolve().name)
         replay(run, TensorBoard(logdir), Checklist().examine(run))
         print(f"{logdir}\ntensorboard --logdir {options.tensorboard} --samples_per_plugin scalars=0")
+    if options.parquet is not None:
+        from nndiag.exporters.parquet import pyarrow, to_parquet
+
+        pyarrow()  # before a folder is made for what it writes
+        for file in to_parquet(run, store.claim(options.parquet)):
+            print(file)
     if options.csv is not None:
         for file in run.to_csv(store.claim(options.csv)):
             print(file)

@@ -242,11 +242,25 @@ class Spacing:
 
 
 class StepHook(Hook):
-    """Keeps a recorder's clock: what the loop consists of, epochs and steps. Each recorder on a loop has one, last."""
+    """Keeps a recorder's clock: what the loop consists of, epochs and steps. Each recorder on a loop has one, last.
+
+    A loop that counts its updates in `steps` says with them where it goes on: from an older checkpoint at an earlier step.
+    """
+
+    def __init__(self) -> None:
+        self._before: int | None = None
 
     def on_train_begin(self, loop: Any) -> None:
         self.recorder.begin()
         self.recorder.describe(**loop.describe())
+        if isinstance(steps := getattr(loop, "steps", None), int):
+            self.recorder.start_at(max(0, steps - self._steps_before(steps)))
+
+    def _steps_before(self, steps: int) -> int:
+        """Updates of the loop that are not the recorder's: those before it came; none of a run that a trained loop resumes."""
+        if self._before is None:
+            self._before = 0 if self.recorder.resumed and steps else steps - self.recorder.step_number
+        return self._before
 
     def on_epoch_begin(self, epoch: int) -> None:
         self.recorder.begin_epoch(epoch)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from reprlib import repr as short
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from nndiag.errors import RunError
 WORDS = {"task": ("classes", "binary", "real"), "expects": ("logits", "probabilities", "real")}
 """What a loss can say of its targets and of the outputs that it takes; other words would switch checks off unseen."""
 
-FORMAT = 1
+FORMAT = 2
 """Version of the run folder; a reader refuses a later one."""
 
 
@@ -68,6 +69,7 @@ class Meta:
     first_nonfinite: Mapping[str, Any] | None = None
     faults: tuple[Mapping[str, str], ...] = ()
     probes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    went_back: tuple[Mapping[str, int], ...] = ()
 
     def layer(self, name: str) -> LayerMeta:
         """The layer called `name`, of unknown kind where the run does not describe it."""
@@ -104,13 +106,11 @@ class Meta:
         known = {f.name for f in dataclasses.fields(cls)}
         try:
             meta = cls(**_parsed({key: value for key, value in data.items() if key in known}))
-        except (TypeError, ValueError, AttributeError) as fault:
-            raise RunError(f"run.json does not describe a run: {fault}") from fault
-        for f in dataclasses.fields(cls):
-            if isinstance(default := getattr(Meta(), f.name), str | dict) and not isinstance(
-                value := getattr(meta, f.name), Mapping if isinstance(default, dict) else str
-            ):
-                raise RunError(f"run.json: {f.name!r} has the wrong type, {type(value).__name__}")
+        except (TypeError, ValueError, AttributeError, OverflowError) as fault:
+            raise RunError(f"run.json does not describe a run: {short(str(fault))}") from fault
+        for name, (wanted, fits) in SHAPES.items():
+            if not fits(value := getattr(meta, name)):
+                raise RunError(f"run.json: {name!r} has the wrong type: wanted {wanted}, got {short(value)}")
         return meta
 
 
@@ -127,14 +127,42 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
 
 
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _count(value: Any) -> bool:
+    return value is None or (type(value) is int and 0 <= value < 2**63)
+
+
+def _mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _numbers(value: Any, *names: str) -> bool:
+    """Whether `value` maps each of `names` to a step."""
+    return isinstance(value, Mapping) and all(_count(value.get(name, -1)) for name in names)
+
+
+SHAPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(("name", "created", "dtype", "ended", "stopped_by"), ("text", _text)),
+    **dict.fromkeys(("loss", "optimizer", "seeds", "versions", "writer"), ("a mapping", _mapping)),
+    **dict.fromkeys(("batch_size", "samples"), ("a number of samples", _count)),
+    "clipping": ("a mapping", lambda value: value is None or _mapping(value)),
+    "first_nonfinite": ("a step and what", lambda value: value is None or _numbers(value, "step")),
+    "faults": ("mappings", lambda value: all(map(_mapping, value))),
+    "probes": ("mappings by code", lambda value: _mapping(value) and all(map(_mapping, value.values()))),
+    "went_back": ("pairs of steps", lambda value: all(_numbers(item, "from", "to") for item in value)),
+}
+"""What each field of a run.json has to be, in words and as a test; layers and parameters are tested as they are made."""
+
+
 def _parsed(data: Mapping[str, Any]) -> dict[str, Any]:
     parsed = dict(data)
     for key, parse in (("layers", LayerMeta), ("parameters", ParameterMeta)):
         if key in parsed:
             parsed[key] = tuple(_named(parse, item) for item in parsed[key])
-    if "faults" in parsed:
-        parsed["faults"] = tuple(parsed["faults"])
-    return parsed
+    return parsed | {key: tuple(parsed[key]) for key in ("faults", "went_back") if key in parsed}
 
 
 _T = TypeVar("_T", LayerMeta, ParameterMeta)
@@ -144,13 +172,26 @@ def _named(parse: type[_T], item: _T | Mapping[str, Any]) -> _T:
     if isinstance(item, parse):
         return item
     if not isinstance(item, Mapping):
-        raise TypeError(f'wanted a mapping such as {{"name": "h1", "kind": "relu"}}, got {item!r}')
+        raise TypeError(f'wanted a mapping such as {{"name": "h1", "kind": "relu"}}, got {short(item)}')
     known = {f.name for f in dataclasses.fields(parse)}
     fields = {key: value for key, value in item.items() if key in known}
     if not isinstance(fields.get("name"), str):
-        raise TypeError(f"a layer or parameter needs a name, got {item!r}")
+        raise TypeError(f"a layer or parameter needs a name, got {short(item)}")
     fields["shape"] = tuple(int(n) for n in fields.get("shape") or ())
+    for key, value in fields.items():
+        if (wanted := TYPES.get(key)) and not isinstance(value, wanted):
+            raise TypeError(f"{key}={short(value)} of {short(fields['name'])} has the wrong type")
     return parse(**fields)
+
+
+TYPES: dict[str, Any] = {
+    "kind": str,
+    "layer": str,
+    "frozen": bool,
+    "rate": float | int | None,
+    "std": float | int | None,
+}
+"""What the fields of a layer or parameter have to be, beside its name and shape."""
 
 
 def versions() -> dict[str, str]:

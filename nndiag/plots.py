@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from nndiag.errors import UnknownName
 from nndiag.frames import FRAMES
+from nndiag.report import printable
 from nndiag.run import Run
 
 if TYPE_CHECKING:
@@ -110,5 +111,5 @@ def _finish(ax: Axes, title: str, ylabel: str) -> None:
 
 
 def _text(text: str) -> str:
-    """`text` literally: matplotlib would read what stands between two dollars as a formula."""
-    return str(text).replace("$", r"\$")
+    """`text` literally: matplotlib would read what stands between two dollars as a formula, and has no glyphs for controls."""
+    return printable(str(text)).replace("$", r"\$")

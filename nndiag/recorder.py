@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import math
 import os
+import sys
 import traceback
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -163,6 +164,11 @@ class Recorder:
     def path(self) -> Path | None:
         """The run folder, or None while the record is only in memory."""
         return self._journal.path
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the run began before this recorder."""
+        return self._journal.resumed is not None
 
     @property
     def cost(self) -> dict[str, float]:
@@ -362,6 +368,25 @@ class Recorder:
         self.stopping, self._ended = False, None
         self.meta = dataclasses.replace(self.meta, stopped_by="")
 
+    def start_at(self, step: int) -> None:
+        """Training goes on from `step` updates done, for a loop that knows: from its checkpoint. That may be an earlier step.
+
+        What was recorded of later steps stays in the run folder; the frames hold what comes now.
+        """
+        self._must_be_open("start_at")
+        if step < 0:
+            raise ValueError(f"start_at({step!r}): wanted a number of updates done, 0 or more")
+        if step != self.step_number:
+            self._close_row()
+        if step < self.step_number:
+            self.flush()
+            broken = self.meta.first_nonfinite
+            self.describe(
+                went_back=(*self.meta.went_back, {"from": self.step_number, "to": step}),
+                first_nonfinite=broken if broken and broken["step"] < step else None,
+            )
+        self.step_number = step
+
     def end(self, ended: str) -> None:
         """The loop has ended so: "completed", "stopped", "interrupted" or "crashed"; it may begin again until it is closed."""
         self._ended = ended
@@ -487,10 +512,7 @@ class Recorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, tb: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.close("interrupted" if issubclass(kind, KeyboardInterrupt) else "crashed")
+        self.close(None if fault is None else how(fault))
 
     def _write_meta(self) -> None:
         self._journal.write_meta(self.meta)
@@ -506,8 +528,16 @@ def _live(every: int | None, on_finding: OnFinding | None, budget: float | None,
 
 
 def _close_at_exit(reference: weakref.ref[Recorder]) -> None:
-    if recorder := reference():
-        recorder.close()
+    """Close a recorder that nobody has closed: an exception that nobody caught has ended its run, if nothing had before."""
+    recorder = reference()
+    if recorder and recorder.meta.ended == "running":
+        fault = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)  # at a prompt that may be long ago
+        recorder.close(recorder._ended or (how(fault) if fault else None))
+
+
+def how(fault: BaseException) -> str:
+    """How a run ended that `fault` ended: "crashed", or "interrupted" by Ctrl-C, sys.exit or the like."""
+    return "crashed" if isinstance(fault, Exception) else "interrupted"
 
 
 def _array(value: Any, what: str) -> Array:

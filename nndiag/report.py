@@ -6,7 +6,7 @@ import html
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ class Report:
     def _headline_lines(self) -> Iterable[str]:
         for fault in self.meta.faults:
             yield ""
-            yield f"a part of nndiag failed and was detached: {fault.get('part')} in {fault.get('event')}: {fault.get('error')}"
+            yield _told(fault)
         for finding in self.headline_findings:
             yield ""
             yield f"{finding.code} {finding.name}: {finding.message}"
@@ -180,7 +180,7 @@ class Report:
     def to_markdown(self) -> str:
         """The report as Markdown; text from the run is escaped."""
         lines = [f"# {self.verdict.label}: {_md(self._title())}", ""]
-        lines += [f"A part of nndiag failed and was detached: {_md(str(dict(fault)))}\n" for fault in self.meta.faults]
+        lines += [f"{_md(_told(fault))}\n" for fault in self.meta.faults]
         for finding in self.headline_findings:
             lines += [f"**{finding.code} {finding.name}**: {_md(finding.message)}", "", f"- seen: {_md(finding.where)}"]
             lines += [f"- likely: {_md('; '.join(map(self._named, finding.causes)))}"] if finding.causes else []
@@ -238,6 +238,15 @@ class Report:
             "checks": [asdict(check) for check in self.checks],
             "findings": [_finding_dict(finding) for finding in self.findings],
         }
+
+
+def _told(fault: Mapping[str, str]) -> str:
+    """What a run says of a part that failed, or of rows that its folder has lost."""
+    if fault.get("event") == "reading":
+        return f"rows of this run are lost: {fault.get('error')}"
+    return (
+        f"a part of nndiag failed and was detached: {fault.get('part')} in {fault.get('event')}: {fault.get('error')}"
+    )
 
 
 def _finding_dict(finding: Finding) -> dict[str, Any]:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nndiag import store
+from nndiag import stored
 from nndiag.errors import RunError, UnknownName
 from nndiag.frames import FRAMES
 from nndiag.meta import Meta
 from nndiag.statistics import Array
-from nndiag.table import Column, Table
+from nndiag.table import KEPT, Column, Table
 
 LEVELS = {"activations": "layer", "gradients": "parameter", "updates": "parameter", "metrics": "split", "data": "part",
           "outputs": "part", "histograms": "tensor"}  # fmt: skip
 """What the second column level of each frame names; the first is the statistic."""
 
-KEPT: tuple[Column, ...] = (("epoch", ""), ("validation", ""))
-"""What row n of the losses holds of the validation after n updates; the rest of it is of the step that follows."""
+COPIED = 1_000_000
+"""Values up to which a frame is a copy of its own; a larger one shares the memory of its table, and is read-only."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,17 +84,18 @@ class Run:
 
     def frame(self, name: str) -> pd.DataFrame:
         """The frame called `name`. Raises UnknownName if there is none such."""
+        table = self._table(name)
+        order = self._order(name, table.columns)
+        if name == "losses":
+            return _losses(table)
+        frame = _framed(table, order)
+        frame.columns = pd.MultiIndex.from_tuples([table.columns[i] for i in order], names=["statistic", LEVELS[name]])
+        return frame
+
+    def _table(self, name: str) -> Table:
         if name not in FRAMES:
             raise UnknownName(f"no frame {name!r}; there are {', '.join(FRAMES)}")
-        table = self.tables.get(name, Table((), np.empty(0, np.int64), np.empty((0, 0))))
-        order = self._order(name, table.columns)
-        index = pd.Index(table.steps, name="step")
-        if name == "losses":
-            losses = pd.DataFrame(table.values[:, order], index, [table.columns[i][0] for i in order])
-            losses = losses.reindex(columns=list(FRAMES[name]))
-            return losses if losses["epoch"].isna().any() else losses.astype({"epoch": np.int64})
-        columns = pd.MultiIndex.from_tuples([table.columns[i] for i in order], names=["statistic", LEVELS[name]])
-        return pd.DataFrame(table.values[:, order], index, columns)
+        return self.tables.get(name, Table((), np.empty(0, np.int64), np.empty((0, 0))))
 
     def _order(self, name: str, columns: tuple[Column, ...]) -> list[int]:
         """Statistics in the order of the schema, then layers or parameters in forward order."""
@@ -151,14 +154,26 @@ class Run:
 
     def tidy(self, name: str) -> pd.DataFrame:
         """Frame `name` in long form: one row for each value, with columns step, epoch, statistic, layer (or such), value."""
-        wide = self.frame(name)
-        if name == "losses":
-            long = wide.drop(columns="epoch").melt(ignore_index=False, var_name="split", value_name="value")
-        else:
-            long = wide.melt(ignore_index=False, value_name="value")
-        long = long.dropna(subset="value")
-        long.insert(0, "epoch", self.epoch_of(long.index))
-        return long.reset_index()
+        long = next(self.tidied(name, cells=sys.maxsize))
+        return long.astype({column: str for column in long if isinstance(long[column].dtype, pd.CategoricalDtype)})
+
+    def tidied(self, name: str, cells: int = 2**20) -> Iterator[pd.DataFrame]:
+        """The long form of frame `name` in parts, each of consecutive steps and of at most so many cells of the frame.
+
+        Statistics, layers and the like are categories.
+        """
+        table = self._table(name)
+        columns = [i for i in self._order(name, table.columns) if (name, table.columns[i]) != ("losses", ("epoch", ""))]
+        chunks = table.chunks(max(1, cells // max(1, len(columns)))) if len(table) else iter([table])
+        return (self._long(name, chunk, columns) for chunk in chunks)
+
+    def _long(self, name: str, table: Table, columns: list[int]) -> pd.DataFrame:
+        values = table.values[:, columns].T
+        at, row = np.nonzero(~np.isnan(values))
+        levels = ("split",) if name == "losses" else ("statistic", LEVELS[name])
+        named = {level: _categories([table.columns[i][part] for i in columns], at) for part, level in enumerate(levels)}
+        epochs = _whole(self.epoch_of(pd.Index(table.steps, dtype=np.int64)))
+        return pd.DataFrame({"step": table.steps[row], "epoch": epochs[row], **named, "value": values[at, row]})
 
     def to_csv(self, folder: str | Path) -> list[Path]:
         """Write every recorded frame in long form to `folder`/NAME.csv, and give back the files. Raises RunError."""
@@ -168,10 +183,15 @@ class Run:
             for name in FRAMES:
                 if len(self.tables.get(name, ())):
                     files.append(folder / f"{name}.csv")
-                    self.tidy(name).to_csv(files[-1], index=False)
+                    self._to_csv(name, files[-1])
         except OSError as fault:
             raise RunError(f"cannot write to {folder}: {fault.strerror or fault}") from fault
         return files
+
+    def _to_csv(self, name: str, path: Path) -> None:
+        with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            for number, part in enumerate(self.tidied(name)):
+                part.to_csv(file, index=False, header=number == 0)
 
     def rows(self) -> Iterator[tuple[int, dict[str, tuple[tuple[Column, ...], Array]]]]:
         """Every step with what each frame holds of it: columns and values."""
@@ -206,6 +226,40 @@ class Run:
         shared = reduce(np.intersect1d, long) if long else np.empty(0, np.int64)
         anchors = shared[np.unique(np.linspace(0, len(shared) - 1, rows // 3).astype(int))] if len(shared) else shared
         return Run(self.meta, {name: _thin(table, rows, anchors) for name, table in self.tables.items()}, self.path)
+
+
+def _framed(table: Table, columns: list[int]) -> pd.DataFrame:
+    """These columns of `table`, named 0, 1, …"""
+    index, values = pd.Index(table.steps, name="step"), table.values
+    if values.size <= COPIED:
+        return pd.DataFrame(values[:, columns], index, copy=False)
+    if columns == list(range(values.shape[1])):
+        return pd.DataFrame(values, index, copy=False)
+    return pd.DataFrame({at: values[:, i] for at, i in enumerate(columns)}, index, copy=False)
+
+
+def _losses(table: Table) -> pd.DataFrame:
+    places = {statistic: i for i, (statistic, name) in enumerate(table.columns) if not name}
+    held = [statistic for statistic in FRAMES["losses"] if statistic in places]
+    frame = _framed(table, [places[statistic] for statistic in held]).set_axis(held, axis=1)
+    frame = frame.reindex(columns=list(FRAMES["losses"]))
+    epochs = frame["epoch"].to_numpy(float)
+    with np.errstate(invalid="ignore"):
+        whole = epochs.astype(np.int64)
+    return frame.assign(epoch=whole) if (whole == epochs).all() else frame
+
+
+def _whole(numbers: pd.Series[Any]) -> Any:
+    """`numbers` as whole ones, with gaps where they are none."""
+    values = numbers.to_numpy(float)
+    missing = ~((np.abs(values) < 2**53) & (np.floor(values) == values))
+    return pd.arrays.IntegerArray(np.where(missing, 0, values).astype(np.int64), missing)
+
+
+def _categories(names: list[str], at: Array) -> Any:
+    """The names at those places of the list."""
+    codes, known = pd.factorize(np.array(names, dtype=object))
+    return pd.Categorical.from_codes(codes[at], pd.Index(known, dtype=object))
 
 
 def _until(table: Table, steps: int, evaluated: bool) -> Table:
@@ -245,5 +299,5 @@ def open_run(path: str | Path) -> Run:
     Raises RunError, with what is wrong and what to do, if the folder is missing, is no run or is damaged.
     """
     path = Path(path)
-    meta = store.read_meta(path)
-    return Run(meta, store.read_tables(path), path)
+    found = stored.read(path)
+    return Run(found.meta, found.tables, path)

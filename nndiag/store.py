@@ -1,31 +1,42 @@
-"""The run folder on disk: run.json, and append-only files of fixed-width rows, one for each frame and set of columns.
+"""Writing a run folder: run.json, and append-only files of fixed-width rows, one for each frame and set of columns.
 
 `frames/activations-0.json` names the columns; `frames/activations-0.f64` holds rows of little-endian float64, the step
-first. A new set of columns opens `activations-1`. NumPy's memory map reads both; nothing in a folder is ever executed.
+first. A new set of columns, or a step that goes back, opens `activations-1`. docs/run_folder.md says what is promised and
+what is assumed.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import mmap
 import os
 import platform
-import re
-from collections.abc import Iterable, Iterator, Mapping
+import weakref
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nndiag import stored
 from nndiag.errors import RunError
+from nndiag.lock import Lock
 from nndiag.meta import FORMAT, Meta
-from nndiag.table import Block, Column, Table
-
-ROW = np.dtype("<f8")
-SEGMENT = re.compile(r"([a-z]+)-(\d{1,6})\.json")
+from nndiag.statistics import Array
+from nndiag.stored import ROW, Segment, Stored
+from nndiag.table import Block, Column, sound_steps
 
 
 def claim(path: Path) -> Path:
     """Make the folder `path`, or the first free `path-2`, `path-3`, …: a folder that is not empty is never shared."""
+    return next(_claims(path))
+
+
+def _claims(path: Path) -> Iterator[Path]:
+    """Folders that were made or are empty."""
     if not path.name:
         raise RunError(f"{str(path)!r} names no folder to make; give one such as runs/digits")
     try:
@@ -36,144 +47,237 @@ def claim(path: Path) -> Path:
             except FileExistsError:
                 if not candidate.is_dir() or any(candidate.iterdir()):
                     continue
-            return candidate
+            yield candidate
     except OSError as fault:
         raise RunError(f"cannot make the run folder {path}: {fault.strerror or fault}") from fault
-    raise AssertionError("unreachable: there is always a next sibling")
 
 
 def _siblings(path: Path) -> Iterator[Path]:
     yield path
-    number = 2
-    while True:
-        yield path.with_name(f"{path.name}-{number}")
-        number += 1
+    yield from (path.with_name(f"{path.name}-{number}") for number in count(2))
+
+
+class Open:
+    """A file or folder that is open as `number` as long as this object lives."""
+
+    def __init__(self, name: str | Path, flags: int, folder: int | None = None) -> None:
+        self.number = os.open(name, flags | os.O_CLOEXEC, 0o666, dir_fd=folder)
+        self._close = weakref.finalize(self, os.close, self.number)
+
+    @property
+    def status(self) -> os.stat_result:
+        """As of now."""
+        return os.fstat(self.number)
+
+
+class Appended:
+    """A file of rows with `columns` that is open for appending; `last` is the step of its last row."""
+
+    def __init__(self, file: Open, columns: tuple[Column, ...], last: int = -1) -> None:
+        self._file = file
+        self._columns, self._place = columns, {column: 1 + i for i, column in enumerate(columns)}
+        self._width = (1 + len(columns)) * ROW.itemsize
+        self.rows, self._last = self._file.status.st_size // self._width, last
+
+    def takes(self, columns: tuple[Column, ...], step: float) -> bool:
+        """Whether rows of `columns` that begin at `step` can go on here."""
+        whole = self._file.status.st_size == self.rows * self._width
+        return whole and step > self._last and (columns == self._columns or self._place.keys() >= set(columns))
+
+    def append(self, columns: tuple[Column, ...], rows: Array) -> int:
+        """Append `rows`; how many there was room for, or OSError where there was room for none."""
+        if self._file.status.st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "the folder was removed")
+        before, taken = self.rows, 0
+        try:
+            self._write(self._fitted(columns, rows).data.cast("B"))
+        except OSError:
+            if self._file.status.st_size < (before + 1) * self._width:
+                raise
+        finally:
+            self._settle()
+            taken = min(max(self.rows - before, 0), len(rows))
+            self._last = int(rows[taken - 1, 0]) if taken else self._last
+        return taken
+
+    def _fitted(self, columns: tuple[Column, ...], rows: Array) -> Array:
+        """`rows` as this file has them."""
+        if columns == self._columns:
+            return np.ascontiguousarray(rows, dtype=ROW)
+        wide = np.full((len(rows), 1 + len(self._columns)), np.nan, dtype=ROW)
+        wide[:, 0] = rows[:, 0]
+        wide[:, [self._place[column] for column in columns]] = rows[:, 1:]
+        return wide
+
+    def _write(self, data: memoryview) -> None:
+        while data:
+            data = data[os.write(self._file.number, data) :]
+
+    def _settle(self) -> None:
+        """Count the whole rows, and cut off a part of one; whole ones stay, for a reader may have mapped them."""
+        self.rows, part = divmod(self._file.status.st_size, self._width)
+        if part:
+            with suppress(OSError):  # then it `takes` nothing from now on
+                os.ftruncate(self._file.number, self.rows * self._width)
+
+    @property
+    def block(self) -> Block:
+        """All its rows, as a memory map, which outlives the file."""
+        rows, width = min(self.rows, self._file.status.st_size // self._width), 1 + len(self._columns)
+        if not rows:
+            return self._columns, np.empty((0, width))
+        view = mmap.mmap(self._file.number, rows * self._width, access=mmap.ACCESS_READ)
+        return self._columns, np.frombuffer(view, ROW).reshape(rows, width)
 
 
 class Folder:
-    """Writes one run. Every call either completes or raises OSError and changes nothing that was complete before."""
+    """Writes one run. What a call that raises OSError has not written can be given to it again.
 
-    def __init__(self, path: Path) -> None:
+    The folder is held open: where it is moved in the meantime it is written on, and never another that stands in its place.
+    """
+
+    def __init__(self, path: Path, here: Open, lock: Lock) -> None:
         self.path = path
-        self._segments: dict[tuple[str, tuple[Column, ...]], Path] = {}
-        (path / "frames").mkdir(exist_ok=True)
+        self._here = here
+        self._lock: Lock | None = lock
+        with suppress(FileExistsError):
+            os.mkdir("frames", dir_fd=here.number)
+        self._frames = Open("frames", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, here.number)
+        self._earlier: dict[str, list[Block]] = {}
+        self._files: dict[str, dict[str, Appended]] = {}
+        self._rows: dict[str, int] = {}
 
-    def append(self, frame: str, blocks: Iterable[Block]) -> None:
-        """Append whole rows to `frame`."""
-        for columns, rows in blocks:
-            with self._segment(frame, columns).open("ab") as file:
-                file.write(np.ascontiguousarray(rows, dtype=ROW).tobytes())
+    @classmethod
+    def claim(cls, path: Path) -> Folder:
+        """A new run in `path`, or in the first free sibling. Raises RunError where none can be made."""
+        try:
+            return next(folder for candidate in _claims(path) if (folder := cls._made(candidate)))
+        except OSError as fault:
+            raise RunError(f"cannot make the run folder {path}: {fault.strerror or fault}") from fault
 
-    def _segment(self, frame: str, columns: tuple[Column, ...]) -> Path:
-        if (frame, columns) not in self._segments:
-            number = 1 + max((number for name, number, _ in _segments(self.path) if name == frame), default=-1)
-            schema = self.path / "frames" / f"{frame}-{number}.json"
-            replace(schema, json.dumps({"columns": columns}))
-            self._segments[frame, columns] = schema.with_suffix(".f64")
-        return self._segments[frame, columns]
+    @classmethod
+    def _made(cls, path: Path) -> Folder | None:
+        """The run in the empty folder `path`; None where another process was faster."""
+        try:
+            here = Open(path, os.O_RDONLY | os.O_DIRECTORY)
+            return cls(path, here, Lock.make(here.number))
+        except (FileExistsError, FileNotFoundError):
+            return None
+
+    @classmethod
+    def resume(cls, path: Path) -> tuple[Folder, Stored]:
+        """The run in `path`, to be appended to, and what it holds. Raises RunError while another process writes it."""
+        try:
+            here = Open(path, os.O_RDONLY | os.O_DIRECTORY)
+            lock, alone = Lock.take(here.number)
+            found = stored.read(path, held=False)
+            if not alone and found.meta.ended == "killed" and stored.alive(found.meta.writer):
+                raise BlockingIOError
+            folder = cls(path, here, lock)
+            folder._go_on(found)
+        except BlockingIOError as fault:
+            who = stored.read(path).meta.writer
+            raise RunError(
+                f"cannot resume {path}: process {who.get('pid')} is still writing it, on {who.get('host')}"
+            ) from fault
+        except OSError as fault:
+            raise RunError(f"cannot resume {path}: {fault.strerror or fault}") from fault
+        return folder, found
+
+    def _go_on(self, found: Stored) -> None:
+        """Keep what is there; the last file of each frame is appended to, if it can be read to its end."""
+        self._rows = {**found.rows}
+        last = {segment.frame: segment for segment in found.segments}
+        for segment in found.segments:
+            self._rows[segment.name] = max(len(segment.rows), self._rows.get(segment.name, 0))
+            file = self._again(segment) if segment is last[segment.frame] else None
+            if file:
+                self._files[segment.frame] = {segment.name: file}
+            else:
+                self._earlier.setdefault(segment.frame, []).append((segment.columns, segment.rows))
+
+    def _again(self, segment: Segment) -> Appended | None:
+        """The file of `segment`, open for appending, unless it is damaged or not this run's own."""
+        if not len(steps := sound_steps(segment.rows)):
+            return None
+        try:
+            flags = os.O_RDWR | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW
+            file = Open(f"{segment.name}.f64", flags, self._frames.number)
+        except OSError:
+            return None
+        appended = Appended(file, segment.columns, int(steps[-1]))
+        return appended if len(steps) == len(segment.rows) == appended.rows else None
+
+    def append(self, frame: str, blocks: list[Block]) -> None:
+        """Append whole rows to `frame`, and take off `blocks` what is written."""
+        while blocks:
+            columns, rows = blocks[0]
+            if len(rows):
+                name, file = self._file(frame, blocks)
+                rows = rows[file.append(columns, rows) :]
+                self._rows[name] = file.rows
+            blocks[:1] = [(columns, rows)] if len(rows) else []
+
+    def _file(self, frame: str, blocks: list[Block]) -> tuple[str, Appended]:
+        """Where the first of `blocks` goes: to the last file, or into a new one that has the columns of all of them."""
+        columns, rows = blocks[0]
+        files = self._files.setdefault(frame, {})
+        name, file = next(reversed(files.items()), ("", None))
+        if file is None or not file.takes(columns, rows[0, 0]):
+            name, file = self._new(frame, tuple(dict.fromkeys(column for names, _ in blocks for column in names)))
+            files[name] = file
+        return name, file
+
+    def _new(self, frame: str, columns: tuple[Column, ...]) -> tuple[str, Appended]:
+        """A file for `columns`, with the next number."""
+        taken = [name for name in stored.names(self._names()) if name.startswith(f"{frame}-")]
+        name = f"{frame}-{1 + stored.numbered(taken[-1])[1] if taken else 0}"
+        if len(text := json.dumps({"columns": columns})) > stored.LARGEST:
+            raise OSError(errno.EFBIG, f"{len(columns)} columns in {frame} are more than can be read back")
+        file = Open(f"{name}.f64", os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, self._frames.number)
+        try:
+            _replace(f"{name}.json", text, self._frames.number)
+        except OSError:
+            os.unlink(f"{name}.f64", dir_fd=self._frames.number)
+            raise
+        return name, Appended(file, columns)
+
+    def _names(self) -> list[str]:
+        with os.scandir(self._frames.number) as entries:
+            return [entry.name for entry in entries]
+
+    def blocks(self) -> dict[str, list[Block]]:
+        """All rows that were written, oldest first, also if the folder has been removed meanwhile."""
+        blocks = {frame: list(earlier) for frame, earlier in self._earlier.items()}
+        for frame, files in self._files.items():
+            blocks.setdefault(frame, []).extend(file.block for file in files.values())
+        return blocks
 
     def write_meta(self, meta: Meta) -> None:
-        """Replace run.json."""
-        replace(self.path / "run.json", json.dumps({"format": FORMAT, **meta.to_dict()}, indent=1))
+        """Replace run.json. Once the run has ended, others may write the folder."""
+        self._lock = self._lock or Lock.take(self._here.number)[0]
+        data = {"format": FORMAT, "rows": self._rows, **meta.to_dict()}
+        try:
+            _replace("run.json", json.dumps(data, indent=1), self._here.number)
+        finally:
+            if meta.ended != "running":
+                self._lock.release()
+                self._lock = None
 
 
-def replace(path: Path, text: str) -> None:
-    """Write `text` to `path` so that a reader sees the old text or the new one, never a part."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+def _replace(name: str, text: str, folder: int) -> None:
+    """Write `text` to `name` in `folder` so that a reader sees the old text or the new one, never a part."""
+    part, flags = f".{name}.{os.getpid()}.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    try:
+        with os.fdopen(os.open(part, flags, 0o666, dir_fd=folder), "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(part, dir_fd=folder)
+        raise
 
 
 def writer() -> dict[str, Any]:
     """Who is writing a run: enough to tell later whether it is still there."""
     return {"pid": os.getpid(), "host": platform.node()}
-
-
-def read_meta(path: Path) -> Meta:
-    """Metadata of the run in the folder `path`; a run whose writer is gone without a word has ended as "killed"."""
-    data = _json(path / "run.json", path)
-    if not isinstance(data.get("format"), int) or data["format"] > FORMAT:
-        raise RunError(
-            f"{path} has run format {data.get('format')!r}; this nndiag reads up to {FORMAT}: upgrade nndiag"
-        )
-    meta = Meta.from_dict(data)
-    gone = meta.ended == "running" and not _alive(meta.writer)
-    return meta.describe({"ended": "killed"}) if gone else meta
-
-
-def read_tables(path: Path) -> dict[str, Table]:
-    """All frames of the run in the folder `path`."""
-    return {frame: Table.of(blocks) for frame, blocks in read_blocks(path).items()}
-
-
-def read_blocks(path: Path) -> dict[str, list[Block]]:
-    """The blocks of every frame in the folder `path`, oldest first, as memory maps; a torn tail is dropped."""
-    blocks: dict[str, list[Block]] = {}
-    for frame, _, schema in sorted(_segments(path)):
-        blocks.setdefault(frame, []).append(_block(schema, path))
-    return blocks
-
-
-def _segments(path: Path) -> Iterator[tuple[str, int, Path]]:
-    for file in sorted((path / "frames").glob("*.json")):
-        if match := SEGMENT.fullmatch(file.name):
-            yield match[1], int(match[2]), file
-
-
-def _block(schema: Path, run: Path) -> Block:
-    named = _json(schema, run).get("columns")
-    if not isinstance(named, list) or not named:
-        raise RunError(f"{schema} is damaged: it names no columns")
-    columns = tuple(_column(item, schema) for item in named)
-    file = schema.with_suffix(".f64")
-    width = 1 + len(columns)
-    try:
-        rows = file.stat().st_size // (width * ROW.itemsize) if file.exists() else 0
-        if not rows:
-            return columns, np.empty((0, width))
-        values = np.memmap(file, dtype=ROW, mode="r", shape=(rows, width))
-    except OSError as fault:
-        raise RunError(f"cannot read {file}: {fault.strerror or fault}") from fault
-    if not np.all((values[:, 0] >= 0) & (values[:, 0] < 2**53)):
-        raise RunError(f"{file} is damaged: a row does not begin with a step")
-    return columns, values
-
-
-def _column(item: Any, schema: Path) -> Column:
-    match item:
-        case [str(statistic), str(name)]:
-            return statistic, name
-    raise RunError(f"{schema} is damaged: {item!r} is no column, which is [statistic, name]")
-
-
-def _json(file: Path, run: Path) -> Mapping[str, Any]:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        what = "there is no such folder" if not run.exists() else f"it has no {file.name}"
-        raise RunError(f"{run} is not a run: {what}; give the folder that nndiag.watch(..., run=...) wrote") from None
-    except NotADirectoryError:
-        raise RunError(
-            f"{run} is not a run: it is a file; give the folder that nndiag.watch(..., run=...) wrote"
-        ) from None
-    except OSError as fault:
-        raise RunError(f"cannot read {file}: {fault.strerror or fault}") from fault
-    except (ValueError, RecursionError) as fault:
-        raise RunError(f"{file} is damaged, it is no JSON: {fault}") from fault
-    if not isinstance(data, dict):
-        raise RunError(f"{file} is damaged: wanted a JSON object, got {type(data).__name__}")
-    return data
-
-
-def _alive(who: Mapping[str, Any]) -> bool:
-    """Whether the writer may still be there; on another host nobody can tell, so yes."""
-    pid = who.get("pid")
-    if who.get("host") != platform.node() or not isinstance(pid, int) or pid <= 0:
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True

@@ -2,63 +2,186 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from nndiag.statistics import Array
 
+log = logging.getLogger("nndiag")
+
 Column = tuple[str, str]
 """(statistic, name of a layer, parameter, split, …)"""
 
 Block = tuple[tuple[Column, ...], Array]
-"""Columns, and rows (n, 1 + columns) whose first value is the step."""
+"""Columns, and rows (n, 1 + columns) whose first value is the step; steps ascend."""
+
+KEPT: tuple[Column, ...] = (("epoch", ""), ("validation", ""))
+"""What row n of the losses holds of the validation after n updates; the rest of it is of the step that follows."""
 
 MOST = 1 << 17
 """Values of finished rows in one piece of memory."""
 
+STEPS = 2**53
+"""What every step is below: float64 holds those exactly."""
 
-@dataclass(frozen=True)
-class Table:
-    """`values` (n, columns) in float64, NaN where nothing was recorded, at `steps` (n,), ascending."""
+SCAN = 1 << 16
+"""Rows whose steps are looked at together."""
 
-    columns: tuple[Column, ...]
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """The rows of one block that count: they become rows `at`, `at` + 1, … of the table, its values columns `to`."""
+
+    at: int
     steps: Array
     values: Array
+    to: Array | None
+
+    @property
+    def end(self) -> int:
+        """The row after the last."""
+        return self.at + len(self.steps)
+
+
+class Table:
+    """`values` (n, columns) in float64, NaN where nothing was recorded, at `steps` (n,), ascending.
+
+    Of rows in a file nothing is read before it is asked for. `values` of a single block are its rows, as they lie there; of
+    several blocks they are a copy, which `between`, `chunks` and `take` make of some rows only. Both are read-only.
+    """
+
+    def __init__(self, columns: tuple[Column, ...], steps: Array, values: Array) -> None:
+        self.columns = columns
+        self.steps, self.values = steps, values
+        self._pieces = [Piece(0, steps, values, None)] if len(steps) else []
+
+    @classmethod
+    def of(cls, blocks: Iterable[Block]) -> Table:
+        """One table from blocks, oldest first, that may differ in columns.
+
+        A step that stands at the end of one block and at the beginning of the next becomes one row, later values winning.
+        Where a block begins at an earlier step than those before it ended, training has gone back to there: what was recorded of
+        later steps before that is superseded.
+        """
+        return Blocks([block for block in blocks if len(block[1])])
 
     def __len__(self) -> int:
         return len(self.steps)
 
-    @classmethod
-    def of(cls, blocks: Iterable[Block]) -> Table:
-        """One table from blocks that may differ in columns; a step that stands in two blocks becomes one row."""
-        blocks = [block for block in blocks if len(block[1])]
-        columns = tuple(dict.fromkeys(column for names, _ in blocks for column in names))
-        if len(blocks) == 1:
-            rows = blocks[0][1]
-            return cls(columns, rows[:, 0].astype(np.int64), rows[:, 1:])
-        at = {column: i for i, column in enumerate(columns)}
-        steps = np.concatenate([rows[:, 0] for _, rows in blocks] or [np.empty(0)]).astype(np.int64)
-        values = np.full((len(steps), len(columns)), np.nan)
-        first = 0
-        for names, rows in blocks:
-            values[first : first + len(rows), [at[name] for name in names]] = rows[:, 1:]
-            first += len(rows)
-        return cls(columns, steps, values)._merged()
+    def between(self, start: int, stop: int) -> Table:
+        """Rows `start` to `stop`."""
+        return self._taken(np.arange(start, min(stop, len(self))))
 
-    def _merged(self) -> Table:
-        """Rows of one step merged, later values winning; only neighbours can be of one step."""
-        same = np.flatnonzero(np.diff(self.steps) == 0)
-        if not len(same):
-            return self
-        values = self.values.copy()
-        for i in same:
-            values[i + 1] = np.where(np.isnan(values[i + 1]), values[i], values[i + 1])
-        keep = np.setdiff1d(np.arange(len(self)), same)
-        return Table(self.columns, self.steps[keep], values[keep])
+    def chunks(self, rows: int) -> Iterator[Table]:
+        """All rows, in tables of at most `rows`, without having the whole in memory."""
+        return (self.between(start, start + rows) for start in range(0, len(self), rows))
+
+    def take(self, at: Array) -> Table:
+        """The rows `at`, which ascend."""
+        return self._taken(np.asarray(at))
+
+    def _taken(self, at: Array) -> Table:
+        return Table(self.columns, self.steps[at], self._filled(at))
+
+    def _filled(self, at: Array) -> Array:
+        """Values of the rows `at`, ascending, gathered from the pieces."""
+        values = np.empty((len(at), len(self.columns)))
+        done = 0
+        for piece in self._pieces:
+            first, last = np.searchsorted(at, (piece.at, piece.end))
+            if first < last:
+                _fill(values[first:last], piece, at[first:last] - piece.at, both=first < done)
+                done = last
+        return values
+
+
+class Blocks(Table):
+    """A table whose rows lie in blocks until they are asked for."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self.columns = tuple(dict.fromkeys(column for names, _ in blocks for column in names))
+        self._blocks = blocks
+
+    @cached_property
+    def _pieces(self) -> list[Piece]:  # type: ignore[override]  # made when it is asked for
+        place = {column: i for i, column in enumerate(self.columns)}
+        pieces: list[Piece] = []
+        end, last = 0, -1
+        for names, steps, values in _counting(self._blocks):
+            at = end - (steps[0] == last)
+            to = None if names == self.columns else np.array([place[name] for name in names])
+            pieces.append(Piece(at, steps, values, to))
+            end, last = pieces[-1].end, steps[-1]
+        return pieces
+
+    @cached_property
+    def steps(self) -> Array:  # type: ignore[override]
+        if len(self._pieces) == 1:
+            return self._pieces[0].steps
+        steps = np.empty(self._pieces[-1].end if self._pieces else 0, np.int64)
+        for piece in self._pieces:
+            steps[piece.at : piece.end] = piece.steps
+        return steps
+
+    @cached_property
+    def values(self) -> Array:  # type: ignore[override]
+        if len(self._pieces) == 1 and self._pieces[0].to is None:
+            return self._pieces[0].values
+        values = self._filled(np.arange(len(self)))
+        values.flags.writeable = False
+        return values
+
+
+def _counting(blocks: Sequence[Block]) -> list[tuple[tuple[Column, ...], Array, Array]]:
+    """Columns, steps and values of the rows that no later block supersedes, of blocks that have any."""
+    counting = []
+    limit = np.iinfo(np.int64).max
+    for names, rows in reversed(blocks):
+        steps = sound_steps(rows)
+        if count := int(np.searchsorted(steps, limit, side="right")):
+            values = rows[:count, 1:]
+            values.flags.writeable = False
+            counting.append((names, steps[:count], values))
+            limit = min(limit, steps[0])
+    return counting[::-1]
+
+
+def sound_steps(rows: Array, where: object = None) -> Array:
+    """Steps of the leading `rows` that begin with one: whole, and later than that of the row before."""
+    parts, last = [np.empty(0, np.int64)], -1
+    for start in range(0, len(rows), SCAN):
+        raw = np.ascontiguousarray(rows[start : start + SCAN, 0])
+        with np.errstate(invalid="ignore"):
+            steps = raw.astype(np.int64)
+        good = (steps == raw) & (raw < STEPS) & (np.diff(steps, prepend=last) > 0)
+        if not good.all():
+            parts.append(steps[: np.argmin(good)])
+            where = where or getattr(rows, "filename", None) or "a frame"
+            row = start + len(parts[-1])
+            log.warning("%s: row %d does not begin with the next step; it and what follows are left out", where, row)
+            break
+        parts.append(steps)
+        last = int(steps[-1])
+    return np.concatenate(parts)
+
+
+def _fill(values: Array, piece: Piece, at: Array, *, both: bool) -> None:
+    """Set `values` to rows `at` of `piece`; with `both` the first row holds an earlier one of that step, which shows through."""
+    earlier = values[0].copy() if both else None
+    rows = piece.values[at[0] : at[-1] + 1] if at[-1] - at[0] == len(at) - 1 else piece.values[at]
+    if piece.to is None:
+        values[:] = rows
+    else:
+        values.fill(np.nan)
+        values[:, piece.to] = rows
+    if earlier is not None:
+        values[0] = np.where(np.isnan(values[0]), earlier, values[0])
 
 
 class Buffer:
@@ -99,7 +222,7 @@ class Buffer:
     def put_each(self, statistic: str, part: str, values: Sequence[float]) -> None:
         """Set `statistic` of `part 0`, `part 1`, … in the current row."""
         slot = self._runs.get((statistic, part, len(values)))
-        if slot is None:
+        if slot is None and values:
             slots = [self._known(f"{part} {i}", (statistic,)) for i in range(len(values))]
             slot = slice(slots[0].start, slots[-1].stop)
             if slot.stop - slot.start != len(values):  # the number has changed: some stand elsewhere
@@ -108,8 +231,9 @@ class Buffer:
                 self.touched = True
                 return
             self._runs[statistic, part, len(values)] = slot
-        self._row[slot] = values
-        self.touched = True
+        if slot is not None:
+            self._row[slot] = values
+            self.touched = True
 
     @property
     def columns(self) -> tuple[Column, ...]:

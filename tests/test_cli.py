@@ -155,7 +155,7 @@ BAD: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     "truncated for export": (spoil_truncated, ["export", "sound", "--csv", "c"], "no JSON"),
     "unknown code": (lambda run: None, ["explain", "ND999"], "no check is called 'ND999'"),
     "unknown selection": (lambda run: None, ["check", "sound", "--select", "XY"], "no check is called 'XY'"),
-    "no destination": (lambda run: None, ["export", "sound"], "--tensorboard DIR or --csv DIR"),
+    "no destination": (lambda run: None, ["export", "sound"], "--tensorboard DIR, --parquet DIR or --csv DIR"),
     "unwritable output": (lambda run: None, ["report", "sound", "-o", "no/where/r.md"], "No such file or directory"),
     "output is a folder": (lambda run: (run.parent / "d").mkdir(), ["report", "sound", "-o", "d"], "Is a directory"),
     "unwritable csv": (lambda run: (run.parent / "f").touch(), ["export", "sound", "--csv", "f/c"], "cannot make"),

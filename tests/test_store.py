@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nndiag import Recorder, RunError, open_run, store
+from nndiag import Checklist, Recorder, RunError, open_run, store, stored
+from nndiag.meta import Meta, ParameterMeta
 from nndiag.table import Table
 
 
@@ -132,20 +136,142 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         Recorder(tmp_path / "file" / "run")
 
 
-def test_a_folder_that_vanishes_does_not_stop_the_loop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    recorder = Recorder(tmp_path / "run", every=1)
-    recorder.log(loss=1.0)
-    recorder.step()
-    (tmp_path / "run").rename(tmp_path / "away")
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A run whose rows are mapped rather than read at once."""
+    folder = store.Folder.claim(tmp_path / "large")
+    rows = np.column_stack([np.arange(60_000), np.ones((60_000, 3))])
+    folder.append("losses", [(LOSSES, rows)])
+    folder.write_meta(Meta(name="large", ended="completed"))
+    return tmp_path / "large"
 
-    recorder.flush()
-    recorder.log(loss=2.0)
-    recorder.step()
-    recorder.flush()
 
-    assert caplog.text.count("kept in memory") == 1
-    assert recorder.run.losses["train"].tolist() == [1.0, 2.0]
-    recorder.close()
+LOSSES = (("epoch", ""), ("train", ""), ("validation", ""))
+
+
+def spoilt(path: Path, row: int, step: float) -> None:
+    rows = np.memmap(path / "frames/losses-0.f64", "<f8", "r+").reshape(-1, 4)
+    rows[row, 0] = step
+    rows.flush()
+
+
+def test_opening_reads_no_rows_but_the_first_and_the_last(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoilt(large, 30_000, np.nan)
+
+    run = open_run(large)
+
+    assert "steps" not in vars(run.tables["losses"])
+    assert len(run.losses) == 30_000
+
+
+def test_a_large_frame_shares_the_memory_of_the_file(tmp_path: Path) -> None:
+    columns = tuple(("norm", f"p{i}") for i in range(30))
+    for name, order in (("one", columns), ("other", columns[::-1])):
+        folder = store.Folder.claim(tmp_path / name)
+        folder.append("gradients", [(order, np.column_stack([np.arange(40_000), np.ones((40_000, 30))]))])
+        folder.write_meta(Meta(ended="completed", parameters=tuple(ParameterMeta(f"p{i}") for i in range(30))))
+        run = open_run(tmp_path / name)
+
+        assert run.gradients.columns.tolist() == list(columns)
+        assert np.shares_memory(run.gradients["norm", "p3"].to_numpy(), run.tables["gradients"].values)
+
+
+def test_a_last_row_that_is_spoilt_costs_the_rows_from_there_only(
+    large: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoilt(large, 59_999, 0.0)
+
+    run = open_run(large)
+
+    assert len(run.losses) == 59_999
+    assert "row 59999 does not begin with the next step" in caplog.text
+    assert "losses-0 holds 59999 of 60000 rows" in run.meta.faults[0]["error"]
+
+
+def test_a_torn_tail_is_dropped_with_a_warning_that_says_how_much(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(tmp_path / "run")
+    with (tmp_path / "run/frames/losses-0.f64").open("ab") as file:
+        file.write(b"123456789")
+
+    assert len(open_run(tmp_path / "run").losses) == 5
+    assert "losses-0.f64 ends within a row: the last 9 bytes are left out" in caplog.text
+    assert not open_run(tmp_path / "run").meta.faults
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda frames: os.truncate(frames / "losses-0.f64", 3 * 32), "losses-0 holds 3 of 5 rows"),
+        (lambda frames: (frames / "losses-0.f64").unlink(), "losses-0 holds 0 of 5 rows"),
+        (lambda frames: (frames / "losses-0.json").unlink(), "losses-0 holds 0 of 5 rows"),
+        (lambda frames: shutil.rmtree(frames), "holds 0 of 5 rows"),
+        (lambda frames: (frames / "losses-9.f64").write_bytes(b"x"), "losses-9.f64 lies there without losses-9.json"),
+    ],
+)
+def test_a_run_that_has_lost_rows_says_so(
+    spoil: Callable[[Path], object], words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(tmp_path / "run")
+    spoil(tmp_path / "run/frames")
+
+    run = open_run(tmp_path / "run")
+
+    assert len(caplog.records) == 1
+    assert words in caplog.text
+    assert words in run.meta.faults[0]["error"]
+    report = Checklist(select="ND010").examine(run)
+    assert "rows of this run are lost: " in str(report)
+    assert "rows of this run are lost: " in report.to_markdown()
+
+
+def test_rows_that_were_lost_are_said_once_however_often_the_run_goes_on(tmp_path: Path) -> None:
+    record(tmp_path / "run")
+    (tmp_path / "run/frames/losses-0.f64").unlink()
+    for _ in range(2):
+        with Recorder(tmp_path / "run", every=1, resume=True) as recorder:
+            recorder.log(loss=1.0)
+            recorder.step()
+
+    run = open_run(tmp_path / "run")
+
+    assert len(run.meta.faults) == 1
+    assert run.train.tolist() == [1.0, 1.0]
+
+
+def test_the_first_version_of_the_folder_is_read(tmp_path: Path) -> None:
+    record(tmp_path / "run")
+    meta = json.loads((tmp_path / "run/run.json").read_text())
+    del meta["rows"], meta["went_back"]
+    (tmp_path / "run/run.json").write_text(json.dumps(meta | {"format": 1}))
+    (tmp_path / "run/.lock").unlink()
+
+    assert open_run(tmp_path / "run").steps == 5
+
+
+def test_columns_that_come_within_one_flush_share_a_file(tmp_path: Path) -> None:
+    folder = store.Folder.claim(tmp_path / "run")
+    one, two = LOSSES[:1], LOSSES[:2]
+    folder.append("losses", [(one, np.array([[0.0, 1.0]])), (two, np.array([[1.0, 1.0, 2.0]]))])
+    folder.append("losses", [(one, np.array([[2.0, 1.0]]))])
+    folder.append("losses", [(LOSSES, np.array([[3.0, 1.0, 2.0, 3.0]]))])
+    folder.write_meta(Meta(ended="completed"))
+
+    assert sorted(file.name for file in (tmp_path / "run/frames").glob("*.f64")) == ["losses-0.f64", "losses-1.f64"]
+    losses = open_run(tmp_path / "run").losses
+    np.testing.assert_array_equal(losses["train"], [np.nan, 2.0, np.nan, 2.0])
+
+
+def test_a_step_that_goes_back_opens_a_file_of_its_own(tmp_path: Path) -> None:
+    folder = store.Folder.claim(tmp_path / "run")
+    folder.append(
+        "losses", [(LOSSES, np.array([[0.0, 0, 1, 1], [1.0, 0, 1, 1]])), (LOSSES, np.array([[1.0, 0, 2, 2]]))]
+    )
+    folder.write_meta(Meta(ended="completed"))
+
+    assert open_run(tmp_path / "run").train.tolist() == [1.0, 2.0]
+    assert (tmp_path / "run/frames/losses-1.f64").stat().st_size == 32
 
 
 def test_schema_files_with_odd_names_are_passed_over(tmp_path: Path) -> None:
@@ -153,7 +279,7 @@ def test_schema_files_with_odd_names_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "run/frames/..json").write_text("{}")
     (tmp_path / "run/frames/losses-x.json").write_text("{}")
 
-    tables = store.read_tables(tmp_path / "run")
+    tables = stored.read(tmp_path / "run").tables
 
     assert isinstance(tables["losses"], Table)
     assert set(tables) == {"activations", "losses", "metrics"}

@@ -36,6 +36,7 @@ from nndiag.checks.initialization.mean_shift import MeanShift as MeanShift
 from nndiag.checks.initialization.symmetric_weights import SymmetricWeights as SymmetricWeights
 from nndiag.checks.loop.evaluation_mode_training import EvaluationModeTraining as EvaluationModeTraining
 from nndiag.checks.loop.gradients_not_cleared import GradientsNotCleared as GradientsNotCleared
+from nndiag.checks.loop.step_goes_back import StepGoesBack as StepGoesBack
 from nndiag.checks.loop.training_mode_evaluation import TrainingModeEvaluation as TrainingModeEvaluation
 from nndiag.checks.loss_curve.budget import Budget as Budget
 from nndiag.checks.loss_curve.constant_loss import ConstantLoss as ConstantLoss
@@ -135,6 +136,7 @@ CHECKS: tuple[type[Check], ...] = (
     GradientsNotCleared,
     EvaluationModeTraining,
     TrainingModeEvaluation,
+    StepGoesBack,
 )
 
 

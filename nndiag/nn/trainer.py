@@ -206,11 +206,11 @@ class Trainer:
         self._tell("on_train_begin", self)
         try:
             yield
-        except KeyboardInterrupt:
-            self._tell("on_train_end", "interrupted")
-            raise
         except Exception:
             self._tell("on_train_end", "crashed")
+            raise
+        except BaseException:  # Ctrl-C, sys.exit
+            self._tell("on_train_end", "interrupted")
             raise
         self._tell("on_train_end", "stopped" if self.hooks.stopping else "completed")
 
