@@ -13,6 +13,8 @@ from nndiag.recorder import Recorder
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from nndiag.live import OnFinding
+
 
 class Adapter(Protocol):
     """Attaches hooks to a framework's objects and gives back what detaches them; leaves the target as it found it."""
@@ -34,15 +36,21 @@ def watch(
     budget: float = 0.02,
     strict: bool = False,
     resume: bool = False,
+    check_every: int | None = None,
+    on_finding: OnFinding | None = None,
 ) -> Recorder:
     """A recorder that watches `target`: an `nndiag.nn.Trainer`, or a model of a framework that has an adapter.
 
     `run` is the folder to record into (in memory without); `hooks` replaces the default ones; `every`, `budget` and
     `resume` are the recorder's; `strict` lets a fault of nndiag stop the training. Closing the recorder, or leaving its
-    `with`, detaches the hooks. Raises UnknownName for a target that no adapter knows, RunError for an unusable folder.
+    `with`, detaches the hooks. `check_every` steps the checks look at the run while it goes on, and `on_finding` says what
+    becomes of what they find: "warn" logs it, "stop" ends the training after a failure, a function of the finding returns
+    one of them or None (`nndiag.live`); one of both arguments is enough. Raises UnknownName for a target that no adapter
+    knows, RunError for an unusable folder.
     """
     attach = find_adapter(target)
-    recorder = Recorder(run, every=every, budget=budget, strict=strict, resume=resume)
+    recorder = Recorder(run, every=every, budget=budget, strict=strict, resume=resume,
+                        check_every=check_every, on_finding=on_finding)  # fmt: skip
     try:
         recorder.on_close(attach(target, optimizer, loss, recorder, list(default_hooks() if hooks is None else hooks)))
     except BaseException:

@@ -72,10 +72,12 @@ class Checklist:
                 return CheckResult.of(check, Verdict.NOT_CHECKED, reason), []
             seen = list(check.examine(run))
         except Exception as fault:
-            log.error("%s failed: it is not checked", check.code, exc_info=fault)
+            self._fault(check, fault)
             return CheckResult.of(check, Verdict.NOT_CHECKED, f"the check itself failed: {fault!r}"), []
         findings = [replace(finding, verdict=severity.of(finding.kind)) for finding in seen if finding.kind != "note"]
         notes = tuple(finding.message for finding in seen if finding.kind == "note")
+        if not findings and (reason := _lost(check, run)):
+            return CheckResult.of(check, Verdict.NOT_CHECKED, reason, notes), []
         if not findings and notes and check.kind == "note":
             return CheckResult.of(check, Verdict.PASS, notes[0], notes[1:]), []
         if not findings:
@@ -83,6 +85,18 @@ class Checklist:
         worst = max(findings, key=lambda finding: finding.verdict.severity)
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         return CheckResult.of(check, worst.verdict, worst.message + more, notes), findings
+
+    def _fault(self, check: Check, fault: Exception) -> None:
+        log.error("%s failed: it is not checked", check.code, exc_info=fault)
+
+
+def _lost(check: Check, run: Run) -> str:
+    """Why a PASS would say too much: what fills a frame that the check reads has failed on the way."""
+    needed = {need.partition(".")[0] for need in check.needs}
+    for fault in run.meta.faults:
+        if needed.intersection(fault.get("lost", ())):
+            return f"{fault['part']} failed in {fault['event']}, its record is not whole: {fault['error']}"
+    return ""
 
 
 class Severity:
@@ -92,7 +106,7 @@ class Severity:
         training, validation = progress.training(run), progress.validation(run)
         self._fails = {
             "exact": True,
-            "training": bool(training and training.poor),
+            "training": bool(training and training.poor) and not progress.underway(run),
             "generalisation": bool(
                 validation
                 and (

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 import numpy as np
 
 from nndiag import statistics as st
-from nndiag.errors import ShapeError
+from nndiag.labels import integral
 from nndiag.statistics import Array, Summary
 
 FORWARD = ("mean", "variance", "batch_variance", "min", "max", "zero_fraction", "dead_fraction", "saturated_fraction",
@@ -27,6 +26,9 @@ OUTPUT = ("rows", "width", "dimensions", "mean", "variance", "min", "max", "zero
 OUTPUT_TARGET = ("rows", "width", "dimensions", "mean", "variance", "min", "max", "integer", "row_sum_min",
                  "row_sum_max")  # fmt: skip
 OUTPUT_GRADIENT = ("alignment", "gradient_row_sum", "gradient_column_sum", "gradient_sum", "gradient_mass")
+MOMENTS, NORM = ("mean", "variance"), ("norm",)
+"""What is recorded of activations and gradients where nothing more is wanted."""
+SQUARED_ERROR, COUNT, NONFINITE = ("squared_error",), ("count",), ("nonfinite",)
 BINS = 30
 """Bins of a histogram: as many as TensorBoard draws."""
 HISTOGRAM = ("low", "high", *(f"bin{i}" for i in range(BINS)))
@@ -54,48 +56,32 @@ SAME_WEIGHTS, SAME_GRADIENTS = 1e-6, 1e-4
 """Rows that agree this well, relative to their largest value, are the same up to the rounding of float32."""
 
 
-def forward_entry(array: Array, slope: Array | None, dead: float, summary: Summary, signal: float) -> tuple[float, ...]:
-    """`FORWARD` of one output (batch, …, units), given its summary, dead fraction and the RMS of what came in."""
-    saturated = math.nan if slope is None else float(np.mean(st.unit_means(slope) < SATURATED))
-    gain = summary.rms / signal if signal else math.nan
-    return (summary.mean, summary.variance, st.batch_variance(array, summary.variance), summary.min, summary.max,
-            summary.zero_fraction, dead, saturated, summary.nonfinite, gain)  # fmt: skip
+def saturated_fraction(slope: Array | None) -> float:
+    """Share of units whose `slope` (batch, …, units) over its largest possible one is small; NaN without slopes."""
+    if slope is None:
+        return math.nan
+    rows = st.as_rows(slope)
+    return float(np.mean(st.unit_sums(rows) < SATURATED * len(rows)))
 
 
-def gradient_entry(array: Array, weights: Array | None, summary: Summary) -> tuple[float, ...]:
-    """`GRADIENT` of one parameter; `identical_rows` is 1 where all units share their weights and their gradient."""
-    same = weights is not None and st.identical_rows(weights, SAME_WEIGHTS) and st.identical_rows(array, SAME_GRADIENTS)
-    return (summary.norm, summary.rms, summary.max_abs, summary.zero_fraction, summary.nonfinite, float(same))
+def gradient_entry(array: Array) -> tuple[tuple[float, ...], int]:
+    """`GRADIENT` of one parameter but for `identical_rows`, and how many values are not finite."""
+    flat = st.flattened(array)
+    squares = st.sum_of_squares(flat)
+    if not st.TINY < squares < st.HUGE:
+        s = st.unusual(flat)
+        return (s.norm, s.rms, s.max_abs, s.zero_fraction, s.nonfinite), s.nonfinite
+    low, high, zeros = st.extremes(flat)
+    norm = math.sqrt(squares)
+    return (norm, norm / math.sqrt(len(flat)), max(-low, high), zeros / len(flat), 0.0), 0
 
 
-def update_entry(name: str, before: Array, after: Array, gradient: Array | None) -> tuple[float, ...]:
-    """`UPDATE` of a parameter that went from `before` to `after`. Raises ShapeError if they differ in shape."""
-    if before.shape != after.shape:
-        raise ShapeError(f"{name} has shape {before.shape} before the update and {after.shape} after it; give the same")
-    with np.errstate(all="ignore"):
-        delta = after - before
-        uphill = math.nan if gradient is None else float(np.vdot(delta, gradient))
-    size, step = st.summarize(before).norm, st.summarize(delta).norm
-    return (size, step, step / size if size else math.nan, -math.copysign(1.0, uphill) if uphill else uphill)
-
-
-def input_entry(summary: Summary, features: st.FeatureMoments) -> tuple[float, ...]:
-    """`INPUT` of a batch, its features judged over all batches so far."""
-    nonzero = math.sqrt(1 - summary.zero_fraction) if summary.zero_fraction < 1 else math.nan
-    return (*_scale(summary), *features.scales(), features.constant_fraction, features.count, summary.rms / nonzero)
-
-
-def target_entry(y: Array, summary: Summary, labels: Labels) -> tuple[float, ...]:
-    """`TARGET` of a batch, its classes and total variance over all batches so far."""
-    width = y.shape[1] if y.ndim > 1 else 1
-    return (*_scale(summary), integral(y), width, labels.classes, labels.entropy, labels.variance, labels.deviation)
-
-
-def _scale(s: Summary) -> tuple[float, ...]:
+def scale(s: Summary) -> tuple[float, ...]:
+    """Mean, variance, RMS, extremes and share of non-finite values of a batch, as `INPUT` and `TARGET` begin."""
     return (s.mean, s.variance, s.rms, s.min, s.max, s.nonfinite / s.size if s.size else math.nan)
 
 
-def as_rows(outputs: Array, y: Array | None) -> tuple[Array, Array | None]:
+def as_samples(outputs: Array, y: Array | None) -> tuple[Array, Array | None]:
     """Outputs as (samples, units), and targets beside them: ids (samples,) or (samples, columns)."""
     if outputs.ndim < 2:
         outputs = outputs.reshape(-1, 1)
@@ -110,56 +96,74 @@ def as_rows(outputs: Array, y: Array | None) -> tuple[Array, Array | None]:
     return rows, y.reshape(-1, y.shape[-1]) if y.size == rows.size else y.reshape(len(y), -1)
 
 
-def output_entry(outputs: Array, summary: Summary) -> tuple[float, ...]:
-    """`OUTPUT` of a batch of network outputs (batch, units) as they go into the loss."""
-    rows = outputs.reshape(len(outputs), -1)
-    row_sums, column_sums = _sums(rows)
-    classes = len(np.unique(rows.argmax(axis=1))) if rows.shape[1] > 1 else math.nan
-    return (len(rows), rows.shape[1], outputs.ndim, summary.mean, summary.variance, summary.min, summary.max,
-            summary.zero_fraction, summary.nonfinite, row_sums.min(), row_sums.max(), column_sums.min(), column_sums.max(),
-            st.batch_variance(rows, summary.variance), classes)  # fmt: skip
+def output_entry(outputs: Array, threshold: float) -> tuple[tuple[float, ...], Array | None, int]:
+    """`OUTPUT` of network outputs (batch, units), the class that each row names, and how many values are not finite.
+
+    A single unit names class 1 above `threshold`.
+    """
+    rows = st.as_rows(outputs)
+    summary, columns, batch_variance = st.summarize_units(rows)
+    named = rows.argmax(axis=1) if rows.shape[1] > 1 else (rows[:, 0] > threshold).astype(np.intp)
+    sums = row_sums(rows)
+    classes = float(np.count_nonzero(np.bincount(named))) if rows.shape[1] > 1 else math.nan
+    entry: tuple[float, ...] = (len(rows), rows.shape[1], outputs.ndim, summary.mean, summary.variance, summary.min, summary.max,
+             summary.zero_fraction, summary.nonfinite, float(sums.min()), float(sums.max()), float(columns.min()),
+             float(columns.max()), batch_variance, classes)  # fmt: skip
+    return entry, named, summary.nonfinite
 
 
-def output_target_entry(y: Array, summary: Summary) -> tuple[float, ...]:
+def output_target_entry(y: Array) -> tuple[float, ...]:
     """`OUTPUT_TARGET` of a batch of targets as they go into the loss."""
-    sums, _ = _sums(y.reshape(len(y), -1))
+    summary = st.summarized(y)
+    low, high = (summary.min, summary.max)
+    if y.ndim > 1 and y.shape[1] > 1:
+        sums = row_sums(st.as_rows(y.reshape(len(y), -1)))
+        low, high = sums.min(), sums.max()
     return (len(y), y.shape[1] if y.ndim > 1 else 1, y.ndim, summary.mean, summary.variance, summary.min, summary.max,
-            integral(y), sums.min(), sums.max())  # fmt: skip
+            integral(y), low, high)  # fmt: skip
 
 
-def output_gradient_entry(gradient: Array, toward: Array | None) -> tuple[float, ...]:
+def output_gradient_entry(gradient: Array, toward: Array | None, ids: Array | None) -> tuple[float, ...]:
     """`OUTPUT_GRADIENT` of δ, the gradient of the loss with respect to the outputs (batch, units).
 
-    `alignment` is the cosine between −δ and `toward`, a direction in which the outputs approach the targets; the sums over
-    rows and columns are the largest, over the largest sum of magnitudes; `gradient_sum` is the norm of δ summed over the
-    batch, which is the gradient of a bias there; `gradient_mass` is the sum of all magnitudes.
+    `alignment` is the cosine between −δ and `toward`, a direction in which the outputs approach the targets, or with class
+    `ids` the direction one-hot − 1 / units; the sums over rows and columns are the largest, over the largest sum of
+    magnitudes; `gradient_sum` is the norm of δ summed over the batch, which is the gradient of a bias there;
+    `gradient_mass` is the sum of all magnitudes.
     """
-    rows = gradient.reshape(len(gradient), -1).astype(np.float64)
-    row_sums, column_sums = _sums(rows)
+    rows = st.as_rows(gradient.reshape(len(gradient), -1))
     size = np.abs(rows)
+    sums, columns = row_sums(rows), st.unit_sums(rows)
+    sizes, column_sizes = row_sums(size), st.unit_sums(size)
+    norm = math.sqrt(st.sum_of_squares(rows.reshape(-1)))
     along = math.nan
-    if toward is not None and toward.shape == rows.shape:
-        along = -_over(float(np.vdot(rows, toward)), float(np.linalg.norm(rows) * np.linalg.norm(toward)))
-    return (along, _over(float(np.abs(row_sums).max()), float(size.sum(axis=1).max())),
-            _over(float(np.abs(column_sums).max()), float(size.sum(axis=0).max())),
-            float(np.linalg.norm(column_sums)), float(size.sum()))  # fmt: skip
+    if ids is not None and len(ids) == len(rows):
+        hit = float(rows[np.arange(len(rows)), ids].sum()) - float(columns.sum()) / rows.shape[1]
+        along = -_over(hit, norm * math.sqrt(len(rows) * (1 - 1 / rows.shape[1])))
+    elif toward is not None and toward.shape == rows.shape:
+        along = -_over(float(np.vdot(rows, toward)), norm * float(np.linalg.norm(toward)))
+    mass = float(sizes.sum())
+    return (along, _over(_largest(sums), float(sizes.max())), _over(_largest(columns), float(column_sizes.max())),
+            math.sqrt(float(columns.dot(columns))), mass)  # fmt: skip
+
+
+def _largest(values: Array) -> float:
+    return max(abs(float(values.min())), abs(float(values.max())))
 
 
 def _over(part: float, whole: float) -> float:
     return part / whole if whole > 0 else math.nan
 
 
-def _sums(rows: Array) -> tuple[Array, Array]:
-    """Sums over each row and over each column, in float64."""
-    with np.errstate(all="ignore"):
-        return rows.sum(axis=1, dtype=np.float64), rows.sum(axis=0, dtype=np.float64)
+def row_sums(rows: Array) -> Array:
+    """Sum of each row (n,) of float rows (n, units)."""
+    if rows.shape[1] <= st.MANY_ROWS:
+        return np.asarray(rows.dot(st.ones(rows.shape[1], rows.dtype)))
+    return np.asarray(np.add.reduce(rows, axis=1, dtype=np.float64))
 
 
 def toward(outputs: Array, y: Array, task: str) -> Array | None:
     """A direction (batch, units) from `outputs` towards targets `y`; None where the two do not fit each other."""
-    if task == "classes" and outputs.shape[1] > 1:
-        known = class_ids(y, outputs.shape[1])
-        return None if known is None else np.eye(outputs.shape[1])[known] - 1 / outputs.shape[1]
     if y.size != outputs.size or task not in ("binary", "real", "classes"):
         return None
     centre = outputs if task == "real" else 0.5
@@ -180,17 +184,12 @@ def squared_error(outputs: Array, y: Array) -> float:
     """Mean of (output − target)², pair by pair; NaN where there are not as many of each."""
     if y.size != outputs.size:
         return math.nan
-    return float(np.mean(np.square(outputs.reshape(-1).astype(np.float64) - y.reshape(-1))))
+    error = _floats(outputs).reshape(-1) - _floats(y).reshape(-1)
+    return st.norm(error) ** 2 / y.size
 
 
-def predicted(outputs: Array, threshold: float) -> Array | None:
-    """Class that each row of outputs (batch, units) names: its largest unit, or whether its only one is above `threshold`.
-
-    None for more than `MANY_CLASSES` units.
-    """
-    if outputs.ndim != 2 or not 1 <= outputs.shape[1] <= MANY_CLASSES:
-        return None
-    return np.asarray(outputs.argmax(axis=1) if outputs.shape[1] > 1 else (outputs[:, 0] > threshold).astype(np.intp))
+def _floats(array: Array) -> Array:
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
 def histogram_entry(array: Array) -> tuple[float, ...] | None:
@@ -207,103 +206,3 @@ def histogram_entry(array: Array) -> tuple[float, ...] | None:
     places = ((values / 2 - low / 2) / half * BINS).astype(int)
     counts = np.bincount(np.minimum(places, BINS - 1), minlength=BINS)
     return (low, high, *counts.tolist())
-
-
-def integral(y: Array) -> float:
-    """1 where every value is a whole number, else 0."""
-    return float(y.dtype.kind in "iub" or bool(np.all(np.isfinite(y) & (y == np.rint(y)))))
-
-
-class Labels:
-    """Targets over all batches so far: classes and their entropy in nats, and the variance of real values.
-
-    Targets are class ids (batch,), one-hot rows or probabilities (batch, classes), or with `binary` independent 0/1
-    columns (batch, labels), whose entropy is the mean over columns.
-    """
-
-    MOST = 10_000
-    """Distinct whole numbers beyond which targets are counts or prices rather than class ids."""
-
-    def __init__(self) -> None:
-        self.latest: Counter[int] = Counter()
-        self._total: Counter[int] = Counter()
-        self._samples = 0
-        self._binary = False
-        self._deviation = 0.0
-        self._moments: st.FeatureMoments | None = None
-
-    def add(self, y: Array, *, binary: bool) -> None:
-        """Take in the targets of a batch."""
-        columns = y.reshape(len(y), -1) if y.ndim > 1 else y.reshape(-1, 1)
-        if columns.shape[1] > 1 and not binary and integral(columns) and columns.max(initial=0) > 1:
-            columns = columns.reshape(-1, 1)  # ids of a sequence or an image
-        if self._moments is None or len(self._moments.mean) != columns.shape[1]:
-            self._moments = st.FeatureMoments(columns.shape[1])
-        self._moments.add(columns)
-        self._samples += len(columns)
-        with np.errstate(all="ignore"):
-            self._deviation += len(columns) * float(np.mean(np.abs(columns - self._moments.mean)))
-        self._binary = binary
-        self.latest = Counter(_label_counts(columns))
-        if len(self._total) <= self.MOST:
-            self._total += self.latest
-
-    @property
-    def seen(self) -> list[int]:
-        """The classes seen so far, in order."""
-        return sorted(self._total)
-
-    @property
-    def classes(self) -> float:
-        """Number of classes seen; NaN where targets are not classes."""
-        return sum(count > 0 for count in self._total.values()) if self._known else math.nan
-
-    @property
-    def entropy(self) -> float:
-        """Entropy of the labels in nats: the cross-entropy of always predicting their frequencies; NaN if not classes."""
-        if self._binary and self._moments is not None and _within_unit(self._moments):
-            p = np.stack([self._moments.mean, 1 - self._moments.mean])
-            return float(-np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=0).mean())
-        if not self._known:
-            return math.nan
-        shares = np.array([count for count in self._total.values() if count > 0]) / sum(self._total.values())
-        return float(-(shares * np.log(shares)).sum())
-
-    @property
-    def variance(self) -> float:
-        """Variance of each target column over samples, averaged: the squared error of always predicting the means."""
-        return (
-            float(np.mean(self._moments.m2 / self._moments.count))
-            if self._moments and self._moments.count
-            else math.nan
-        )
-
-    @property
-    def deviation(self) -> float:
-        """Mean distance of each target from the mean so far: about the absolute error of always predicting the mean."""
-        return self._deviation / self._samples if self._samples else math.nan
-
-    def shares(self) -> dict[int, float]:
-        """Share of each class among all samples so far; empty where targets are not classes."""
-        total = sum(self._total.values())
-        return {label: count / total for label, count in self._total.items()} if self._known else {}
-
-    @property
-    def _known(self) -> bool:
-        return 0 < len(self._total) <= self.MOST
-
-
-def _label_counts(columns: Array) -> dict[int, int]:
-    """Samples of each class in ids (n, 1) or rows that sum to one (n, classes); empty for real targets."""
-    if columns.shape[1] == 1:
-        if not integral(columns):
-            return {}
-        ids, counts = np.unique(columns, return_counts=True)
-        return dict(zip(ids.astype(int).tolist(), counts.tolist(), strict=True))
-    if np.all(columns >= 0) and np.allclose(columns.sum(axis=1), 1.0, atol=1e-3):
-        return dict(enumerate(np.bincount(columns.argmax(axis=1), minlength=columns.shape[1]).tolist()))
-    return {}
-
-
-def _within_unit(moments: st.FeatureMoments) -> bool:
-    return bool(moments.count and moments.min.min() >= 0 and moments.max.max() <= 1)

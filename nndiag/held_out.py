@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from nndiag import frames
 from nndiag import statistics as st
+from nndiag.labels import Labels
 from nndiag.statistics import Array
 
 MOST = 200_000
@@ -45,10 +45,10 @@ class HeldOut:
         rows = _rows(x)
         self._features = st.FeatureMoments(rows.shape[1])
         self._features.add(rows)
-        self._labels = frames.Labels()
+        self._labels = Labels()
         self._labels.add(y, binary=binary)
 
-    def compared(self, train: SeenRows, features: st.FeatureMoments | None, labels: frames.Labels) -> tuple[float, ...]:
+    def compared(self, train: SeenRows, features: st.FeatureMoments | None, labels: Labels) -> tuple[float, ...]:
         """`frames.VALIDATION` against the training samples so far."""
         overlap = float(np.mean([row in train.seen for row in self._hashes])) if self._hashes else math.nan
         shift, scale = self._moved(features)
@@ -67,7 +67,7 @@ class HeldOut:
         scale = np.sqrt(own.m2 / own.count)[varies] / std[varies]
         return float(np.median(shift)), float(np.median(scale))
 
-    def _label_shift(self, labels: frames.Labels) -> float:
+    def _label_shift(self, labels: Labels) -> float:
         """Total variation distance between the shares of the classes; NaN where targets are not classes."""
         here, there = self._labels.shares(), labels.shares()
         if not here or not there:

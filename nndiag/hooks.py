@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
+from nndiag.pace import Pace
 from nndiag.recorder import Recorder
 from nndiag.statistics import Array
 
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger("nndiag")
+
+ALWAYS = 50
+"""Steps at the start of which the data, and what goes into the loss, are looked at whenever the step is read."""
 
 
 class LayerLike(Protocol):
@@ -41,13 +47,15 @@ class Hook:
     """Observes a training loop. Subclass it and override the events that you need; the rest do nothing.
 
     One step of the loop fires, in this order: `on_step_begin`, `on_forward` (each layer, in forward order), `on_loss`,
-    `on_backward` (each layer, in backward order), `on_gradients`, `on_update_begin`, `on_update_end`, `on_step_end`.
+    `on_output_gradient`, `on_backward` (each layer, in backward order), `on_gradients`, `on_update_begin`, `on_update`
+    (each parameter), `on_update_end`, `on_step_end`. Of `reads` a hook hears only on steps that its recorder reads.
     Arrays are the loop's own buffers: read them at once, never write to them, never keep them.
     Forward passes of an evaluation fire none of these; their result arrives as `on_validation`.
     """
 
     recorder: Recorder
     frame_name: ClassVar[str] = "metrics"
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def attach(self, loop: Any, recorder: Recorder | None = None) -> None:
         """Listen to `loop` (anything with a `hooks` attribute of type `Hooks`), alone or beside other hooks.
@@ -55,6 +63,15 @@ class Hook:
         Without `recorder`, the hook gets one of its own that reads every step and keeps the record in memory.
         """
         loop.hooks.add([self], recorder or Recorder(every=1))
+
+    @property
+    def fills(self) -> tuple[str, ...]:
+        """The frames that are not whole without this hook."""
+        return (self.frame_name,)
+
+    def hears(self, event: str) -> bool:
+        """Whether this hook is to be told of `event` on the step under way."""
+        return overrides(self, event) and (self.recorder.recording or event not in self.reads)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -77,6 +94,9 @@ class Hook:
     def on_loss(self, outputs: Array, targets: Array, loss: float) -> None:
         """The loss of this batch is known."""
 
+    def on_output_gradient(self, gradient: Array) -> None:
+        """The loss has `gradient` (batch, …, units) with respect to the outputs."""
+
     def on_backward(self, layer: LayerLike, gradient: Array) -> None:
         """The loss has `gradient` with respect to the output of `layer`."""
 
@@ -85,6 +105,9 @@ class Hook:
 
     def on_update_begin(self, parameters: Sequence[ParameterLike], lr: float) -> None:
         """The optimiser is about to update `parameters` with learning rate `lr`; gradients are clipped by now."""
+
+    def on_update(self, parameter: ParameterLike, update: Array | None) -> None:
+        """The optimiser has subtracted `update` from `parameter`; None where it has moved it in more than one way."""
 
     def on_update_end(self, parameters: Sequence[ParameterLike]) -> None:
         """The optimiser has updated `parameters`."""
@@ -105,19 +128,22 @@ class Hook:
         """Epoch number `epoch` is over, its validation included."""
 
     def on_train_end(self, ended: str) -> None:
-        """Training is over: "completed", "interrupted" or "crashed"."""
+        """Training is over: "completed", "stopped", "interrupted" or "crashed"."""
 
 
 EVENTS = tuple(name for name in vars(Hook) if name.startswith("on_"))
 
 
 class Hooks:
-    """The hooks on one loop. Passes each event on, and detaches a hook that fails instead of stopping the training."""
+    """The hooks on one loop. Passes each event on, and detaches a hook that fails instead of stopping the training.
+
+    The loop fires events with NumPy's floating-point warnings off (`np.errstate(all="ignore")`).
+    """
 
     def __init__(self, loop: Any, hooks: Iterable[Hook] = ()) -> None:
         self.loop = loop
         self._hooks: list[Hook] = []
-        self._listeners: dict[str, tuple[tuple[Hook, Callable[..., None]], ...]] = dict.fromkeys(EVENTS, ())
+        self._listeners: dict[str, tuple[tuple[Hook, Callable[..., None], Pace], ...]] = dict.fromkeys(EVENTS, ())
         if hooks := list(hooks):
             self.add(hooks, Recorder(every=1))
 
@@ -127,17 +153,30 @@ class Hooks:
     def __len__(self) -> int:
         return len(self._hooks)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy of a loop, and one that is pickled, is watched by nobody."""
+        return Hooks, (self.loop,)
+
     def listened(self, event: str) -> bool:
         """Whether any hook overrides `event`; a loop asks this before it prepares a costly one."""
         return bool(self._listeners[event])
 
     def fire(self, event: str, *arguments: Any) -> None:
         """Pass `event` on to every hook that listens to it, in the order in which they were added."""
-        for hook, listener in self._listeners[event]:
+        for hook, listener, pace in self._listeners[event]:
+            pace.running, pace.entered = True, perf_counter()
             try:
                 listener(*arguments)
             except Exception as fault:
                 self._fail(hook, event, fault)
+            finally:
+                pace.spent += perf_counter() - pace.entered
+                pace.running = False
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a recorder asks the loop to end; the loop looks after each step."""
+        return any(hook.recorder.stopping for hook in self._hooks)
 
     def add(self, hooks: Sequence[Hook], recorder: Recorder) -> None:
         """Let `hooks` listen, all feeding `recorder`."""
@@ -150,30 +189,56 @@ class Hooks:
             keeper = StepHook()
             keeper.recorder = recorder
             keepers.append(keeper)
-        self._listen([*(hook for hook in self if not isinstance(hook, StepHook)), *hooks, *keepers])
+            recorder.on_reading(self._listen)
+        self._hooks = [*(hook for hook in self if not isinstance(hook, StepHook)), *hooks, *keepers]
+        self._listen()
 
     def remove(self, recorder: Recorder) -> None:
         """Detach every hook that feeds `recorder`."""
-        self._listen([hook for hook in self if hook.recorder is not recorder])
+        self._hooks = [hook for hook in self if hook.recorder is not recorder]
+        self._listen()
 
-    def _listen(self, hooks: list[Hook]) -> None:
-        self._hooks = hooks
+    def _listen(self) -> None:
+        """Who hears what on the steps from here on: an event that nobody hears costs the loop nothing."""
         self._listeners = {
-            event: tuple((hook, getattr(hook, event)) for hook in hooks if overrides(hook, event)) for event in EVENTS
+            event: tuple((hook, getattr(hook, event), hook.recorder.pace) for hook in self._hooks if hook.hears(event))
+            for event in EVENTS
         }
 
     def _fail(self, hook: Hook, event: str, fault: Exception) -> None:
         if hook.recorder.strict:
             raise fault
-        name = type(hook).__name__
+        name, recorder = type(hook).__name__, hook.recorder
         log.error("%s failed in %s and is detached; training goes on", name, event, exc_info=fault)
-        hook.recorder.fault(name, event, fault)
-        self._listen([other for other in self if other is not hook])
+        keeper = isinstance(hook, StepHook)  # without its clock, a recorder would merge all that follows into one row
+        lost = [other for other in self if other is hook or (keeper and other.recorder is recorder)]
+        self._hooks = [other for other in self if other not in lost]
+        self._listen()
+        try:
+            recorder.fault(name, event, fault, [frame for other in lost for frame in other.fills])
+        except Exception as another:
+            log.error("the fault of %s cannot be noted in the run", name, exc_info=another)
 
 
 def overrides(hook: Hook, event: str) -> bool:
     """Whether the class of `hook` does something on `event`."""
     return getattr(type(hook), event) is not getattr(Hook, event)
+
+
+class Spacing:
+    """Steps at which something is looked at that hardly changes: the first `always`, then `every` steps apart or more."""
+
+    def __init__(self, every: int, always: int = 0) -> None:
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(f"every={every!r}: give a number of steps, 1 or more")
+        self._every, self._always, self._next = every, always, 0
+
+    def due(self, step: int) -> bool:
+        """Whether `step` is one of them."""
+        due = step < self._always or step >= self._next
+        if due:
+            self._next = step + self._every
+        return due
 
 
 class StepHook(Hook):
@@ -186,6 +251,7 @@ class StepHook(Hook):
         self._before: int | None = None
 
     def on_train_begin(self, loop: Any) -> None:
+        self.recorder.begin()
         self.recorder.describe(**loop.describe())
         if isinstance(steps := getattr(loop, "steps", None), int):
             self.recorder.start_at(max(0, steps - self._steps_before(steps)))
@@ -207,20 +273,27 @@ class StepHook(Hook):
 
 
 class ActivationHook(Hook):
-    """Records what flows forward through every layer, and δ, the gradient that flows back to its output."""
+    """Records what flows forward through every layer, and δ, the gradient that flows back to its output.
+
+    With `light` only the mean and the variance of each output.
+    """
 
     frame_name = "activations"
+    reads = ("on_forward", "on_backward")
 
-    def __init__(self) -> None:
+    def __init__(self, *, light: bool = False) -> None:
+        self._light = light
         self._dropped = 0.0
 
     def on_forward(self, layer: LayerLike, x: Array, output: Array) -> None:
-        if self.recorder.recording:
-            self.recorder.activation(layer.name, output, slope=layer.slope())
+        if self._light:
+            self.recorder.row.moments(layer.name, output)
+        else:
+            self.recorder.row.activation(layer.name, output, layer.slope())
 
     def on_backward(self, layer: LayerLike, gradient: Array) -> None:
-        if self.recorder.recording:
-            self.recorder.activation_gradient(layer.name, gradient)
+        if not self._light:
+            self.recorder.row.activation_gradient(layer.name, gradient)
 
     def on_validation_forward(self, layer: LayerLike, x: Array, output: Array) -> None:
         if layer.kind == "dropout":
@@ -229,68 +302,100 @@ class ActivationHook(Hook):
 
 
 class GradientHook(Hook):
-    """Records the gradient of every trainable parameter, before clipping."""
+    """Records the gradient of every trainable parameter, before clipping; with `light` only its norm."""
 
     frame_name = "gradients"
+    reads = ("on_gradients",)
+
+    def __init__(self, *, light: bool = False) -> None:
+        self._light = light
 
     def on_gradients(self, parameters: Sequence[ParameterLike]) -> None:
-        if self.recorder.recording:
-            for parameter in parameters:
-                if not parameter.frozen:
-                    self.recorder.gradient(parameter.name, parameter.gradient, weights=parameter.value)
+        row = self.recorder.row
+        for parameter in parameters:
+            if parameter.frozen:
+                continue
+            if self._light:
+                row.gradient_norm(parameter.name, parameter.gradient)
+            else:
+                row.gradient(parameter.name, parameter.gradient, parameter.value)
 
 
 class UpdateHook(Hook):
     """Records what the optimiser really did to every trainable parameter, in proportion to its size."""
 
     frame_name = "updates"
+    reads = ("on_update_begin", "on_update", "on_update_end")
 
     def on_update_begin(self, parameters: Sequence[ParameterLike], lr: float) -> None:
-        if self.recorder.recording:
-            for parameter in parameters:
-                if not parameter.frozen:
-                    self.recorder.before_update(parameter.name, parameter.value)
+        for parameter in parameters:
+            if not parameter.frozen:
+                self.recorder.row.before_update(parameter.name, parameter.value, copy=False)
+
+    def on_update(self, parameter: ParameterLike, update: Array | None) -> None:
+        self.recorder.row.update(parameter.name, update, parameter.gradient)
 
     def on_update_end(self, parameters: Sequence[ParameterLike]) -> None:
-        if self.recorder.recording:
-            for parameter in parameters:
-                if not parameter.frozen:
-                    self.recorder.after_update(parameter.name, parameter.value, parameter.gradient)
+        for parameter in parameters:
+            if not parameter.frozen:
+                self.recorder.row.after_update(parameter.name, parameter.value, parameter.gradient)
 
 
 class LossHook(Hook):
-    """Records losses, metrics and the learning rate at every step, and what the outputs look like beside the targets."""
+    """Records losses and metrics, and at steps that are read the learning rate and the outputs beside the targets.
+
+    Outputs and targets are looked at in the first 50 steps, then `every` steps apart, and when the loss is not finite; with
+    `light` not at all.
+    """
 
     frame_name = "losses"
+    reads = ("on_output_gradient", "on_update_begin")
 
-    def __init__(self) -> None:
-        self._output_next = False
+    @property
+    def fills(self) -> tuple[str, ...]:
+        return ("losses", "outputs", "metrics")
+
+    def __init__(self, every: int = 10, *, light: bool = False) -> None:
+        self._light = light
+        self._outputs = Spacing(every, always=ALWAYS)
+        self._due = False
 
     def on_loss(self, outputs: Array, targets: Array, loss: float) -> None:
-        self.recorder.log(loss=loss)
-        if self.recorder.recording:
-            self.recorder.outputs(outputs, targets)
-            self._output_next = True
+        recorder = self.recorder
+        recorder.loss(loss)
+        wanted = recorder.recording and not self._light
+        self._due = wanted and (self._outputs.due(recorder.step_number) or not math.isfinite(loss))
+        if self._due:
+            recorder.row.outputs(outputs, targets)
 
-    def on_backward(self, layer: LayerLike, gradient: Array) -> None:
-        if self._output_next:  # backward begins at the outputs
-            self._output_next = False
-            self.recorder.output_gradient(gradient)
+    def on_output_gradient(self, gradient: Array) -> None:
+        if self._due:
+            self.recorder.row.output_gradient(gradient)
 
     def on_update_begin(self, parameters: Sequence[ParameterLike], lr: float) -> None:
-        self.recorder.log(lr=lr)
+        self.recorder.row.metric("train", "lr", lr)
 
     def on_validation(self, values: Mapping[str, float]) -> None:
         self.recorder.log(**{f"validation_{name}": value for name, value in values.items()})
 
 
 class DataHook(Hook):
-    """Records the scale of inputs and targets, non-finite values among them, and the labels seen."""
+    """Records the scale of inputs and targets, non-finite values among them, and the labels seen.
+
+    Batches are looked at in the first 50 steps and then `every` steps apart, non-finite inputs are looked for at each.
+    """
 
     frame_name = "data"
 
+    def __init__(self, every: int = 10) -> None:
+        self._batches = Spacing(every, always=ALWAYS)
+
     def on_step_begin(self, x: Array, y: Array) -> None:
-        self.recorder.data(x, y)  # on every step: a NaN must not slip through between two reads
+        recorder = self.recorder
+        if recorder.recording and self._batches.due(recorder.step_number):
+            recorder.row.data(x, y)
+        else:  # on every step: a NaN must not slip through between two reads
+            recorder.row.guard(x, y, counted=recorder.recording)
 
     def on_validation_data(self, x: Array, y: Array) -> None:
         self.recorder.validation_data(x, y)
@@ -300,29 +405,34 @@ class HistogramHook(Hook):
     """Records histograms of activations, gradients and weights every `every` steps, or at the next step that is read."""
 
     frame_name = "histograms"
+    reads = ("on_step_begin", "on_forward", "on_gradients")
 
     def __init__(self, every: int = 100) -> None:
-        if every < 1:
-            raise ValueError(f"HistogramHook(every={every!r}): give a number of steps, 1 or more")
-        self.every = every
-        self._next, self._due = 0, False
+        self._spacing = Spacing(every)
+        self._due = True
+
+    def hears(self, event: str) -> bool:
+        return super().hears(event) and (self._due or event == "on_step_begin")
 
     def on_step_begin(self, x: Array, y: Array) -> None:
-        step = self.recorder.step_number
-        self._due = self.recorder.recording and step >= self._next
-        if self._due:
-            self._next = step + self.every
+        due = self._spacing.due(self.recorder.step_number)
+        if due != self._due:
+            self._due = due
+            self.recorder.listen_anew()
 
     def on_forward(self, layer: LayerLike, x: Array, output: Array) -> None:
-        if self._due:
-            self.recorder.histogram(f"activations/{layer.name}", output)
+        self.recorder.row.histogram(f"activations/{layer.name}", output)
 
     def on_gradients(self, parameters: Sequence[ParameterLike]) -> None:
-        if self._due:
-            for parameter in parameters:
-                if not parameter.frozen:
-                    self.recorder.histogram(f"gradients/{parameter.name}", parameter.gradient)
-                self.recorder.histogram(f"weights/{parameter.name}", parameter.value)
+        for parameter in parameters:
+            if not parameter.frozen:
+                self.recorder.row.histogram(f"gradients/{parameter.name}", parameter.gradient)
+            self.recorder.row.histogram(f"weights/{parameter.name}", parameter.value)
+
+
+def light_hooks() -> list[Hook]:
+    """Means, variances, gradient norms and losses only: a fifth of the cost of the default ones, for a part of the checks."""
+    return [ActivationHook(light=True), GradientHook(light=True), LossHook(light=True)]
 
 
 def default_hooks() -> list[Hook]:

@@ -165,7 +165,7 @@ class Journal:
                 self._folder.append(frame, self._memory.to_store(frame, self._thinning))
         with _noting(faults):
             if self._meta is not None:
-                self._folder.write_meta(replace(self._meta, thinned=self.forgotten({})))
+                self._folder.write_meta(replace(self._meta, thinned={**self._meta.thinned, **self.forgotten({})}))
                 self._meta = None
         self._say(faults[0] if faults else None)
 

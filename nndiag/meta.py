@@ -67,6 +67,7 @@ class Meta:
     versions: Mapping[str, str] = field(default_factory=dict)
     dtype: str = ""
     ended: str = "running"
+    stopped_by: str = ""
     writer: Mapping[str, Any] = field(default_factory=dict)
     first_nonfinite: Mapping[str, Any] | None = None
     faults: tuple[Mapping[str, str], ...] = ()
@@ -101,7 +102,7 @@ class Meta:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return dataclasses.asdict(self)
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Meta:
@@ -115,6 +116,19 @@ class Meta:
             if not fits(value := getattr(meta, name)):
                 raise RunError(f"run.json: {name!r} has the wrong type: wanted {wanted}, got {short(value)}")
         return meta
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON takes it: NumPy's numbers are numbers, arrays and sets are lists, what is no data is its text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist()) if value.dtype.kind in "biuSU" or value.ndim else float(value)
+    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
 
 
 def _text(value: Any) -> bool:
@@ -135,7 +149,7 @@ def _numbers(value: Any, *names: str) -> bool:
 
 
 SHAPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    **dict.fromkeys(("name", "created", "dtype", "ended"), ("text", _text)),
+    **dict.fromkeys(("name", "created", "dtype", "ended", "stopped_by"), ("text", _text)),
     **dict.fromkeys(("loss", "optimizer", "seeds", "versions", "writer"), ("a mapping", _mapping)),
     **dict.fromkeys(("batch_size", "samples"), ("a number of samples", _count)),
     "clipping": ("a mapping", lambda value: value is None or _mapping(value)),

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections import deque
+from time import perf_counter
 from typing import Literal
 
 ALWAYS = 50
 """Steps at the start that "auto" reads whatever they cost: most faults show there."""
 
 MEMORY = 20
-"""Recent steps whose median time stands for a step: an evaluation or a pause between two steps does not count."""
+"""Recent steps whose median stands for a step: an evaluation or a pause between two steps pays for no reading."""
+
+READING = 0.25
+"""Least part of the budget that is left for reading where the loss of every step alone uses it up."""
+
+
+LIVE = 0.5
+"""Part of the budget that live checks may take where they are on; reading has the rest."""
 
 
 class Pace:
-    """The cadence: `every` steps, or with "auto" as often as `budget` (a share of the bare training time) allows."""
+    """The cadence: `every` steps, or with "auto" as often as `budget` (a share of the bare training time) allows.
+
+    Every read is a debt, which the steps that follow pay off with `budget` of their own time; when it is paid, the next step
+    is read. So the share is kept whatever a read costs, and the cadence follows at once when steps become faster or slower.
+    Use it as a context manager around what nndiag does: its time is `spent`.
+    """
 
     def __init__(self, every: int | Literal["auto"], budget: float) -> None:
         if every != "auto" and (not isinstance(every, int) or every < 1):
@@ -24,35 +35,67 @@ class Pace:
             raise ValueError(f"budget={budget!r}: give a share of the training time above 0, such as 0.02")
         self.every = 1 if every == "auto" else every
         self.spent = 0.0
+        self.running = False
         self._auto = every == "auto"
         self._budget = budget
         self._bare: deque[float] = deque(maxlen=MEMORY)
-        self._own: deque[float] = deque(maxlen=MEMORY)
-        self._begun = self._last = time.perf_counter()
-        self._spent_before = 0.0
-        self._due = self.every
+        self.entered = self._begun = self._last = perf_counter()
+        self._spent_before = self._debt = 0.0
+        self._typical = 0.0
+        self._fresh = 0
+        self._read_at = 0
         self._reading = True
+
+    def __enter__(self) -> None:
+        self.running, self.entered = True, perf_counter()
+
+    def __exit__(self, *exception: object) -> None:
+        self.running = False
+        self.spent += perf_counter() - self.entered
+
+    def aside(self, seconds: float) -> None:
+        """Count time just spent that has a budget of its own: it is no debt of reading, and no time of the step."""
+        self.spent += seconds
+        self._spent_before += seconds
+        self._last += seconds
+        self.entered += seconds
 
     def next(self, step: int) -> bool:
         """Whether `step`, which begins now, is to be read."""
-        now = time.perf_counter()
+        if self._auto:
+            self._pay()
+        due = (step < ALWAYS or self._debt <= 0) if self._auto else step >= self._read_at + self.every
+        if due:
+            self.every = step - self._read_at if self._auto and step > ALWAYS else self.every
+            self._read_at = step
+            if step <= ALWAYS:
+                self._debt = 0.0
+        self._reading = due
+        return due
+
+    def _pay(self) -> None:
+        """Add to the debt what the step that has ended cost, and take off what it pays."""
+        now = perf_counter()
         own = self.spent - self._spent_before
-        self._bare.append(max(0.0, now - self._last - own))
-        if self._reading:
-            self._own.append(own)
+        bare = max(0.0, now - self._last - own)
         self._last, self._spent_before = now, self.spent
-        if self._auto and step >= ALWAYS:
-            allowed = self._budget * median(self._bare)
-            self.every = max(1, math.ceil(median(self._own) / allowed)) if allowed else self.every
-        self._reading = step < ALWAYS if self._auto and step < ALWAYS else step >= self._due
-        if self._reading:
-            self._due = step + self.every
-        return self._reading
+        pays = self._budget * min(bare, 2 * self._usual(bare))
+        if not self._reading:
+            own = min(own, (1 - READING) * pays)
+        self._debt = max(0.0, self._debt + own - pays)
+
+    def _usual(self, bare: float) -> float:
+        """Median of the recent steps, taken anew when half of them are."""
+        self._bare.append(bare)
+        self._fresh += 1
+        if self._fresh > MEMORY // 2 or not self._typical:
+            self._typical, self._fresh = median(self._bare), 0
+        return self._typical
 
     @property
     def cost(self) -> dict[str, float]:
         """nndiag's own time in seconds, its share of all time since the start, and the cadence in steps."""
-        total = time.perf_counter() - self._begun
+        total = perf_counter() - self._begun
         return {"seconds": self.spent, "share": self.spent / total if total else 0.0, "every": self.every}
 
 

@@ -111,11 +111,12 @@ def unfinished(run: Run) -> float | None:
 
     It falls if the last fifth gained `GAIN` of the way over the fifth before, by three standard errors, so that as many
     updates again would gain five times that; or if the second half falls at `PACE` of the mean pace or more, as an exponential
-    does that has gone no further than three quarters of its way. None, too, with fewer than 10 reads.
+    does that has gone no further than three quarters of its way. None, too, with fewer than 10 reads, and of a run that
+    still goes on: it has not come to an end that it could have missed.
     """
     losses = run.train.to_numpy()
     fifth, known = len(losses) // 5, trivial(run)
-    if fifth < 2 or ended_nonfinite(run):
+    if fifth < 2 or run.meta.ended == "running" or ended_nonfinite(run):
         return None
     early = float(np.median(losses[:5]))
     start = min(early, known if known is not None else early)
@@ -126,6 +127,20 @@ def unfinished(run: Run) -> float | None:
     gain, left = float(older.mean() - newer.mean()), (float(newer.mean()) - floor(run)) / span
     steep = gain > max(GAIN * span, 3 * error)
     return left if steep or (1 - left > LEAST and signals.pace(np.minimum(losses, start)) > PACE) else None
+
+
+def underway(run: Run) -> bool:
+    """Whether the run goes on and its training loss falls: what is poor now may be good at the end.
+
+    It falls if the mean of the last third of the reads is below that of the third before, by two standard errors: what is
+    slow gets the benefit of the doubt.
+    """
+    losses = run.train.to_numpy()
+    third = len(losses) // 3
+    if third < 2 or run.meta.ended != "running" or ended_nonfinite(run):
+        return False
+    error = float(np.std(np.diff(losses[-2 * third :]))) / math.sqrt(third)
+    return float(losses[-2 * third : -third].mean() - losses[-third:].mean()) > 2 * error
 
 
 def ended_nonfinite(run: Run) -> bool:

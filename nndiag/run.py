@@ -257,7 +257,7 @@ class Run:
 
     def _recorded(self, name: str) -> int:
         """Number of rows that were recorded of a frame, whether they are all still there or not."""
-        return int(self.meta.thinned.get(name, len(self.tables[name])))
+        return max(int(self.meta.thinned.get(name, 0)), len(self.tables[name]))
 
 
 def _framed(table: Table, columns: list[int]) -> pd.DataFrame:

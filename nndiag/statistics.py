@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +14,30 @@ CANCELLATION = 0.25
 """Below this share of E[x²], a variance from E[x²] − mean² has lost digits: a float32 dot product carries some 1e-6 of
 thousands of values, we promise 1e-5."""
 
+SMALL = 1 << 14
+"""Values up to which the calls of NumPy cost more than its passes: methods of arrays are called in half the time."""
+
+BLOCK = 1 << 16
+"""Values that one BLAS product of float32 may sum: its partial sums lose 1e-7 of their value for each doubling of terms."""
+
+MANY_ROWS = 4096
+"""Rows up to which float32 sums over them keep their digits."""
+
+COLLAPSED = 0.02
+"""Below this share of E[x²], a variance over inputs is computed from deviations: a difference has lost its digits."""
+
 TINY, HUGE = 1e-30, 1e30
 """Sums of squares outside this range have met float32's limits (1e-38, 3e38) on the way: scale first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(NamedTuple):
     """Count, mean, M2 (sum of squared deviations), extremes, zeros and non-finite values of an array.
 
     `count` is the number of finite values, over which everything but `nonfinite` is computed. An empty summary has
     count 0 and NaN extremes.
     """
 
-    count: int
+    count: int  # type: ignore[assignment]  # the statistic's name; a tuple's own count() is of no use here
     mean: float
     m2: float
     min: float
@@ -69,8 +79,7 @@ class Summary:
         """Summary of both arrays together (Chan, Golub, LeVeque 1983, eq. 2.1)."""
         if not self.count or not other.count:
             filled = self if self.count else other
-            return Summary(filled.count, filled.mean, filled.m2, filled.min, filled.max, filled.zeros,
-                           self.nonfinite + other.nonfinite)  # fmt: skip
+            return filled._replace(nonfinite=self.nonfinite + other.nonfinite)
         count = self.count + other.count
         delta = other.mean - self.mean
         return Summary(
@@ -84,83 +93,220 @@ class Summary:
         )
 
 
+EMPTY = Summary(0, math.nan, 0.0, math.nan, math.nan, 0, 0)
+
+
 def summarize(array: Array) -> Summary:
     """Summary of all elements of a real array of any shape and memory layout."""
-    flat = array.ravel(order="K")
-    if not flat.size:
-        return Summary(0, math.nan, 0.0, math.nan, math.nan, 0, 0)
-    if flat.dtype not in (np.float32, np.float64):
-        flat = flat.astype(np.float64)
     with np.errstate(all="ignore"):  # whatever the user has set: an overflow here is a fact to record
-        return _finite(flat) if math.isfinite(np.add.reduce(flat)) else _partly_finite(flat)
+        return summarized(array)
 
 
-def _partly_finite(flat: Array) -> Summary:
-    """Summary where a sum overflowed or a value is not finite: count those, go on in float64 with the rest."""
+# What follows, up to `identical_rows`, is called at every step for every layer, with NumPy's floating-point warnings off.
+
+
+def summarized(array: Array) -> Summary:
+    """`summarize` for the hot path."""
+    flat = flattened(array)
+    squares = sum_of_squares(flat)
+    if not TINY < squares < HUGE:
+        return unusual(flat)
+    return usual(flat, squares, total(flat))
+
+
+def flattened(array: Array) -> Array:
+    """All elements in one axis, as float32 or float64; a view wherever the memory allows it."""
+    flat = array.ravel(order="K")
+    if flat.dtype.char in "fd":
+        return flat
+    return flat.astype(np.float32 if flat.dtype == np.float16 else np.float64)
+
+
+def sum_of_squares(flat: Array) -> float:
+    """Σ x² of a float array (n,); outside `TINY` … `HUGE`, among them 0 and NaN, it says only that `unusual` must look.
+
+    A BLAS product is the cheapest pass over an array that NumPy has.
+    """
+    if len(flat) <= BLOCK:
+        return float(flat.dot(flat))
+    parts = (flat[at : at + BLOCK] for at in range(0, len(flat), BLOCK))
+    return math.fsum(float(part.dot(part)) for part in parts)
+
+
+def total(flat: Array) -> float:
+    """Σ x of a float array (n,), as a product too: a third of the time of `np.add.reduce`."""
+    if len(flat) <= BLOCK:
+        return float(flat.dot(ones(len(flat), flat.dtype)))
+    parts = (flat[at : at + BLOCK] for at in range(0, len(flat), BLOCK))
+    return math.fsum(float(part.dot(ones(len(part), flat.dtype))) for part in parts)
+
+
+def usual(flat: Array, squares: float, total: float) -> Summary:
+    """Summary of a float array (n,) of which Σ x², within `TINY` … `HUGE`, and Σ x are known: all its values are finite."""
+    count = len(flat)
+    mean = total / count
+    m2 = squares - total * mean
+    if m2 < CANCELLATION * squares:
+        mean, m2 = _shifted(flat, mean)
+    return Summary(count, mean, m2, *extremes(flat), 0)
+
+
+def extremes(flat: Array) -> tuple[float, float, int]:
+    """Smallest and largest of finite values (n,), and the number of exact zeros among them."""
+    if len(flat) > SMALL:
+        low, high = float(np.minimum.reduce(flat)), float(np.maximum.reduce(flat))
+        return low, high, int(np.count_nonzero(flat == 0)) if low <= 0 <= high else 0
+    low, high = flat.item(flat.argmin()), flat.item(flat.argmax())
+    return low, high, len(flat) - int(np.count_nonzero(flat.astype(bool))) if low <= 0 <= high else 0
+
+
+def moments(array: Array) -> tuple[float, float]:
+    """Mean and population variance alone, in two passes."""
+    flat = flattened(array)
+    squares = sum_of_squares(flat)
+    if not TINY < squares < HUGE:
+        whole = unusual(flat)
+        return whole.mean, whole.variance
+    mean = total(flat) / len(flat)
+    m2 = squares - len(flat) * mean * mean
+    if m2 < CANCELLATION * squares:
+        mean, m2 = _shifted(flat, mean)
+    return mean, m2 / len(flat)
+
+
+def all_finite(array: Array) -> bool:
+    """Whether every value is finite, in one pass where the squares say so."""
+    return math.isfinite(root_mean_square(array)) or bool(np.isfinite(array).all())
+
+
+def root_mean_square(array: Array) -> float:
+    """RMS of an array, NaN or infinite where a value is not finite, or its square; 0 for an empty one."""
+    flat = flattened(array)
+    return math.sqrt(abs(sum_of_squares(flat)) / len(flat)) if len(flat) else 0.0
+
+
+def magnitude(array: Array) -> tuple[float, int, int]:
+    """L2 norm over the finite values, how many they are, and how many values are not finite."""
+    flat = flattened(array)
+    squares = sum_of_squares(flat)
+    if TINY < squares < HUGE:
+        return math.sqrt(squares), len(flat), 0
+    whole = unusual(flat)
+    return whole.norm if whole.count else 0.0, whole.count, whole.nonfinite
+
+
+def norm(array: Array) -> float:
+    """L2 norm over the finite values; 0 for an empty array, NaN when no value is finite."""
+    length, count, nonfinite = magnitude(array)
+    return length if count or not nonfinite else math.nan
+
+
+def _shifted(flat: Array, near: float) -> tuple[float, float]:
+    """Mean and M2 from the deviations from `near`, a number close to the mean."""
+    deviation = flat - flat.dtype.type(near)
+    shift = float(np.add.reduce(deviation, dtype=np.float64)) / len(flat)
+    return float(flat.dtype.type(near)) + shift, max(0.0, sum_of_squares(deviation) - len(flat) * shift * shift)
+
+
+def unusual(flat: Array) -> Summary:
+    """Summary of any float array (n,): non-finite values are counted and left out, the rest is scaled and in float64."""
     finite = flat[np.isfinite(flat)].astype(np.float64)
-    nonfinite = flat.size - finite.size
-    if not finite.size:
-        return Summary(0, math.nan, 0.0, math.nan, math.nan, 0, nonfinite)
+    nonfinite = len(flat) - len(finite)
+    if not len(finite):
+        return EMPTY._replace(nonfinite=nonfinite)
     low, high = float(finite.min()), float(finite.max())
     scale = max(abs(low), abs(high)) or 1.0
     unit = finite / scale
-    mean = float(np.add.reduce(unit)) / unit.size
+    mean = float(np.add.reduce(unit)) / len(unit)
     deviation = unit - mean
     m2 = float(deviation @ deviation) * scale * scale
-    return Summary(finite.size, mean * scale, m2, low, high, finite.size - int(np.count_nonzero(finite)), nonfinite)
+    return Summary(len(finite), mean * scale, m2, low, high, int(np.count_nonzero(finite == 0)), nonfinite)
 
 
-def _finite(flat: Array) -> Summary:
-    """Summary of a non-empty float array without non-finite values."""
-    count = flat.size
-    total = float(np.add.reduce(flat, dtype=np.float64))
-    mean = total / count
-    squares = float(np.dot(flat, flat))
+_ONES: dict[np.dtype[Any], Array] = {}
+
+
+def ones(length: int, dtype: np.dtype[Any]) -> Array:
+    """A vector of ones to multiply by. Not to be written to."""
+    vector = _ONES.get(dtype)
+    if vector is None or len(vector) < length:
+        vector = _ONES[dtype] = np.ones(max(length, SMALL), dtype)
+    return vector[:length]
+
+
+def summarize_units(rows: Array) -> tuple[Summary, Array, float]:
+    """Summary of an output, as `as_rows` gives it, its units' sums (units,) in float64, and the variance over inputs.
+
+    That variance is averaged over units: the law of total variance takes what lies between units off the whole.
+    """
+    flat = rows.reshape(-1)
+    squares = sum_of_squares(flat)
     if not TINY < squares < HUGE:
-        return _extreme(flat, mean)
-    m2 = squares - total * mean
-    if m2 < CANCELLATION * squares:
-        deviation = flat - flat.dtype.type(mean)
-        shift = float(np.add.reduce(deviation, dtype=np.float64)) / count
-        m2 = max(0.0, float(np.dot(deviation, deviation)) - count * shift * shift)
-    return Summary(count, mean, m2, float(flat.min()), float(flat.max()), count - int(np.count_nonzero(flat)), 0)
+        return _unusual_units(rows, flat)
+    sums = unit_sums(rows).astype(np.float64)
+    units = len(sums)
+    whole = float(sums.dot(ones(units, sums.dtype)))
+    summary, size = usual(flat, squares, whole), len(flat)
+    within = (summary.m2 - (float(sums.dot(sums)) - whole * whole / units) * units / size) / size
+    if within * size < COLLAPSED * squares:
+        within = _within(rows, sums / len(rows))
+    return summary, sums, within
 
 
-def _extreme(flat: Array, mean: float) -> Summary:
-    """Summary of values whose squares leave the dtype's range: deviations scaled to 1, in float64."""
-    low, high = float(flat.min()), float(flat.max())
-    scale = max(abs(low), abs(high))
-    deviation = (flat.astype(np.float64) - mean) / (scale or 1.0)
-    return Summary(flat.size, mean, float(deviation @ deviation) * scale * scale, low, high,
-                   flat.size - int(np.count_nonzero(flat)), 0)  # fmt: skip
+def as_rows(array: Array) -> Array:
+    """An output (batch, …, units) as float rows (samples, units), contiguous; of the array itself wherever that can be."""
+    rows = array if array.ndim == 2 else array.reshape(-1, array.shape[-1])
+    if rows.dtype.char not in "fd":
+        rows = rows.astype(np.float32 if rows.dtype == np.float16 else np.float64)
+    return rows if rows.flags.c_contiguous else np.ascontiguousarray(rows)
 
 
-def unit_means(array: Array) -> Array:
-    """Mean of every unit (last axis) over all other axes, in float64; the array must have two axes or more."""
-    rows = array.reshape(-1, array.shape[-1])
-    return np.asarray(np.add.reduce(rows, axis=0, dtype=np.float64) / max(1, len(rows)))
+def unit_sums(rows: Array) -> Array:
+    """Sum of each column (units,) of float rows (n, units)."""
+    if len(rows) <= MANY_ROWS:
+        return np.asarray(ones(len(rows), rows.dtype).dot(rows))
+    return np.asarray(np.add.reduce(rows, axis=0, dtype=np.float64))
 
 
-def batch_variance(array: Array, variance: float) -> float:
-    """Variance over inputs, averaged over units: the law of total variance takes that between units off `variance`."""
-    if array.ndim < 2 or not array.size:
-        return math.nan
-    return max(0.0, variance - float(np.var(unit_means(array))))
+def _within(rows: Array, means: Array) -> float:
+    """Variance over inputs, averaged over units, from the deviations themselves."""
+    deviation = rows - means.astype(rows.dtype)
+    shift = unit_sums(deviation).astype(np.float64) / len(rows)
+    squares = sum_of_squares(deviation.reshape(-1))
+    within: float = squares / deviation.size - float(shift.dot(shift)) / len(shift)
+    return max(0.0, within)
 
 
-def active_units(array: Array) -> NDArray[np.bool_]:
-    """For every unit (last axis), whether any of its values is not exactly zero; non-finite counts as active."""
-    return np.asarray((array != 0).reshape(-1, array.shape[-1]).any(axis=0))
+def _unusual_units(rows: Array, flat: Array) -> tuple[Summary, Array, float]:
+    summary = unusual(flat)
+    sums = np.asarray(np.add.reduce(rows, axis=0, dtype=np.float64))
+    between = float(np.var(sums / max(1, len(rows))))
+    return summary, sums, max(0.0, summary.variance - between) if flat.size else math.nan
+
+
+def silent_units(rows: Array, sums: Array, low: float) -> NDArray[np.bool_] | None:
+    """Which units (columns) have no value but exact zeros, given their sums and the smallest value; None where all speak.
+
+    NaN speaks.
+    """
+    if np.count_nonzero(sums) == len(sums):
+        return None
+    silent: NDArray[np.bool_] = sums == 0
+    if not low >= 0:  # positive and negative values can cancel
+        silent[silent] = ~(rows[:, silent] != 0).any(axis=0)
+    return silent
 
 
 def identical_rows(matrix: Array, tolerance: float) -> bool:
-    """Whether all rows of a matrix with two rows or more agree to `tolerance` times its largest magnitude."""
-    if matrix.ndim < 2 or len(matrix) < 2:
+    """Whether all rows of a matrix with two rows or more agree to `tolerance` times its first row's largest magnitude."""
+    if matrix.ndim < 2 or len(matrix) < 2 or not matrix.size:
         return False
-    first, scale = matrix[:1], float(np.abs(matrix[0]).max(initial=0.0))
-    if not np.allclose(matrix[1:2], first, rtol=0.0, atol=tolerance * scale):
-        return False  # nearly every healthy matrix ends here
-    return bool(np.allclose(matrix, first, rtol=0.0, atol=tolerance * scale))
+    first = matrix[0].reshape(-1)
+    apart = abs(float(matrix.item(0)) - float(matrix.item(len(first))))
+    if apart > tolerance * math.sqrt(abs(sum_of_squares(first))):
+        return False  # nearly every healthy matrix ends here: no value of a row exceeds its norm
+    most = tolerance * float(np.abs(first).max(initial=0.0))
+    return all(bool(np.allclose(rows, matrix[:1], rtol=0.0, atol=most)) for rows in (matrix[1:2], matrix))
 
 
 class FeatureMoments:
@@ -186,15 +332,18 @@ class FeatureMoments:
 
     def add(self, rows: Array) -> None:
         """Take in a batch (samples, features) (Chan, Golub, LeVeque 1983)."""
-        rows = rows[np.isfinite(rows).all(axis=1)].astype(np.float64)
+        if not all_finite(rows):
+            rows = rows[np.isfinite(rows).all(axis=1)]
+        rows = rows.astype(np.float64)
         if not len(rows):
             return
-        mean = rows.mean(axis=0)
+        mean = unit_sums(rows) / len(rows)
         count, delta = self.count + len(rows), mean - self.mean
-        self.m2 += np.square(rows - mean).sum(axis=0) + delta**2 * self.count * len(rows) / count
+        deviation = rows - mean
+        self.m2 += np.einsum("ij,ij->j", deviation, deviation) + delta**2 * self.count * len(rows) / count
         self.mean += delta * len(rows) / count
         if self._usual is None:
-            self._usual = np.sort(rows, axis=0)[len(rows) // 2]
+            self._usual = np.sort(rows, axis=0)[len(rows) // 2].copy()
         self._unusual += np.count_nonzero(rows != self._usual, axis=0)
         np.minimum(self.min, rows.min(axis=0), out=self.min)
         np.maximum(self.max, rows.max(axis=0), out=self.max)
@@ -234,24 +383,27 @@ class UnitActivity:
     """Samples after which a silent unit counts as dead rather than rare: misses one that fires on 0.2 % once in 50."""
 
     def __init__(self, units: int) -> None:
-        self._now = np.zeros(units, bool)
-        self._before = np.zeros(units, bool)
+        self.units = units
+        self._silent = np.ones(units, bool)  # in this span so far
+        self._before = np.ones(units, bool)  # in the span before
+        self._all_spoke = False
         self._samples = 0
 
-    @property
-    def units(self) -> int:
-        """Number of units."""
-        return len(self._now)
-
-    def add(self, active: NDArray[np.bool_], samples: int) -> float:
-        """Take in the units that were active among `samples` inputs; gives back the share silent over the window."""
+    def add(self, silent: NDArray[np.bool_] | None, samples: int) -> float:
+        """Take in the units that were silent among `samples` inputs, None for none; gives back the share over the window."""
         if self._samples >= self.SPAN:
             self.turn()
-        self._now |= active
         self._samples += samples
-        return 1.0 - float(np.mean(self._now | self._before))
+        if self._all_spoke:
+            return 0.0
+        if silent is None:
+            self._silent.fill(False)
+            self._all_spoke = True
+            return 0.0
+        self._silent &= silent
+        return int(np.count_nonzero(self._silent & self._before)) / self.units
 
     def turn(self) -> None:
         """Begin a new span (an epoch ends)."""
-        self._before, self._now = self._now, np.zeros_like(self._now)
-        self._samples = 0
+        self._before, self._silent = self._silent, np.ones(self.units, bool)
+        self._all_spoke, self._samples = False, 0

@@ -109,7 +109,7 @@ def _described(path: Path) -> Mapping[str, Any]:
         raise RunError(f"{path} has run format {short(version)}; this nndiag reads 1 to {FORMAT}: upgrade nndiag")
     if not _shallow(data):
         raise RunError(f"{path / 'run.json'} is damaged: it is nested more than {DEEPEST} levels deep")
-    return data
+    return {_utf8(key): _cleaned(value) for key, value in data.items()}
 
 
 def _counts(data: Mapping[str, Any], path: Path) -> dict[str, int]:
@@ -126,6 +126,23 @@ def _shallow(data: Any) -> bool:
         level = [item for outer in level if isinstance(outer, dict | list)
                  for item in (outer.values() if isinstance(outer, dict) else outer)]  # fmt: skip
     return not level
+
+
+def _cleaned(data: Any) -> Any:
+    """`data` with text that pandas, files and terminals can hold."""
+    match data:
+        case str():
+            return _utf8(data)
+        case list():
+            return [_cleaned(item) for item in data]
+        case dict():
+            return {_utf8(key): _cleaned(value) for key, value in data.items()}
+    return data
+
+
+def _utf8(text: str) -> str:
+    """`text` with halves of characters, which JSON can name, written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _written(path: Path, meta: Meta) -> bool:
@@ -206,7 +223,7 @@ def _segment(path: Path, name: str, growing: bool) -> Segment:
 def _column(item: Any, schema: Path) -> Column:
     match item:
         case [str(statistic), str(name)]:
-            return statistic, name
+            return _utf8(statistic), _utf8(name)
     raise RunError(f"{schema} is damaged: {short(item)} is no column, which is [statistic, name]")
 
 

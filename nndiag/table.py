@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,8 +26,8 @@ Block = tuple[tuple[Column, ...], Array]
 KEPT: tuple[Column, ...] = (("epoch", ""), ("validation", ""))
 """What row n of the losses holds of the validation after n updates; the rest of it is of the step that follows."""
 
-CHUNK = 256
-"""Rows that a buffer allocates at once."""
+MOST = 1 << 17
+"""Values of finished rows in one piece of memory."""
 
 STEPS = 2**53
 """What every step is below: float64 holds those exactly."""
@@ -221,52 +223,75 @@ def _fill(values: Array, piece: Piece, at: Array, *, both: bool) -> None:
 
 
 class Buffer:
-    """The row of one frame that is being recorded, and the finished rows that nobody has taken yet."""
+    """The row of one frame that is being recorded, and the finished rows that nobody has taken yet.
+
+    The row is a list, which takes a value in some 10 ns; closing it is one write of the whole row.
+    """
 
     def __init__(self) -> None:
         self._columns: list[Column] = []
-        self._slots: dict[tuple[str, Sequence[str]], slice] = {}
-        self._row = np.empty(0)
+        self._slots: dict[tuple[str, tuple[str, ...]], slice] = {}
+        self._runs: dict[tuple[str, str, int], slice] = {}
+        self._row: list[float] = []
+        self._empty: list[float] = []
         self._blocks: list[Block] = []
-        self._chunk = np.empty((0, 1))
-        self._used = 0
+        self._finished = array("d")
         self.touched = False
 
     def put(self, name: str, statistics: tuple[str, ...], values: Sequence[float]) -> None:
         """Set `statistics` of `name` in the current row."""
-        slot = self._slots.get((name, statistics)) or self._extend(name, statistics)
+        slot = self._slots.get((name, statistics)) or self._known(name, statistics)
         self._row[slot] = values
         self.touched = True
 
-    def _extend(self, name: str, statistics: tuple[str, ...]) -> slice:
+    def _known(self, name: str, statistics: tuple[str, ...]) -> slice:
+        if (name, statistics) not in self._slots:
+            self._slots[name, statistics] = self._extend([(statistic, name) for statistic in statistics])
+        return self._slots[name, statistics]
+
+    def _extend(self, columns: list[Column]) -> slice:
         self._seal()
-        slot = slice(len(self._columns), len(self._columns) + len(statistics))
-        self._columns += [(statistic, name) for statistic in statistics]
-        self._row = np.concatenate([self._row, np.full(len(statistics), np.nan)])
-        self._slots[name, statistics] = slot
+        slot = slice(len(self._columns), len(self._columns) + len(columns))
+        self._columns += columns
+        self._empty += [math.nan] * len(columns)
+        self._row += [math.nan] * len(columns)
         return slot
+
+    def put_each(self, statistic: str, part: str, values: Sequence[float]) -> None:
+        """Set `statistic` of `part 0`, `part 1`, … in the current row."""
+        slot = self._runs.get((statistic, part, len(values)))
+        if slot is None and values:
+            slots = [self._known(f"{part} {i}", (statistic,)) for i in range(len(values))]
+            slot = slice(slots[0].start, slots[-1].stop)
+            if slot.stop - slot.start != len(values):  # the number has changed: some stand elsewhere
+                for one, value in zip(slots, values, strict=True):
+                    self._row[one] = (value,)
+                self.touched = True
+                return
+            self._runs[statistic, part, len(values)] = slot
+        if slot is not None:
+            self._row[slot] = values
+            self.touched = True
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """Columns of the current row."""
         return tuple(self._columns)
 
-    def close_row(self, step: int) -> Array:
+    def close_row(self, step: int) -> list[float]:
         """Finish the current row as that of `step`, and give back its values."""
-        if self._used == len(self._chunk) or self._chunk.shape[1] != 1 + len(self._row):
-            self._seal()
-            self._chunk = np.empty((CHUNK, 1 + len(self._row)))
-        row: Array = self._chunk[self._used]
-        row[0], row[1:] = step, self._row
-        self._used += 1
-        self._row.fill(np.nan)
+        row, self._row = self._row, self._empty.copy()
         self.touched = False
-        values: Array = row[1:]
-        return values
+        if len(row) != len(self._columns):
+            raise AssertionError(f"a row of {len(row)} values for {len(self._columns)} columns")
+        self._finished.fromlist([step, *row])
+        if len(self._finished) > MOST:
+            self._seal()
+        return row
 
     def pending(self, step: int) -> list[Block]:
         """The current row as a block, if anything is in it."""
-        return [(self.columns, np.concatenate([[step], self._row])[None])] if self.touched else []
+        return [(self.columns, np.array([[step, *self._row]]))] if self.touched else []
 
     def blocks(self) -> list[Block]:
         """Finished rows that have not been taken."""
@@ -280,6 +305,8 @@ class Buffer:
         return blocks
 
     def _seal(self) -> None:
-        if self._used:
-            self._blocks.append((tuple(self._columns), self._chunk[: self._used]))
-        self._chunk, self._used = self._chunk[self._used :], 0
+        """Make a block of the rows that are finished."""
+        if self._finished:
+            rows = np.frombuffer(self._finished).reshape(-1, 1 + len(self._columns))
+            self._blocks.append((tuple(self._columns), rows))
+            self._finished = array("d")

@@ -9,11 +9,12 @@ import nndiag
 from nndiag import frames, nn
 from nndiag import statistics as st
 from nndiag.held_out import HeldOut, SeenRows
+from nndiag.labels import Labels
 from nndiag.statistics import Array
 
 
 def compared(train: Array, held_out: Array, y: Array, y_held_out: Array) -> dict[str, float]:
-    rows, features, labels = SeenRows(), st.FeatureMoments(train.shape[1]), frames.Labels()
+    rows, features, labels = SeenRows(), st.FeatureMoments(train.shape[1]), Labels()
     rows.add(train)
     features.add(train)
     labels.add(y, binary=False)
@@ -81,9 +82,10 @@ def test_softmax_over_the_classes_has_rows_of_delta_that_sum_to_zero(run: nndiag
 
 
 def test_the_sum_of_delta_is_the_gradient_of_the_last_bias(run: nndiag.Run) -> None:
-    np.testing.assert_allclose(
-        run.outputs["gradient_sum"]["outputs"], run.gradients["norm"]["output.bias"], rtol=1e-4, atol=1e-7
-    )
+    sums = run.outputs["gradient_sum"]["outputs"]
+
+    assert len(sums) > 50
+    np.testing.assert_allclose(sums, run.gradients["norm"]["output.bias"][sums.index], rtol=1e-4, atol=1e-7)
 
 
 def test_hits_and_counts_give_recall(run: nndiag.Run) -> None:

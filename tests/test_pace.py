@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+import nndiag
 from nndiag import pace
 from nndiag.pace import ALWAYS, Pace
 
@@ -12,19 +15,21 @@ from nndiag.pace import ALWAYS, Pace
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that the test moves."""
     now = [0.0]
-    monkeypatch.setattr(pace.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(pace, "perf_counter", lambda: now[0])
     return now
 
 
-def steps_read(pace: Pace, clock: list[float], steps: int, bare: float, own: float) -> list[int]:
-    """Steps read when a step takes `bare` seconds and reading it `own` more."""
+def steps_read(
+    pace: Pace, clock: list[float], steps: int, bare: float, own: float, always: float = 0.0, first: int = 0
+) -> list[int]:
+    """Steps read of `steps` from `first` on, when each takes `bare` seconds, `always` for nndiag and `own` more if read."""
     read, reading = [], True
-    for step in range(steps):
+    for step in range(first, first + steps):
+        spent = always + (own if reading else 0.0)
         if reading:
             read.append(step)
-            pace.spent += own
-            clock[0] += own
-        clock[0] += bare
+        pace.spent += spent
+        clock[0] += bare + spent
         reading = pace.next(step + 1)
     return read
 
@@ -45,11 +50,81 @@ def test_auto_reads_every_step_where_that_is_cheap(clock: list[float]) -> None:
     assert len(steps_read(Pace("auto", 0.02), clock, 200, bare=1.0, own=0.01)) == 200
 
 
-def test_one_long_pause_does_not_change_the_cadence(clock: list[float]) -> None:
+def test_one_long_pause_pays_for_no_reading(clock: list[float]) -> None:
     governed = Pace("auto", 0.02)
     steps_read(governed, clock, 200, bare=1.0, own=0.2)
-    before = governed.every
     clock[0] += 1e6
-    governed.next(201)
 
-    assert governed.every == before
+    assert len(steps_read(governed, clock, 100, bare=1.0, own=0.2, first=200)) <= 12
+
+
+@pytest.mark.parametrize(("before", "after"), [(1.0, 0.05), (0.05, 1.0)])
+def test_the_cadence_follows_within_a_hundred_steps_when_steps_become_faster_or_slower(
+    clock: list[float], before: float, after: float
+) -> None:
+    governed = Pace("auto", 0.02)
+    steps_read(governed, clock, 500, bare=before, own=0.02, first=0)
+    steps_read(governed, clock, 100, bare=after, own=0.02, first=500)
+
+    read = steps_read(governed, clock, 1000, bare=after, own=0.02, first=600)
+
+    wanted = min(1.0, 0.02 * after / 0.02)
+    assert len(read) / 1000 == pytest.approx(wanted, rel=0.15)
+
+
+def test_what_every_step_costs_is_paid_from_the_budget_too(clock: list[float]) -> None:
+    governed = Pace("auto", 0.02)
+    steps_read(governed, clock, 50, bare=1.0, own=0.2, always=0.01)
+    spent = governed.spent
+    steps_read(governed, clock, 2000, bare=1.0, own=0.2, always=0.01, first=50)
+
+    assert (governed.spent - spent) / 2000 == pytest.approx(0.02, rel=0.1)
+
+
+def test_some_reading_is_left_where_the_guard_alone_breaks_the_budget(clock: list[float]) -> None:
+    governed = Pace("auto", 0.02)
+
+    assert len(steps_read(governed, clock, 5000, bare=1.0, own=0.2, always=0.05)) > 100
+
+
+def test_an_expensive_read_is_paid_off_before_the_next(clock: list[float]) -> None:
+    governed = Pace("auto", 0.02)
+    steps_read(governed, clock, 60, bare=1.0, own=0.02)
+    governed.spent += 2.0  # a histogram, a live check
+    clock[0] += 2.0
+
+    assert len(steps_read(governed, clock, 95, bare=1.0, own=0.02, first=60)) == 1
+
+
+def test_time_with_a_budget_of_its_own_is_no_debt_and_no_time_of_the_step(clock: list[float]) -> None:
+    governed = Pace("auto", 0.02)
+    steps_read(governed, clock, 500, bare=1.0, own=0.2)
+    clock[0] += 30.0
+    governed.aside(30.0)
+
+    assert len(steps_read(governed, clock, 100, bare=1.0, own=0.2, first=500)) == pytest.approx(10, abs=1)
+    assert governed.spent > 30
+
+
+def test_the_cost_and_the_cadence_are_reported(clock: list[float]) -> None:
+    governed = Pace("auto", 0.02)
+    steps_read(governed, clock, 5050, bare=1.0, own=0.2)
+
+    assert governed.cost["every"] in (10, 11)
+    assert governed.cost["share"] == pytest.approx(0.02, rel=0.1)
+
+
+def test_time_is_counted_once() -> None:
+    recorder = nndiag.Recorder(every=1)
+    with recorder.pace:
+        recorder.log(loss=1.0)
+        within = recorder.pace.spent
+
+    assert within == 0
+    assert recorder.pace.spent > 0
+
+
+@pytest.mark.parametrize(("every", "budget"), [(0, 0.02), ("often", 0.02), (1.5, 0.02), ("auto", 0), ("auto", -1)])
+def test_a_cadence_that_is_none_is_refused(every: Any, budget: float) -> None:
+    with pytest.raises(ValueError, match=r"every=|budget="):
+        Pace(every, budget)

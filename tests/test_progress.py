@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from nndiag import progress, synthetic
+from nndiag import Checklist, Verdict, progress, synthetic
+from nndiag.checklist import Severity
 from nndiag.run import Run
 from nndiag.statistics import Array
 
@@ -78,3 +79,58 @@ def test_label_smoothing_has_a_floor() -> None:
 
     assert progress.smoothed_floor(0.1, 10) == pytest.approx(-own * math.log(own) - 9 * other * math.log(other))
     assert progress.smoothed_floor(0.0, 10) == 0.0
+
+
+# While a run goes on
+
+
+def slow(steps: int, ended: str = "running") -> Run:
+    """A loss that is still worse than guessing after `steps` steps of a long warm-up, and falls by 0.001 a step."""
+    noise = np.random.default_rng(0).normal(0, 0.01, steps)
+    return run(3.0 - 1e-3 * np.arange(steps) + noise, ended=ended, **CLASSES)
+
+
+def test_a_run_that_goes_on_and_falls_is_under_way() -> None:
+    assert progress.underway(slow(200))
+    assert not progress.underway(slow(200, ended="completed"))
+    assert not progress.underway(run(np.full(200, 3.0), ended="running", **CLASSES))
+    assert not progress.underway(run(np.linspace(3.0, 2.8, 5), ended="running", **CLASSES))
+
+
+def test_a_run_lost_to_nan_is_not_under_way() -> None:
+    train = np.linspace(3.0, 2.8, 200)
+
+    assert not progress.underway(run(train, ended="running", first_nonfinite={"step": 200, "what": "loss"}, **CLASSES))
+
+
+def test_only_a_run_that_has_ended_is_unfinished() -> None:
+    train = 2.3 * np.exp(-np.arange(200) / 200)
+
+    assert progress.unfinished(run(train, **CLASSES)) is not None
+    assert progress.unfinished(run(train, ended="running", **CLASSES)) is None
+
+
+@pytest.mark.parametrize("steps", [60, 200, 600])
+def test_a_slow_start_is_no_finding_while_the_run_goes_on_and_one_at_its_end(steps: int) -> None:
+    curves = Checklist(select="ND5,ND6,ND7")
+
+    assert curves.examine(slow(steps)).findings == ()
+    assert curves.examine(slow(steps, ended="completed")).findings
+
+
+def test_what_is_poor_at_last_fails_unless_the_run_goes_on_and_falls() -> None:
+    assert Severity(slow(200, ended="completed")).of("training") is Verdict.FAIL
+    assert Severity(slow(200)).of("training") is Verdict.WARN
+    assert Severity(run(np.full(200, 3.0), ended="running", **CLASSES)).of("training") is Verdict.FAIL
+
+
+@pytest.mark.parametrize(("validation", "verdict"), [((2.5, 2.4), Verdict.NOT_CHECKED), ((2.4, 2.5), Verdict.FAIL)])
+def test_validation_that_still_improves_is_not_given_up_while_the_run_goes_on(
+    validation: tuple[float, float], verdict: Verdict
+) -> None:
+    losses = {20 * (i + 1): float(loss) for i, loss in enumerate(np.linspace(*validation, 10))}
+    going = run(synthetic.decay(200), validation=losses, ended="running", **CLASSES)
+
+    [result] = Checklist(select="ND707").examine(going).checks
+
+    assert result.verdict is verdict

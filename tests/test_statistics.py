@@ -110,7 +110,7 @@ def test_batch_variance_leaves_out_what_differs_between_units() -> None:
     rng = np.random.default_rng(0)
     array = rng.standard_normal((500, 8)) + 10.0 * np.arange(8)
 
-    found = st.batch_variance(array, summarize(array).variance)
+    found = st.summarize_units(array)[2]
 
     assert found == pytest.approx(array.var(axis=0).mean(), rel=1e-6)
 
@@ -162,8 +162,16 @@ def test_rows_with_nan_do_not_enter_feature_moments() -> None:
 def test_a_unit_is_silent_only_if_it_was_so_over_the_whole_window() -> None:
     activity = UnitActivity(2)
 
-    assert activity.add(np.array([True, False]), 1500) == 0.5
-    assert activity.add(np.array([False, True]), 1500) == 0.0
-    assert activity.add(np.array([True, False]), 1500) == 0.0  # unit 1 fired in the span before
+    assert activity.add(np.array([False, True]), 1500) == 0.5
     assert activity.add(np.array([True, False]), 1500) == 0.0
-    assert activity.add(np.array([True, False]), 1500) == 0.5
+    assert activity.add(np.array([False, True]), 1500) == 0.0  # unit 1 fired in the span before
+    assert activity.add(np.array([False, True]), 1500) == 0.0
+    assert activity.add(np.array([False, True]), 1500) == 0.5
+
+
+def test_a_unit_that_spoke_once_speaks_until_the_window_has_passed() -> None:
+    activity = UnitActivity(2)
+    silent = np.array([True, False])
+
+    assert activity.add(None, 1500) == 0.0
+    assert [activity.add(silent, 1500) for _ in range(4)] == [0.0, 0.0, 0.0, 0.5]

@@ -7,20 +7,45 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nndiag.table import CHUNK, Block, Buffer, Column, Table, sound_steps
+from nndiag.table import MOST, Block, Buffer, Column, Table, sound_steps
+
+ROWS = MOST // 3
 
 
 def test_rows_come_back_as_they_were_put() -> None:
     buffer = Buffer()
-    for step in range(2 * CHUNK + 3):
+    for step in range(2 * ROWS + 3):
         buffer.put("a", ("mean", "variance"), (step, 2 * step))
         buffer.close_row(step)
 
     table = Table.of(buffer.blocks())
 
     assert table.columns == (("mean", "a"), ("variance", "a"))
-    np.testing.assert_array_equal(table.steps, np.arange(2 * CHUNK + 3))
-    np.testing.assert_array_equal(table.values[:, 1], 2 * np.arange(2 * CHUNK + 3))
+    np.testing.assert_array_equal(table.steps, np.arange(2 * ROWS + 3))
+    np.testing.assert_array_equal(table.values[:, 1], 2 * np.arange(2 * ROWS + 3))
+
+
+def test_values_of_the_wrong_number_do_not_reach_the_rows_before() -> None:
+    buffer = Buffer()
+    buffer.put("a", ("mean",), (1.0,))
+    buffer.close_row(0)
+    buffer.put("a", ("mean",), (1.0, 2.0))
+    with pytest.raises(AssertionError, match="2 values for 1 columns"):
+        buffer.close_row(1)
+
+    assert Table.of(buffer.blocks()).values.tolist() == [[1.0]]
+
+
+def test_a_numbered_group_may_grow_and_shrink() -> None:
+    buffer = Buffer()
+    for step, counts in enumerate(([1, 2], [3, 4, 5], [6, 7])):
+        buffer.put_each("count", "label", counts)
+        buffer.close_row(step)
+
+    table = Table.of(buffer.blocks())
+
+    assert table.columns == (("count", "label 0"), ("count", "label 1"), ("count", "label 2"))
+    np.testing.assert_array_equal(table.values, [[1, 2, np.nan], [3, 4, 5], [6, 7, np.nan]])
 
 
 def test_a_column_that_appears_later_is_missing_before() -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+import socket
+import struct
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from tensorboardX import summary as tbx
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import masked_crc32c
 
 from nndiag import store
 
@@ -23,6 +26,10 @@ SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32)
 DATA_CLASS_SCALAR = b"\x20\x01"
 """Field 4 of SummaryMetadata on the wire, `data_class`, of value 1, for which tensorboardX's proto has no name: without it
 TensorBoard's default (Rust) loader drops what is written beside a chart."""
+
+
+BUFFER = 2**16
+"""Bytes of events that are kept until they are worth a call of the operating system."""
 
 
 class Scalar(NamedTuple):
@@ -43,12 +50,14 @@ class Histogram(NamedTuple):
 
 
 class Sink(Protocol):
-    """Takes points for the TensorBoard run "train" or "validation"."""
+    """Takes points for the TensorBoard run "train" or "validation", each with its step and the time of that step."""
 
-    def write(self, run: str, step: int, scalars: Sequence[Scalar], histograms: Sequence[Histogram] = ()) -> None:
+    def write(
+        self, run: str, step: int, time: float, scalars: Sequence[Scalar], histograms: Sequence[Histogram] = ()
+    ) -> None:
         """Everything of one step."""
 
-    def text(self, tag: str, text: str, step: int) -> None:
+    def text(self, tag: str, step: int, time: float, text: str) -> None:
         """Markdown for the Text tab."""
 
     def flush(self) -> None:
@@ -60,9 +69,53 @@ class Sink(Protocol):
 
 def single(value: float) -> float:
     """`value` as TensorBoard's float32 can hold it: what is finite stays finite, what is not zero stays off zero."""
-    if value == 0 or not math.isfinite(value):
+    if SMALLEST <= abs(value) <= LARGEST or value == 0 or not math.isfinite(value):
         return value
     return math.copysign(min(max(abs(value), SMALLEST), LARGEST), value)
+
+
+class EventFile:
+    """One file of TensorFlow records: length, checksum, event, checksum. Raises OSError.
+
+    It has a name that no other writer can have, and no buffer but one of whole records that only its methods pass on: a
+    child that was forked writes nothing when it exits. They are passed on to the operating system; the disk is not waited
+    for.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        name = f"{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:12]}"
+        self._path = folder / f"events.out.tfevents.{name}"
+        self._file = self._path.open("xb", buffering=0)
+        self._waiting = bytearray()
+        self.write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self.flush()
+
+    def write(self, event: Any) -> None:
+        """Append an event."""
+        data = event.SerializeToString()
+        length = struct.pack("<Q", len(data))
+        self._waiting += length + _checksum(length) + data + _checksum(data)
+        if len(self._waiting) >= BUFFER:
+            self._write()
+
+    def flush(self) -> None:
+        """Let readers see everything; that the file was removed, so that nobody ever will, is an error."""
+        self._write()
+        if not os.fstat(self._file.fileno()).st_nlink and not self._path.exists():
+            raise FileNotFoundError(errno.ENOENT, "the event file was removed", str(self._path))
+
+    def _write(self) -> None:
+        while self._waiting:
+            del self._waiting[: self._file.write(self._waiting)]
+
+    def close(self) -> None:
+        """Flush and close."""
+        with self._file:
+            self.flush()
+
+
+def _checksum(data: bytes) -> bytes:
+    return struct.pack("<I", masked_crc32c(data))
 
 
 class EventFiles:
@@ -78,46 +131,46 @@ class EventFiles:
         self._logdir = logdir.absolute()  # whatever the training does to the working directory; and never read as a URL
         self._logdir.mkdir(parents=True, exist_ok=True)
         self._number = store.claim(self._logdir / "train").name.removeprefix("train")
-        self._suffix = f".{os.getpid()}.{uuid.uuid4().hex[:12]}"
-        self._writers: dict[str, EventsWriter] = {}
-        self._writer("train")
+        self._files: dict[str, EventFile] = {}
+        self._file("train")
 
-    def _writer(self, run: str) -> EventsWriter:
-        if run not in self._writers:
+    def _file(self, run: str) -> EventFile:
+        if run not in self._files:
             folder = self._logdir / f"{run}{self._number}"
             folder.mkdir(exist_ok=True)
-            self._writers[run] = EventsWriter(str(folder / "events"), self._suffix)
-        return self._writers[run]
+            self._files[run] = EventFile(folder)
+        return self._files[run]
 
-    def write(self, run: str, step: int, scalars: Sequence[Scalar], histograms: Sequence[Histogram] = ()) -> None:
-        values = [_scalar(scalar) for scalar in scalars]
-        values += [value for histogram in histograms for value in tbx.histogram_raw(*_raw(histogram)).value]
-        if values:
-            self._event(run, Summary(value=values), step)
+    def write(
+        self, run: str, step: int, time: float, scalars: Sequence[Scalar], histograms: Sequence[Histogram] = ()
+    ) -> None:
+        event = Event(wall_time=time, step=step)
+        for scalar in scalars:
+            _add(event.summary, scalar)
+        for histogram in histograms:
+            event.summary.MergeFrom(tbx.histogram_raw(*_raw(histogram)))
+        if event.summary.value:
+            self._file(run).write(event)
 
-    def text(self, tag: str, text: str, step: int) -> None:
-        self._event("train", tbx.text(tag, text), step)
-
-    def _event(self, run: str, content: Any, step: int) -> None:
-        self._writer(run).write_event(Event(wall_time=time.time(), step=step, summary=content))
+    def text(self, tag: str, step: int, time: float, text: str) -> None:
+        self._file("train").write(Event(wall_time=time, step=step, summary=tbx.text(tag, text)))
 
     def flush(self) -> None:
-        for writer in self._writers.values():
-            writer.flush()
+        for file in self._files.values():
+            file.flush()
 
     def close(self) -> None:
-        for writer in self._writers.values():
-            writer.close()
-        self._writers.clear()
+        with ExitStack() as stack:
+            for file in self._files.values():
+                stack.callback(file.close)
 
 
-def _scalar(scalar: Scalar) -> Any:
-    value = Summary.Value(tag=scalar.tag, simple_value=single(scalar.value))
+def _add(summary: Any, scalar: Scalar) -> None:
+    value = summary.value.add(tag=scalar.tag, simple_value=single(scalar.value))
     if scalar.help:
         value.metadata.MergeFromString(DATA_CLASS_SCALAR)
         value.metadata.plugin_data.plugin_name = "scalars"
         value.metadata.summary_description = scalar.help
-    return value
 
 
 def _raw(histogram: Histogram) -> tuple[Any, ...]:
@@ -135,13 +188,17 @@ def _raw(histogram: Histogram) -> tuple[Any, ...]:
 class UsersWriter:
     """A SummaryWriter (tensorboardX's or PyTorch's) that the user has and closes; the run stands in the tag.
 
+    It gives each point the time at which it gets it, and is not made to be called on several threads.
+
     Its `add_scalar` warns of every NaN; those points are left out here, and `nndiag/nonfinite_total` counts them.
     """
 
     def __init__(self, writer: Any) -> None:
         self._writer = writer
 
-    def write(self, run: str, step: int, scalars: Sequence[Scalar], histograms: Sequence[Histogram] = ()) -> None:
+    def write(
+        self, run: str, step: int, time: float, scalars: Sequence[Scalar], histograms: Sequence[Histogram] = ()
+    ) -> None:
         for scalar in scalars:
             tag = f"{scalar.tag}/{run}" if scalar.tag == "loss" or run != "train" else scalar.tag
             if math.isfinite(scalar.value):
@@ -149,7 +206,7 @@ class UsersWriter:
         for histogram in histograms:
             self._writer.add_histogram_raw(*_raw(histogram), step)
 
-    def text(self, tag: str, text: str, step: int) -> None:
+    def text(self, tag: str, step: int, time: float, text: str) -> None:
         self._writer.add_text(tag, text, step)
 
     def flush(self) -> None:

@@ -26,6 +26,6 @@ def attach(trainer: Any, optimizer: Any, loss: Any, recorder: Recorder, hooks: S
         )
     if optimizer is not None or loss is not None:
         raise WatchError("nndiag.watch got an optimizer or a loss beside a Trainer; leave them out, it has its own")
-    trainer.hooks.add(hooks, recorder)
     recorder.describe(**trainer.describe())
+    trainer.hooks.add(hooks, recorder)
     return lambda: trainer.hooks.remove(recorder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from nndiag.nn.parameter import Parameter
 from nndiag.nn.schedules import Schedule, as_schedule, base_lr, checked_lr, describe
 from nndiag.statistics import Array
 
+ObserveUpdate = Callable[[Parameter, Array | None], None]
+
 
 class Optimizer(ABC):
     """Updates parameters in place from their gradients, with a learning rate that may follow a schedule.
@@ -22,17 +24,26 @@ class Optimizer(ABC):
     ones are left alone. Raises ValueError for a negative or non-finite setting.
     """
 
+    observe: ObserveUpdate | None = None
+    """Called after each parameter with it and what was subtracted from its value: a buffer, good until the next parameter;
+    None where it was changed in more than one way."""
+
     def __init__(self, lr: float | Schedule, weight_decay: float) -> None:
         self.schedule = as_schedule(lr, type(self).__name__)
         self.weight_decay = checked_lr(weight_decay, f"{type(self).__name__}(weight_decay)")
         self.updates = 0
+        self._base_lr = base_lr(self.schedule)
+        self._asked: tuple[int, Schedule, float] | None = None
         self._state: dict[str, Array] = {}
         self._buffers = Buffers()
 
     @property
     def current_lr(self) -> float:
         """Learning rate of the next update; raises ValueError where a schedule gives no finite number, 0 or more."""
-        return checked_lr(self.schedule(self.updates), describe(self.schedule))
+        if self._asked is None or self._asked[0] != self.updates or self._asked[1] is not self.schedule:
+            lr = checked_lr(self.schedule(self.updates), describe(self.schedule))
+            self._asked = self.updates, self.schedule, lr  # a schedule may have a state: each update asks it once
+        return self._asked[2]
 
     def step(self, parameters: Sequence[Parameter]) -> None:
         """Update `parameters` once; raises ValueError when two of them have the same name."""
@@ -41,14 +52,16 @@ class Optimizer(ABC):
         lr = self.current_lr
         for parameter in parameters:
             if not parameter.frozen:
-                self._update(parameter, lr, self.weight_decay if parameter.kind == "weight" else 0.0)
+                update = self._update(parameter, lr, self.weight_decay if parameter.kind == "weight" else 0.0)
+                if self.observe is not None:
+                    self.observe(parameter, update)
         self.updates += 1
 
     def describe(self) -> dict[str, Any]:
         """Name, base learning rate, settings and schedule, fit for JSON."""
         return {
             "name": type(self).__name__,
-            "lr": base_lr(self.schedule),
+            "lr": self._base_lr,
             **self._settings(),
             "weight_decay": self.weight_decay,
             "schedule": describe(self.schedule),
@@ -64,7 +77,8 @@ class Optimizer(ABC):
         self.updates = int(state["updates"])
 
     @abstractmethod
-    def _update(self, parameter: Parameter, lr: float, decay: float) -> None: ...
+    def _update(self, parameter: Parameter, lr: float, decay: float) -> Array | None:
+        """Change the value of `parameter`; gives back what was subtracted from it, if that was all."""
 
     @abstractmethod
     def _settings(self) -> dict[str, Any]: ...
@@ -91,7 +105,7 @@ class SGD(Optimizer):
         super().__init__(lr, weight_decay)
         self.momentum = _checked_beta(momentum, "SGD(momentum)")
 
-    def _update(self, parameter: Parameter, lr: float, decay: float) -> None:
+    def _update(self, parameter: Parameter, lr: float, decay: float) -> Array | None:
         gradient, scratch = parameter.gradient, self._scratch(parameter)
         if decay:
             gradient = np.multiply(parameter.value, decay, out=scratch)
@@ -101,7 +115,9 @@ class SGD(Optimizer):
             velocity *= self.momentum
             velocity += gradient
             gradient = velocity
-        parameter.value -= np.multiply(gradient, lr, out=scratch)
+        update = np.multiply(gradient, lr, out=scratch)
+        parameter.value -= update
+        return update
 
     def _settings(self) -> dict[str, Any]:
         return {"momentum": self.momentum}
@@ -126,7 +142,7 @@ class Adam(Optimizer):
         self.betas = (_checked_beta(betas[0], "Adam(betas)"), _checked_beta(betas[1], "Adam(betas)"))
         self.eps = eps
 
-    def _update(self, parameter: Parameter, lr: float, decay: float) -> None:
+    def _update(self, parameter: Parameter, lr: float, decay: float) -> Array | None:
         scratch, gradient = self._scratch(parameter), parameter.gradient
         first, second = self._kept("first", parameter), self._kept("second", parameter)
         beta1, beta2 = self.betas
@@ -136,7 +152,9 @@ class Adam(Optimizer):
         np.square(gradient, out=scratch)
         second += np.multiply(scratch, 1 - beta2, out=scratch)
         parameter.value *= 1 - lr * decay
-        parameter.value -= self._move(first, second, lr, scratch)
+        update = self._move(first, second, lr, scratch)
+        parameter.value -= update
+        return None if decay else update
 
     def _move(self, first: Array, second: Array, lr: float, scratch: Array) -> Array:
         """lr · m̂ / (√v̂ + eps), with both moments corrected for their start at zero."""

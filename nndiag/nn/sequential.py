@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -32,6 +33,7 @@ class Sequential:
         for layer, name, rng in zip(self.layers, _names(self.layers), rngs, strict=True):
             layer.rename(name)
             layer.reseed(rng)
+        self._passed: list[Array] = []
         self.parameters: list[Parameter] = [parameter for layer in self.layers for parameter in layer.parameters]
 
     @property
@@ -45,12 +47,19 @@ class Sequential:
         Raises `ShapeError` when `x` does not fit. The output is a buffer, good until the next pass.
         """
         x = np.asarray(x, dtype=self.dtype)
+        self._passed = [x]
         for layer in self.layers:
             output = layer.forward(x, training)
+            self._passed.append(output)
             if observe is not None:
                 observe(layer, x, output)
             x = output
         return x
+
+    def revisit(self, observe: ObserveForward) -> None:
+        """Call `observe(layer, x, output)` for every layer, with what the latest pass forward left in their buffers."""
+        for layer, (x, output) in zip(self.layers, pairwise(self._passed), strict=True):
+            observe(layer, x, output)
 
     def backward(self, gradient: Array, observe: ObserveBackward | None = None) -> None:
         """Set the gradient of every parameter, from `gradient` with respect to the latest output.

@@ -72,7 +72,8 @@ class Trainer:
         """Losses and metrics, one dict an epoch, of training on inputs `x` (N, width) and targets `y` (N,) or (N, …).
 
         Raises `ShapeError` for data that do not fit the model or each other, and ValueError for a batch size or a
-        number of epochs below 1. NaN in the data is none of its business.
+        number of epochs below 1. NaN in the data is none of its business. Where a hook's recorder asks to stop, the epoch
+        under way ends there, with its validation, and is the last.
         """
         if batch_size < 1 or epochs < 1:
             raise ValueError(f"fit got batch_size={batch_size} and epochs={epochs}, wanted 1 or more of each")
@@ -85,8 +86,11 @@ class Trainer:
         self._began_at = self.epochs
         with self._training(), Progress(epochs * -(-len(x) // batch_size), shown=progress) as bar:
             if held_out is not None:
-                self.hooks.fire("on_validation_data", *held_out)
-            return [self._epoch(x, y, held_out, shuffle, bar) for _ in range(epochs)]
+                self._tell("on_validation_data", *held_out)
+            history = [self._epoch(x, y, held_out, shuffle, bar)]
+            while len(history) < epochs and not self.hooks.stopping:
+                history.append(self._epoch(x, y, held_out, shuffle, bar))
+        return history
 
     def step(self, x: ArrayLike, y: ArrayLike) -> float:
         """Loss of one batch before its update: a whole training step with its events."""
@@ -94,19 +98,32 @@ class Trainer:
         x, y = data.inputs(x, model.dtype), data.targets(y, model.dtype)
         with np.errstate(all="ignore"):
             fire("on_step_begin", x, y)
-            outputs = model.forward(x, training=True, observe=self._observer("on_forward"))
+            observe = self._observer("on_forward")
+            outputs = model.forward(x, training=True, observe=observe)
             loss = self.loss(outputs, y)
             fire("on_loss", outputs, y, loss)
-            model.backward(self.loss.backward(), observe=self._observer("on_backward"))
+            if observe is None and (late := self._observer("on_forward")):
+                model.revisit(late)  # the loss was not finite: this step is read after all
+            gradient = self.loss.backward()
+            fire("on_output_gradient", gradient)
+            model.backward(gradient, observe=self._observer("on_backward"))
             fire("on_gradients", model.parameters)
             if self.clip_norm is not None:
                 clip_by_global_norm(model.parameters, self.clip_norm)
-            fire("on_update_begin", model.parameters, self.optimizer.current_lr)
-            self.optimizer.step(model.parameters)
+            if self.hooks.listened("on_update_begin"):
+                fire("on_update_begin", model.parameters, self.optimizer.current_lr)
+            self._update()
             fire("on_update_end", model.parameters)
             self.steps += 1
             fire("on_step_end")
         return loss
+
+    def _update(self) -> None:
+        self.optimizer.observe = self._observer("on_update")
+        try:
+            self.optimizer.step(self.model.parameters)
+        finally:
+            self.optimizer.observe = None
 
     def evaluate(
         self, x: ArrayLike, y: ArrayLike, batch_size: int = 1024, observe: ObserveForward | None = None
@@ -158,41 +175,48 @@ class Trainer:
     def _epoch(
         self, x: Array, y: Array, held_out: tuple[Array, Array] | None, shuffle: bool, bar: Progress
     ) -> dict[str, float]:
-        self.hooks.fire("on_epoch_begin", self.epochs)
+        self._tell("on_epoch_begin", self.epochs)
         values: dict[str, float] = {"epoch": self.epochs, "loss": self._mean_loss(x, y, shuffle, bar)}
         if held_out is not None:
             first = self._observer("on_validation_forward") if self.epochs == self._began_at else None
             validation = self.evaluate(*held_out, observe=first)
-            self.hooks.fire("on_validation", validation)
+            self._tell("on_validation", validation)
             bar.validated(validation)
             values |= {f"validation_{name}": value for name, value in validation.items()}
-        self.hooks.fire("on_epoch_end", self.epochs)
+        self._tell("on_epoch_end", self.epochs)
         self.epochs += 1
         return values
 
     def _mean_loss(self, x: Array, y: Array, shuffle: bool, bar: Progress) -> float:
-        """Mean over the samples of the losses that an epoch of steps gave."""
+        """Mean over the samples of the losses that an epoch of steps gave; it ends early where a recorder asks for it."""
         order = self.random.permutation(len(x)) if shuffle else None
-        total = 0.0
+        total, seen = 0.0, 0
         for rows in data.slices(len(x), self.batch_size or len(x)):
             batch = rows if order is None else order[rows]
             loss = self.step(x[batch], y[batch])
             total += loss * (rows.stop - rows.start)
+            seen = rows.stop
             bar.step(loss)
-        return total / len(x)
+            if self.hooks.stopping:
+                break
+        return total / seen
 
     @contextmanager
     def _training(self) -> Iterator[None]:
-        self.hooks.fire("on_train_begin", self)
+        self._tell("on_train_begin", self)
         try:
             yield
         except Exception:
-            self.hooks.fire("on_train_end", "crashed")
+            self._tell("on_train_end", "crashed")
             raise
         except BaseException:  # Ctrl-C, sys.exit
-            self.hooks.fire("on_train_end", "interrupted")
+            self._tell("on_train_end", "interrupted")
             raise
-        self.hooks.fire("on_train_end", "completed")
+        self._tell("on_train_end", "stopped" if self.hooks.stopping else "completed")
+
+    def _tell(self, event: str, *arguments: Any) -> None:
+        with np.errstate(all="ignore"):
+            self.hooks.fire(event, *arguments)
 
     def _observer(self, event: str) -> Any:
         return partial(self.hooks.fire, event) if self.hooks.listened(event) else None

@@ -54,3 +54,15 @@ def test_the_code_of_the_first_minute_runs(
     exec(code, split)
 
     assert capsys.readouterr().out.startswith("PASS  digits: 460 steps")
+
+
+def test_the_code_of_the_live_checks_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    import nndiag
+    from nndiag.datasets import digits
+
+    code = next(code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "on_finding" in code)
+    x, y, x_val, y_val = digits()
+
+    exec(code, {"nndiag": nndiag, "nn": nndiag.nn, "x": x, "y": y, "x_val": x_val, "y_val": y_val})
+
+    assert capsys.readouterr().out.startswith("stopped ND501 learning-rate-high: the loss rises from")

@@ -55,6 +55,18 @@ def test_own_hook_lands_in_the_metrics_and_tells_sound_steps_from_wild_ones(tmp_
     assert cosines["1.0"] < 0
 
 
+def test_live_checks_end_two_of_three_trainings_and_the_one_with_a_nan(tmp_path: Path):
+    printed = output_of("live_checks.py", cwd=tmp_path)
+
+    ends = re.findall(r"^lr = (\S+): (\w+) after (\d+) updates", printed, re.MULTILINE)
+    assert ends == [("3", "stopped", "150"), ("1e-06", "stopped", "100"), ("0.1", "completed", "460")]
+    assert re.search(
+        r"^(WARN|FAIL) ND501 learning-rate-high, .*; fix: Try lr = 0.03 instead of 3", printed, re.MULTILINE
+    )
+    assert "to the phone: FAIL ND001 nonfinite-input, at step 0" in printed
+    assert "stopped after 1 updates: ND001 nonfinite-input" in printed
+
+
 def test_sick_runs_names_each_fault_by_its_own_headline(tmp_path: Path):
     printed = output_of("sick_runs.py", "--out", "gallery", cwd=tmp_path)
 

@@ -21,9 +21,12 @@ class Events:
         self.histograms: dict[tuple[str, str], list[tuple[int, Any]]] = defaultdict(list)
         self.texts: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
         self.help: dict[str, list[str]] = defaultdict(list)
+        self.times: dict[str, list[float]] = defaultdict(list)
         for file in self.files:
             run = file.parent.relative_to(logdir).as_posix()
             for event in _events(file):
+                if not event.file_version:
+                    self.times[run].append(event.wall_time)
                 for value in event.summary.value:
                     self._take((run, value.tag), event.step, value)
 

@@ -378,7 +378,7 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path, monkeypat
     def refuse(*_: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(event_files, "EventsWriter", refuse)  # the superuser of a test machine may write anywhere
+    monkeypatch.setattr(event_files, "EventFile", refuse)  # the superuser of a test machine may write anywhere
 
     with pytest.raises(RunError, match=r"cannot write TensorBoard events to .*: Permission denied"):
         TensorBoard(tmp_path)

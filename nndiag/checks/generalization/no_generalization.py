@@ -24,7 +24,8 @@ class NoGeneralization(Check):
     better than trivial by `errors` standard errors and `margin` of it: the best of many evaluations lies below the trivial
     loss by chance alone. A network too small to learn by heart stays at the trivial loss itself: that counts where it ends
     within `near` of it after `updates` updates of ordinary size (`slow` to `fast` of the weights), so that nothing but the
-    labels keeps it there; what is found further up explains it otherwise.
+    labels keeps it there; what is found further up explains it otherwise. A run that still goes on, and whose validation
+    is at its best, is left its time.
     """
 
     code = "ND707"
@@ -53,6 +54,8 @@ class NoGeneralization(Check):
             return f"needs {progress.READS} reads of losses.train"
         if trained.poor and not self._at_trivial(run, trained):
             return "training itself makes no progress, there is nothing to carry over"
+        if run.meta.ended == "running" and signals.ends_at_best(run.validation.to_numpy()):
+            return "the run goes on, and validation is at its best"
         return None
 
     def _at_trivial(self, run: Run, trained: progress.Progress) -> bool:

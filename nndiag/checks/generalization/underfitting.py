@@ -20,7 +20,7 @@ class Underfitting(Check):
     (then a cause stands above this), or it is too small, too strongly regularised, or there is nothing to learn.
 
     Decides on the training loss over the last tenth of the reads, at least 20: not below the trivial loss by `errors`
-    standard errors of its block means.
+    standard errors of its block means. Of a run that still goes on nothing is said: ND601 sees there what does not fall.
     """
 
     code = "ND702"
@@ -39,7 +39,7 @@ class Underfitting(Check):
             return reason
         if progress.trivial(run) is None:
             return "needs the loss of a trivial prediction: the kind of loss and the targets are not recorded"
-        return None
+        return "needs a run that has ended; this one is running" if run.meta.ended == "running" else None
 
     def examine(self, run: Run) -> Iterator[Finding]:
         trained = progress.training(run)

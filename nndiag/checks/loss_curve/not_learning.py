@@ -23,7 +23,7 @@ class NotLearning(Check):
     the way from its start to its floor; and at the end of the run the progress is below that too, and not known to be
     better than a trivial prediction by two standard errors. Where the loss of a trivial prediction is not known it is
     a remark: the losses of adversaries and contrasts may stand still while all is well. Sound but noisy data with a
-    true R² of 0.09 makes a progress of 0.12.
+    true R² of 0.09 makes a progress of 0.12. A run that still goes on, and whose loss falls at last, is left its time.
     """
 
     code = "ND601"
@@ -43,6 +43,8 @@ class NotLearning(Check):
     def examine(self, run: Run) -> Iterator[Finding]:
         trained = progress.training(run)
         if trained is None or not np.isfinite(trained.now) or trained.poor is False or trained.value >= self.progress:
+            return
+        if progress.underway(run):
             return
         early = run.train.iloc[: self.reads]
         fall = -signals.theil_sen(early.index.to_numpy(), early.to_numpy()) * (early.index[-1] - early.index[0])

@@ -1,0 +1,1 @@
+"""What attaching nndiag costs a training step, beside the bare step, naive hooks and TensorBoard histograms."""

@@ -1,0 +1,191 @@
+"""The Row under way: the meters of a recorder, and what they have seen of the current step."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from nndiag import frames
+from nndiag import statistics as st
+from nndiag.errors import NndiagError, ShapeError
+from nndiag.held_out import HeldOut, SeenRows
+from nndiag.meters import ActivationMeter, DataMeter, GradientMeter, OutputMeter, UpdateMeter
+from nndiag.statistics import Array
+from nndiag.table import Buffer
+
+_Meter = TypeVar("_Meter", ActivationMeter, GradientMeter, UpdateMeter)
+
+
+class Row:
+    """Takes the arrays of one step, which are a recorder's to check and to time, and fills the row of every frame.
+
+    Hooks feed it directly, on steps that are read and with NumPy's floating-point warnings off; a loop of its own goes
+    through the methods of the same names of `Recorder`.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.loss: Mapping[str, Any] = {}
+        self.buffers: dict[str, Buffer] = defaultdict(Buffer)
+        self._activations: dict[str, ActivationMeter] = {}
+        self._gradients: dict[str, GradientMeter] = {}
+        self._updates: dict[str, UpdateMeter] = {}
+        self._outputs = OutputMeter(self.buffers["outputs"])
+        self._data = DataMeter(self.buffers["data"])
+        self._samples = SeenRows()
+        self._held_out: HeldOut | None = None
+        self._compared = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.train: list[float] = []
+        self.validation = math.nan
+        self.nonfinite = 0
+        self._signal = math.nan
+
+    # Forward
+
+    def data(self, x: Array, y: Array | None) -> None:
+        """A batch: inputs (batch, …) and targets (batch,) or (batch, …). Raises ShapeError unless there are as many of each."""
+        if not x.size:
+            return
+        if y is not None and x.shape[:1] != y.shape[:1]:
+            raise ShapeError(
+                f"data() got inputs of shape {x.shape} and targets of shape {y.shape}; give as many of each"
+            )
+        summary = self._data.inputs(x)
+        self._signal = summary.rms
+        self.nonfinite += summary.nonfinite
+        if y is not None:
+            self.nonfinite += self._data.targets(y, self._task)
+        if self.epoch == 0 and self._held_out is not None:
+            self._samples.add(x)
+
+    def guard(self, x: Array, y: Array | None, *, counted: bool) -> None:
+        """A batch of which nothing is recorded unless an input is not finite; `counted` among the samples that were read."""
+        rms = st.root_mean_square(x)
+        if not math.isfinite(rms) and not st.all_finite(x):
+            self.data(x, y)
+            return
+        self._signal = rms
+        if counted:
+            self._data.samples += len(x)
+
+    def validation_data(self, x: Array, y: Array) -> None:
+        """What the validations that follow are made on: inputs (samples, …) and targets (samples, …)."""
+        self._held_out = HeldOut(x, y, binary=self._task == "binary") if x.size and len(x) == len(y) else None
+
+    def activation(self, name: str, array: Array, slope: Array | None) -> None:
+        """What layer `name` put out: (batch, …, units) or (batch,)."""
+        meter = self._activations.get(name) or self._meter(self._activations, ActivationMeter, name, "activations")
+        summary = meter.forward(array if array.ndim > 1 else array.reshape(-1, 1), slope, self._signal)
+        self.nonfinite += summary.nonfinite
+        self._signal = summary.rms
+
+    def moments(self, name: str, array: Array) -> None:
+        """Mean and variance alone of what layer `name` put out."""
+        meter = self._activations.get(name) or self._meter(self._activations, ActivationMeter, name, "activations")
+        meter.moments(array)
+
+    def outputs(self, outputs: Array, y: Array | None) -> None:
+        """Outputs of the network, (batch, …, units), as they go into the loss, and the targets."""
+        self.nonfinite += self._outputs.outputs(outputs, y, self.loss)
+
+    # Backward
+
+    def output_gradient(self, gradient: Array) -> None:
+        """δ of the outputs."""
+        self._outputs.gradient(gradient)
+
+    def activation_gradient(self, name: str, array: Array) -> None:
+        """δ of what layer `name` put out."""
+        meter = self._activations.get(name) or self._meter(self._activations, ActivationMeter, name, "activations")
+        self.nonfinite += meter.backward(array)
+
+    def gradient(self, name: str, array: Array, weights: Array | None) -> None:
+        """The gradient of parameter `name`, before clipping; with `weights`, also whether all units are the same."""
+        meter = self._gradients.get(name) or self._meter(self._gradients, GradientMeter, name, "gradients")
+        self.nonfinite += meter.gradient(array, weights)
+
+    def gradient_norm(self, name: str, array: Array) -> None:
+        """The norm alone of the gradient of parameter `name`."""
+        meter = self._gradients.get(name) or self._meter(self._gradients, GradientMeter, name, "gradients")
+        self.nonfinite += meter.norm(array)
+
+    # The update
+
+    def before_update(self, name: str, weights: Array, *, copy: bool) -> None:
+        """The weights of parameter `name` before the update; without `copy` the loop hands over what is subtracted."""
+        meter = self._updates.get(name) or self._meter(self._updates, UpdateMeter, name, "updates")
+        meter.before(weights, copy=copy)
+
+    def update(self, name: str, update: Array | None, gradient: Array | None) -> None:
+        """What the optimiser has subtracted from parameter `name`, where it is one array."""
+        if meter := self._updates.get(name):
+            meter.subtracted(update, gradient)
+
+    def after_update(self, name: str, weights: Array, gradient: Array | None) -> None:
+        """The weights of parameter `name` after the update. Raises NndiagError where nothing came before."""
+        meter = self._updates.get(name)
+        if meter is None:
+            raise NndiagError(f"after_update({name!r}) came without before_update({name!r}); call that before the step")
+        meter.after(weights, gradient)
+
+    # Numbers
+
+    def metric(self, split: str, name: str, value: float) -> None:
+        """A number of this step."""
+        self.buffers["metrics"].put(split, (name,), (value,))
+
+    def validated(self, loss: float) -> None:
+        """The loss of a validation; with it, how its data compare with the training samples, where there are new ones."""
+        self.validation = loss
+        self.nonfinite += not math.isfinite(loss)
+        if self._held_out is not None and self._samples.count > self._compared:
+            self._compared = self._samples.count
+            compared = self._held_out.compared(self._samples, self._data.features, self._data.labels)
+            self.buffers["metrics"].put("validation", frames.VALIDATION, compared)
+
+    def histogram(self, name: str, array: Array) -> None:
+        """A histogram of the finite values of `array`."""
+        if entry := frames.histogram_entry(array):
+            self.buffers["histograms"].put(name, frames.HISTOGRAM, entry)
+
+    # The clock
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Epoch `epoch`, from 0, begins."""
+        self.epoch = epoch
+        for meter in self._activations.values():
+            meter.turn()
+
+    def fill(self, recording: bool) -> None:
+        """Put what was gathered for this step into the rows; doing it twice changes nothing."""
+        if self.train or not math.isnan(self.validation):
+            train = sum(self.train) / len(self.train) if self.train else math.nan
+            self.buffers["losses"].put("", frames.LOSS, (self.epoch, train, self.validation))
+        if self.nonfinite or (recording and self.train):
+            self.buffers["metrics"].put("train", frames.NONFINITE, (self.nonfinite,))
+
+    def close(self, step: int, recording: bool) -> list[tuple[str, list[float]]]:
+        """Finish the row of `step`: the values of every frame of which something was recorded."""
+        self.fill(recording)
+        self._begin()
+        closed = [(frame, buffer.close_row(step)) for frame, buffer in self.buffers.items() if buffer.touched]
+        if recording:
+            self._outputs.begin_step()
+            for meter in self._activations.values():
+                meter.begin_step()
+        return closed
+
+    @property
+    def _task(self) -> str:
+        return str(self.loss.get("task") or "")
+
+    def _meter(self, meters: dict[str, _Meter], kind: Callable[[str, Buffer], _Meter], name: str, frame: str) -> _Meter:
+        if not isinstance(name, str):
+            raise TypeError(f"wanted the name of a layer or parameter, got {name!r}")
+        meter = meters[name] = kind(name, self.buffers[frame])
+        return meter
