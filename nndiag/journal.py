@@ -33,10 +33,14 @@ class Journal:
     """Keeps what a recorder has finished: whole rows, frame by frame, and the metadata.
 
     With `path` in a run folder, which is claimed so that no two writers share one; what cannot be written there is kept in
-    memory and tried again with the next. A forked child keeps to its memory: the folder is its parent's.
+    memory and tried again with the next. A forked child keeps to its memory: the folder is its parent's. With `strict` a
+    fault that is not the disk's is raised.
     """
 
-    def __init__(self, path: Path | None = None, *, resume: bool = False, flush_seconds: float = 5.0) -> None:
+    def __init__(
+        self, path: Path | None = None, *, resume: bool = False, flush_seconds: float = 5.0, strict: bool = False
+    ) -> None:
+        self._strict = strict
         self._flush_seconds = flush_seconds
         self._flushed = time.monotonic()
         self._memory = Memory()
@@ -168,6 +172,9 @@ class Journal:
                 self._folder.write_meta(replace(self._meta, thinned={**self._meta.thinned, **self.forgotten({})}))
                 self._meta = None
         self._say(faults[0] if faults else None)
+        for fault in faults if self._strict else ():
+            if not isinstance(fault, OSError):
+                raise fault
 
     def _say(self, fault: Exception | None) -> None:
         """Warn once when writing begins to fail."""

@@ -173,6 +173,11 @@ def _parsed(data: Mapping[str, Any]) -> dict[str, Any]:
     return parsed | {key: tuple(parsed[key]) for key in ("faults", "went_back") if key in parsed}
 
 
+def _number(value: Any) -> Any:
+    """A NumPy number as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 _T = TypeVar("_T", LayerMeta, ParameterMeta)
 
 
@@ -182,7 +187,7 @@ def _named(parse: type[_T], item: _T | Mapping[str, Any]) -> _T:
     if not isinstance(item, Mapping):
         raise TypeError(f'wanted a mapping such as {{"name": "h1", "kind": "relu"}}, got {short(item)}')
     known = {f.name for f in dataclasses.fields(parse)}
-    fields = {key: value for key, value in item.items() if key in known}
+    fields = {key: _number(value) for key, value in item.items() if key in known}
     if not isinstance(fields.get("name"), str):
         raise TypeError(f"a layer or parameter needs a name, got {short(item)}")
     fields["shape"] = tuple(int(n) for n in fields.get("shape") or ())

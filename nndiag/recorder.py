@@ -145,7 +145,7 @@ class Recorder:
         self._ended: str | None = None
         self._waiting = 0
         path = None if run is None else Path(run).expanduser()
-        self._journal = Journal(path, resume=resume, flush_seconds=flush_seconds)
+        self._journal = Journal(path, resume=resume, flush_seconds=flush_seconds, strict=strict)
         self.step_number = self._journal.next_step
         if self._journal.path is not None:
             self._opened(self._journal.path)
