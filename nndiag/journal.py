@@ -89,6 +89,8 @@ class Journal:
             self._fit()
             self._keep(OFTEN)
         except Exception as fault:
+            if self._strict:
+                raise
             self._thins = False
             log.error("rows are no longer thinned as they come; training goes on", exc_info=fault)
 

@@ -406,6 +406,16 @@ def test_a_fault_in_thinning_loses_nothing(
     assert len(open_run(tmp_path / "run").activations) == 9000
 
 
+def test_a_strict_recorder_lets_a_fault_in_thinning_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Thinning, "add", fails)
+
+    with pytest.raises(ZeroDivisionError):
+        filled(Recorder(every=1, strict=True)._journal, noisy(100))
+
+
 def test_what_cannot_be_kept_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
