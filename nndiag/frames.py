@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -13,6 +14,8 @@ from nndiag.statistics import Array, Summary
 FORWARD = ("mean", "variance", "batch_variance", "min", "max", "zero_fraction", "dead_fraction", "saturated_fraction",
            "nonfinite", "gain")  # fmt: skip
 BACKWARD = ("gradient_rms",)
+NORM = ("norm", "rms", "nonfinite")
+EXTREMES = ("max_abs", "zero_fraction", "identical_rows")
 GRADIENT = ("norm", "rms", "max_abs", "zero_fraction", "nonfinite", "identical_rows")
 UPDATE = ("weight_norm", "update_norm", "ratio", "descent")
 LOSS = ("epoch", "train", "validation")
@@ -26,9 +29,11 @@ OUTPUT = ("rows", "width", "dimensions", "mean", "variance", "min", "max", "zero
 OUTPUT_TARGET = ("rows", "width", "dimensions", "mean", "variance", "min", "max", "integer", "row_sum_min",
                  "row_sum_max")  # fmt: skip
 OUTPUT_GRADIENT = ("alignment", "gradient_row_sum", "gradient_column_sum", "gradient_sum", "gradient_mass")
-MOMENTS, NORM = ("mean", "variance"), ("norm",)
-"""What is recorded of activations and gradients where nothing more is wanted."""
+MOMENTS = ("mean", "variance")
+"""What is recorded of activations where nothing more is wanted."""
 SQUARED_ERROR, COUNT, NONFINITE = ("squared_error",), ("count",), ("nonfinite",)
+SAMPLED = 1 << 14
+"""Values of one tensor that make a histogram: shares of bins are then right to 0.8 % with 95 % confidence."""
 BINS = 30
 """Bins of a histogram: as many as TensorBoard draws."""
 HISTOGRAM = ("low", "high", *(f"bin{i}" for i in range(BINS)))
@@ -62,18 +67,6 @@ def saturated_fraction(slope: Array | None) -> float:
         return math.nan
     rows = st.as_rows(slope)
     return float(np.mean(st.unit_sums(rows) < SATURATED * len(rows)))
-
-
-def gradient_entry(array: Array) -> tuple[tuple[float, ...], int]:
-    """`GRADIENT` of one parameter but for `identical_rows`, and how many values are not finite."""
-    flat = st.flattened(array)
-    squares = st.sum_of_squares(flat)
-    if not st.TINY < squares < st.HUGE:
-        s = st.unusual(flat)
-        return (s.norm, s.rms, s.max_abs, s.zero_fraction, s.nonfinite), s.nonfinite
-    low, high, zeros = st.extremes(flat)
-    norm = math.sqrt(squares)
-    return (norm, norm / math.sqrt(len(flat)), max(-low, high), zeros / len(flat), 0.0), 0
 
 
 def scale(s: Summary) -> tuple[float, ...]:
@@ -193,8 +186,13 @@ def _floats(array: Array) -> Array:
 
 
 def histogram_entry(array: Array) -> tuple[float, ...] | None:
-    """`HISTOGRAM` of the finite values: bounds and counts of equal bins between them; None without finite values."""
+    """`HISTOGRAM` of the finite values: bounds and counts of equal bins between them; None without finite values.
+
+    Of more than `SAMPLED` values evenly spaced ones are taken, every k-th with k prime to the width: a histogram is a picture.
+    """
     values = array.ravel()
+    if values.size > SAMPLED:
+        values = values[:: _stride(values.size // SAMPLED, array.shape[-1])]
     values = values[np.isfinite(values)].astype(np.float64)
     if not len(values):
         return None
@@ -203,6 +201,11 @@ def histogram_entry(array: Array) -> tuple[float, ...] | None:
         pad = max(abs(low), 1.0) / 2
         low, high = low - pad, high + pad
     half = high / 2 - low / 2  # halves, since the whole range of ±1e308 is not a number
-    places = ((values / 2 - low / 2) / half * BINS).astype(int)
+    places = ((values / 2 - low / 2) / half * BINS).astype(np.intp)
     counts = np.bincount(np.minimum(places, BINS - 1), minlength=BINS)
     return (low, high, *counts.tolist())
+
+
+def _stride(least: int, width: int) -> int:
+    """The first number from `least` on that shares no factor with `width`, so that all columns are met."""
+    return next(k for k in itertools.count(max(1, least)) if math.gcd(k, width) == 1)

@@ -302,23 +302,28 @@ class ActivationHook(Hook):
 
 
 class GradientHook(Hook):
-    """Records the gradient of every trainable parameter, before clipping; with `light` only its norm."""
+    """Records the gradient of every trainable parameter, before clipping.
+
+    Its norm is taken at every read; its largest value and its zeros, which cost three times as much, in the first 50 steps
+    and then `every` steps apart; with `light` not at all.
+    """
 
     frame_name = "gradients"
     reads = ("on_gradients",)
 
-    def __init__(self, *, light: bool = False) -> None:
+    def __init__(self, every: int = 10, *, light: bool = False) -> None:
         self._light = light
+        self._extremes = Spacing(every, always=ALWAYS)
 
     def on_gradients(self, parameters: Sequence[ParameterLike]) -> None:
-        row = self.recorder.row
+        recorder = self.recorder
+        step, broken = recorder.step_number, recorder.meta.first_nonfinite
+        whole = not self._light and (self._extremes.due(step) or (broken is not None and broken["step"] == step))
         for parameter in parameters:
-            if parameter.frozen:
-                continue
-            if self._light:
-                row.gradient_norm(parameter.name, parameter.gradient)
-            else:
-                row.gradient(parameter.name, parameter.gradient, parameter.value)
+            if not parameter.frozen:
+                recorder.row.gradient(parameter.name, parameter.gradient)
+                if whole:
+                    recorder.row.gradient_extremes(parameter.name, parameter.gradient, parameter.value)
 
 
 class UpdateHook(Hook):

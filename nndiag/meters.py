@@ -74,18 +74,19 @@ class GradientMeter:
     def __init__(self, name: str, buffer: Buffer) -> None:
         self._name, self._buffer = name, buffer
 
-    def gradient(self, array: Array, weights: Array | None) -> int:
-        """`GRADIENT`; how many values are not finite. `identical_rows`: all units share their weights and their gradient."""
-        entry, nonfinite = frames.gradient_entry(array)
-        same = weights is not None and _identical_units(array, weights, entry[2])
-        self._buffer.put(self._name, frames.GRADIENT, (*entry, float(same)))
+    def norm(self, array: Array) -> int:
+        """`NORM`; how many values are not finite."""
+        norm, count, nonfinite = st.magnitude(array)
+        rms = norm / math.sqrt(count) if count else math.nan
+        self._buffer.put(self._name, frames.NORM, (norm if count or not nonfinite else math.nan, rms, nonfinite))
         return nonfinite
 
-    def norm(self, array: Array) -> int:
-        """The norm alone; how many values are not finite."""
-        norm, count, nonfinite = st.magnitude(array)
-        self._buffer.put(self._name, frames.NORM, (norm if count or not nonfinite else math.nan,))
-        return nonfinite
+    def extremes(self, array: Array, weights: Array | None) -> None:
+        """`EXTREMES`; `identical_rows` is 1 where all units share their weights and their gradient."""
+        low, high, zeros, count = st.finite_extremes(st.flattened(array))
+        max_abs = max(-low, high)
+        same = weights is not None and _identical_units(array, weights, max_abs)
+        self._buffer.put(self._name, frames.EXTREMES, (max_abs, zeros / count if count else math.nan, float(same)))
 
 
 def _identical_units(gradient: Array, weights: Array, max_abs: float) -> bool:

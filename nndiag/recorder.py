@@ -231,7 +231,9 @@ class Recorder:
 
         With its `weights` (out, in, …), also whether all units of the layer are the same.
         """
-        self.row.gradient(name, _array(array, name), None if weights is None else _array(weights, name))
+        array, weights = _array(array, name), None if weights is None else _array(weights, name)
+        self.row.gradient(name, array)
+        self.row.gradient_extremes(name, array, weights)
 
     @read
     def before_update(self, name: str, weights: Array) -> None:

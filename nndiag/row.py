@@ -104,15 +104,14 @@ class Row:
         meter = self._activations.get(name) or self._meter(self._activations, ActivationMeter, name, "activations")
         self.nonfinite += meter.backward(array)
 
-    def gradient(self, name: str, array: Array, weights: Array | None) -> None:
-        """The gradient of parameter `name`, before clipping; with `weights`, also whether all units are the same."""
-        meter = self._gradients.get(name) or self._meter(self._gradients, GradientMeter, name, "gradients")
-        self.nonfinite += meter.gradient(array, weights)
-
-    def gradient_norm(self, name: str, array: Array) -> None:
-        """The norm alone of the gradient of parameter `name`."""
+    def gradient(self, name: str, array: Array) -> None:
+        """The norm of the gradient of parameter `name`, before clipping."""
         meter = self._gradients.get(name) or self._meter(self._gradients, GradientMeter, name, "gradients")
         self.nonfinite += meter.norm(array)
+
+    def gradient_extremes(self, name: str, array: Array, weights: Array | None) -> None:
+        """The rest of the gradient of parameter `name`, after `gradient`; with `weights`, also whether all units are the same."""
+        self._gradients[name].extremes(array, weights)
 
     # The update
 

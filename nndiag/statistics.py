@@ -160,6 +160,16 @@ def extremes(flat: Array) -> tuple[float, float, int]:
     return low, high, len(flat) - int(np.count_nonzero(flat.astype(bool))) if low <= 0 <= high else 0
 
 
+def finite_extremes(flat: Array) -> tuple[float, float, int, int]:
+    """Smallest and largest of the finite values (n,), the number of exact zeros among them, and how many they are."""
+    if len(flat):
+        low, high, zeros = extremes(flat)
+        if math.isfinite(low) and math.isfinite(high):
+            return low, high, zeros, len(flat)
+    finite = unusual(flat)
+    return finite.min, finite.max, finite.zeros, finite.count
+
+
 def moments(array: Array) -> tuple[float, float]:
     """Mean and population variance alone, in two passes."""
     flat = flattened(array)

@@ -6,7 +6,7 @@ import logging
 import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -229,9 +229,8 @@ class Buffer:
     """
 
     def __init__(self) -> None:
-        self._columns: list[Column] = []
-        self._slots: dict[tuple[str, tuple[str, ...]], slice] = {}
-        self._runs: dict[tuple[str, str, int], slice] = {}
+        self._places: dict[Column, int] = {}
+        self._slots: dict[Hashable, slice | tuple[int, ...]] = {}
         self._row: list[float] = []
         self._empty: list[float] = []
         self._blocks: list[Block] = []
@@ -240,50 +239,50 @@ class Buffer:
 
     def put(self, name: str, statistics: tuple[str, ...], values: Sequence[float]) -> None:
         """Set `statistics` of `name` in the current row."""
-        slot = self._slots.get((name, statistics)) or self._known(name, statistics)
-        self._row[slot] = values
-        self.touched = True
-
-    def _known(self, name: str, statistics: tuple[str, ...]) -> slice:
-        if (name, statistics) not in self._slots:
-            self._slots[name, statistics] = self._extend([(statistic, name) for statistic in statistics])
-        return self._slots[name, statistics]
-
-    def _extend(self, columns: list[Column]) -> slice:
-        self._seal()
-        slot = slice(len(self._columns), len(self._columns) + len(columns))
-        self._columns += columns
-        self._empty += [math.nan] * len(columns)
-        self._row += [math.nan] * len(columns)
-        return slot
+        slot = self._slots.get((name, statistics))
+        if slot is None:
+            slot = self._slots[name, statistics] = self._slot([(statistic, name) for statistic in statistics])
+        self._fill(slot, values)
 
     def put_each(self, statistic: str, part: str, values: Sequence[float]) -> None:
         """Set `statistic` of `part 0`, `part 1`, … in the current row."""
-        slot = self._runs.get((statistic, part, len(values)))
-        if slot is None and values:
-            slots = [self._known(f"{part} {i}", (statistic,)) for i in range(len(values))]
-            slot = slice(slots[0].start, slots[-1].stop)
-            if slot.stop - slot.start != len(values):  # the number has changed: some stand elsewhere
-                for one, value in zip(slots, values, strict=True):
-                    self._row[one] = (value,)
-                self.touched = True
-                return
-            self._runs[statistic, part, len(values)] = slot
-        if slot is not None:
+        slot = self._slots.get((statistic, part, len(values)))
+        if slot is None:
+            slot = self._slot([(statistic, f"{part} {i}") for i in range(len(values))])
+            self._slots[statistic, part, len(values)] = slot
+        self._fill(slot, values)
+
+    def _fill(self, slot: slice | tuple[int, ...], values: Sequence[float]) -> None:
+        self.touched = True
+        if slot.__class__ is slice:
             self._row[slot] = values
-            self.touched = True
+        else:
+            for place, value in zip(slot, values, strict=True):  # type: ignore[arg-type]  # mypy knows no __class__
+                self._row[place] = value
+
+    def _slot(self, columns: list[Column]) -> slice | tuple[int, ...]:
+        """Where `columns` stand in the row; room is made for those that are new."""
+        if new := [column for column in columns if column not in self._places]:
+            self._seal()
+            for column in new:
+                self._places[column] = len(self._places)
+            self._empty += [math.nan] * len(new)
+            self._row += [math.nan] * len(new)
+        places = tuple(self._places[column] for column in columns)
+        first = places[0] if places else 0
+        return slice(first, first + len(places)) if places == tuple(range(first, first + len(places))) else places
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """Columns of the current row."""
-        return tuple(self._columns)
+        return tuple(self._places)
 
     def close_row(self, step: int) -> list[float]:
         """Finish the current row as that of `step`, and give back its values."""
         row, self._row = self._row, self._empty.copy()
         self.touched = False
-        if len(row) != len(self._columns):
-            raise AssertionError(f"a row of {len(row)} values for {len(self._columns)} columns")
+        if len(row) != len(self._places):
+            raise AssertionError(f"a row of {len(row)} values for {len(self._places)} columns")
         self._finished.fromlist([step, *row])
         if len(self._finished) > MOST:
             self._seal()
@@ -307,6 +306,6 @@ class Buffer:
     def _seal(self) -> None:
         """Make a block of the rows that are finished."""
         if self._finished:
-            rows = np.frombuffer(self._finished).reshape(-1, 1 + len(self._columns))
-            self._blocks.append((tuple(self._columns), rows))
+            rows = np.frombuffer(self._finished).reshape(-1, 1 + len(self._places))
+            self._blocks.append((self.columns, rows))
             self._finished = array("d")

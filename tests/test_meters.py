@@ -68,7 +68,9 @@ def test_mean_and_variance_alone_are_those_of_numpy(array: Array) -> None:
 @given(FLOATS)
 def test_a_gradient_has_the_statistics_of_numpy(array: Array) -> None:
     buffer = Buffer()
-    GradientMeter("w", buffer).gradient(array, None)
+    meter = GradientMeter("w", buffer)
+    meter.norm(array)
+    meter.extremes(array, None)
     row = {statistic: value for (statistic, _), value in row_of(buffer).items()}
     wide = array.astype(np.float64)
 
@@ -132,7 +134,7 @@ def test_what_is_not_finite_is_counted_and_left_out(bad: float) -> None:
     buffer = Buffer()
     summary = ActivationMeter("h", buffer).forward(array, None, 1.0)
     gradients = Buffer()
-    counted = GradientMeter("w", gradients).gradient(array, array)
+    counted = GradientMeter("w", gradients).norm(array)
 
     assert summary.nonfinite == counted == 1
     assert row_of(buffer)["mean", "h"] == pytest.approx(7 / 3)

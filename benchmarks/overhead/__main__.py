@@ -1,7 +1,7 @@
 """Measures the cost of a training step with and without nndiag: `python -m benchmarks.overhead [A B C] [--dtype float32]`.
 
-CPU time on one BLAS thread, everything interleaved in one run: in every round each variant trains a block of steps, in an
-order of its own, and is compared with the bare trainer of the same round. The tables hold the median ratio with its 95 %
+CPU time on one BLAS thread, everything interleaved in one run: in every round each variant trains a block of steps with its
+hooks on and one with its hooks off, in an order of its own. The tables hold the median ratio of the two with its 95 %
 interval. `--profile` says instead what each event costs.
 """
 
@@ -26,7 +26,7 @@ from typing import Any  # noqa: E402
 import numpy as np  # noqa: E402
 
 from benchmarks.overhead.networks import NETWORKS, Network  # noqa: E402
-from benchmarks.overhead.variants import OTHERS, VARIANTS  # noqa: E402
+from benchmarks.overhead.variants import OTHERS, VARIANTS, Attach  # noqa: E402
 from benchmarks.trainer import median  # noqa: E402
 from nndiag.frames import FORWARD  # noqa: E402
 from nndiag.hooks import Hooks  # noqa: E402
@@ -45,54 +45,47 @@ LIMITS = {
 
 
 class Block:
-    """A trainer with or without something attached, that trains a block of steps at a time."""
+    """A trainer that trains a block of steps at a time, with something attached or, for comparison, without it."""
 
-    def __init__(self, network: Network, dtype: str, attach: Any, steps: int) -> None:
+    def __init__(self, network: Network, dtype: str, attach: Attach, steps: int) -> None:
         self.trainer = network.trainer(dtype)
         self._batches = cycle(network.batches(dtype))
         self._steps = steps
-        if attach is not None:
-            attach(self.trainer)
+        self._bare = self.trainer.hooks
+        self.trainer.hooks = self._attached = Hooks(self.trainer)
+        attach(self.trainer)
         self.trainer.hooks.fire("on_train_begin", self.trainer)
         self.trainer.hooks.fire("on_epoch_begin", 0)
+        self.train(WARM_UP)
 
     def train(self, steps: int) -> None:
         """Go on for `steps` steps."""
         for x, y in islice(self._batches, steps):
             self.trainer.step(x, y)
 
-    def seconds(self) -> float:
-        """CPU time of a step in the block that follows."""
+    def pair(self, bare_first: bool) -> tuple[float, float]:
+        """CPU time of a step without and with what is attached: of the same trainer, in the same memory."""
+        seconds = {bare: self._seconds(self._bare if bare else self._attached) for bare in (bare_first, not bare_first)}
+        return seconds[True], seconds[False]
+
+    def _seconds(self, hooks: Hooks) -> float:
+        self.trainer.hooks = hooks
         begun = process_time()
         self.train(self._steps)
         return (process_time() - begun) / self._steps
 
 
-def ratios(network: Network, dtype: str, rounds: int) -> dict[str, Array]:
-    """CPU time of a step over that of the bare step of the same round, for every variant; that of "bare" in ms."""
-    blocks = {BARE: Block(network, dtype, None, network.block)}
-    blocks |= {name: Block(network, dtype, attach, network.block) for name, attach in VARIANTS.items()}
-    for block in blocks.values():
-        block.train(WARM_UP)
-    return _interleaved(blocks, rounds)
-
-
-def others(network: Network, dtype: str, rounds: int) -> dict[str, Array]:
-    """The same for what people write themselves, with fewer and shorter blocks: they are slow."""
-    blocks = {BARE: Block(network, dtype, None, 3)}
-    blocks |= {name: Block(network, dtype, attach, 3) for name, attach in OTHERS.items()}
-    return _interleaved(blocks, rounds)
-
-
-def _interleaved(blocks: dict[str, Block], rounds: int) -> dict[str, Array]:
+def ratios(network: Network, dtype: str, rounds: int, variants: dict[str, Attach], steps: int) -> dict[str, Array]:
+    """CPU time of a step over that of the bare step beside it, for every variant, and the bare step's in ms."""
+    blocks = {name: Block(network, dtype, attach, steps) for name, attach in variants.items()}
     rng = np.random.default_rng(0)
     taken: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
-        times = {name: blocks[name].seconds() for name in rng.permutation(list(blocks)).tolist()}
-        taken[BARE].append(1e3 * times[BARE])
-        for name in blocks.keys() - {BARE}:
-            taken[name].append(times[name] / times[BARE])
-    return {name: np.array(taken[name]) for name in blocks}
+        for name in rng.permutation(list(blocks)).tolist():
+            bare, attached = blocks[name].pair(bool(rng.integers(2)))
+            taken[BARE].append(1e3 * bare)
+            taken[name].append(attached / bare)
+    return {name: np.array(taken[name]) for name in (BARE, *blocks)}
 
 
 def table(dtype: str, results: dict[str, dict[str, Array]]) -> Iterator[str]:
@@ -117,7 +110,6 @@ def _cell(name: str, network: str, values: Array) -> str:
 def profile(network: Network, dtype: str, steps: int) -> Iterator[str]:
     """A Markdown table of what each event of each hook costs in a step that is read: medians of wall time."""
     block = Block(network, dtype, VARIANTS["all hooks, every step"], steps)
-    block.train(WARM_UP)
     taken: dict[tuple[str, str], list[float]] = defaultdict(list)
 
     def fire(self: Hooks, event: str, *arguments: Any) -> None:
@@ -135,10 +127,16 @@ def profile(network: Network, dtype: str, steps: int) -> Iterator[str]:
     Hooks.fire = usual  # type: ignore[method-assign]
     yield f"| {network.name}, {dtype} | calls a step | µs a call | share of the step |"
     yield "| --- | --- | --- | --- |"
-    cost = {key: len(times) / steps * float(np.median(times)) for key, times in taken.items()}
-    for key in sorted(cost, key=cost.__getitem__, reverse=True):
-        times, share = taken[key], 100 * cost[key] / float(np.median(whole))
-        yield f"| {key[1]}.{key[0]} | {len(times) / steps:.2f} | {np.median(times):.1f} | {share:.1f} % |"
+    for key in sorted(taken, key=lambda key: -_usual(taken[key]) * len(taken[key])):
+        times, cost = taken[key], len(taken[key]) / steps * _usual(taken[key])
+        share = 100 * cost / _usual(whole)
+        yield f"| {key[1]}.{key[0]} | {len(times) / steps:.2f} | {_usual(times):.1f} | {share:.1f} % |"
+
+
+def _usual(times: list[float]) -> float:
+    """Mean without the slowest twentieth, in which the machine did something else."""
+    kept = np.sort(times)[: max(1, len(times) * 19 // 20)]
+    return float(np.mean(kept))
 
 
 def recording(layers: tuple[int, ...] = (5, 50, 500), steps: int = 300) -> Iterator[str]:
@@ -175,9 +173,10 @@ def main() -> int:
             for network in networks:
                 lines += [*profile(network, dtype, 4 * network.block), ""]
             continue
-        lines += [*table(dtype, {n.name: ratios(n, dtype, options.rounds) for n in networks}), ""]
+        rounds = options.rounds
+        lines += [*table(dtype, {n.name: ratios(n, dtype, rounds, VARIANTS, n.block) for n in networks}), ""]
         if options.others:
-            lines += [*table(dtype, {n.name: others(n, dtype, 5) for n in networks}), ""]
+            lines += [*table(dtype, {n.name: ratios(n, dtype, 5, OTHERS, 3) for n in networks}), ""]
     if not options.profile:
         lines += [*recording(), ""]
     text = "\n".join(lines)

@@ -316,7 +316,7 @@ def test_the_first_tensor_in_the_order_of_a_step_is_named() -> None:
     later, earlier = [0.0] * 8 + [1.0] * 2, [0.0] * 7 + [2.0] * 3
     activations = {"nonfinite": {"h1": later, "output": earlier}, "max": {"h1": 1.0, "output": 1e35},
                    "min": {"h1": 0.0, "output": 0.0}}  # fmt: skip
-    gradients = {"nonfinite": {"w": earlier}, "max_abs": {"w": 1.0}}
+    gradients = {"nonfinite": {"w": earlier}, "norm": {"w": 1.0}}
     (found,) = findings(Nonfinite(), synthetic.run(steps=10, train=1.0, activations=activations, gradients=gradients))
 
     assert (found.layer, found.first_step) == ("output", 7)

@@ -31,18 +31,18 @@ class ZeroGradient(Check):
     code = "ND403"
     name = "zero-gradient"
     kind = "exact"
-    needs = ("gradients.max_abs",)
+    needs = ("gradients.norm",)
     advice = (
         "See whether something cuts the graph before this layer (detach, a zero, an unused output), or unfreeze it."
     )
-    confirm = "print(run.gradients['max_abs'].max())"
+    confirm = "print(run.gradients['norm'].max())"
     passed = "every weight gets a gradient"
 
     errors: float = 2.0
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        largest = run.statistic("gradients", "max_abs")
-        names = structure.weights(run, "gradients", "max_abs")
+        largest = run.statistic("gradients", "norm")
+        names = structure.weights(run, "gradients", "norm")
         zero = [name for name in names if largest[name].dropna().max() == 0]
         if len(zero) < len(names):
             for name in zero:
@@ -68,7 +68,7 @@ class ZeroGradient(Check):
         return bool(np.any(np.abs(parameter.std / usual - 1) <= error))
 
     def _finding(self, run: Run, name: str, fact: str, kind: Kind | None) -> Finding:
-        steps = run.statistic("gradients", "max_abs").index
+        steps = run.statistic("gradients", "norm").index
         return self.finding(
             fact, kind=kind, layer=run.meta.parameter(name).layer or None, parameter=name,
             first_step=int(steps[0]), last_step=int(steps[-1]), value=0.0, threshold=0.0,
@@ -78,7 +78,7 @@ class ZeroGradient(Check):
     @classmethod
     def _run(cls, last: float) -> Run:
         gradient = [0.0] * 99 + [last]
-        return synthetic.run(gradients={"max_abs": {"hidden1.weight": gradient, "output.weight": 0.1}})
+        return synthetic.run(gradients={"norm": {"hidden1.weight": gradient, "output.weight": 0.1}})
 
     @classmethod
     def healthy(cls) -> Run:

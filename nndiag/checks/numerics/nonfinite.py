@@ -79,7 +79,7 @@ class Nonfinite(Check):
         if frame == "activations":
             series.append(run.activations.loc[:, [("max", name), ("min", name)]].abs().max(axis=1))
         elif frame == "gradients":
-            series.append(run.gradients["max_abs", name])
+            series.append(run.gradients["norm", name])
         limit = 1e-4 * LARGEST.get(run.meta.dtype or "float32", LARGEST["float32"])
         for values in series:
             before = values[values.index <= step].dropna()
