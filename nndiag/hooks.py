@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -131,6 +130,9 @@ class Hook:
         """Training is over: "completed", "stopped", "interrupted" or "crashed"."""
 
 
+Listeners = tuple[tuple[Hook, Callable[..., None], Pace], ...]
+"""Hooks that hear an event, with their method for it and the clock of their recorder."""
+
 EVENTS = tuple(name for name in vars(Hook) if name.startswith("on_"))
 
 
@@ -143,7 +145,7 @@ class Hooks:
     def __init__(self, loop: Any, hooks: Iterable[Hook] = ()) -> None:
         self.loop = loop
         self._hooks: list[Hook] = []
-        self._listeners: dict[str, tuple[tuple[Hook, Callable[..., None], Pace], ...]] = dict.fromkeys(EVENTS, ())
+        self._listeners: dict[str, Listeners] = dict.fromkeys(EVENTS, ())
         if hooks := list(hooks):
             self.add(hooks, Recorder(every=1))
 
@@ -177,6 +179,19 @@ class Hooks:
     def stopping(self) -> bool:
         """Whether a recorder asks the loop to end; the loop looks after each step."""
         return any(hook.recorder.stopping for hook in self._hooks)
+
+    def listeners(self, event: str) -> Listeners:
+        """Who hears `event` now."""
+        return self._listeners[event]
+
+    def fire_anew(self, event: str, heard: Listeners, *arguments: Any) -> None:
+        """Pass `event` on to hooks that listen by now and are not among those who have `heard` it."""
+        now = self._listeners[event]
+        self._listeners[event] = tuple(listener for listener in now if listener not in heard)
+        try:
+            self.fire(event, *arguments)
+        finally:
+            self._listeners[event] = now
 
     def add(self, hooks: Sequence[Hook], recorder: Recorder) -> None:
         """Let `hooks` listen, all feeding `recorder`."""
@@ -317,8 +332,7 @@ class GradientHook(Hook):
 
     def on_gradients(self, parameters: Sequence[ParameterLike]) -> None:
         recorder = self.recorder
-        step, broken = recorder.step_number, recorder.meta.first_nonfinite
-        whole = not self._light and (self._extremes.due(step) or (broken is not None and broken["step"] == step))
+        whole = not self._light and (self._extremes.due(recorder.step_number) or recorder.alarmed)
         for parameter in parameters:
             if not parameter.frozen:
                 recorder.row.gradient(parameter.name, parameter.gradient)
@@ -369,7 +383,7 @@ class LossHook(Hook):
         recorder = self.recorder
         recorder.loss(loss)
         wanted = recorder.recording and not self._light
-        self._due = wanted and (self._outputs.due(recorder.step_number) or not math.isfinite(loss))
+        self._due = wanted and (self._outputs.due(recorder.step_number) or recorder.alarmed)
         if self._due:
             recorder.row.outputs(outputs, targets)
 
@@ -387,20 +401,22 @@ class LossHook(Hook):
 class DataHook(Hook):
     """Records the scale of inputs and targets, non-finite values among them, and the labels seen.
 
-    Batches are looked at in the first 50 steps and then `every` steps apart, non-finite inputs are looked for at each.
+    Batches are looked at in the first 50 steps and then `every` steps apart, and when the loss is not finite; at reads in
+    between only inputs that are not finite are looked for.
     """
 
     frame_name = "data"
+    reads = ("on_step_begin",)
 
     def __init__(self, every: int = 10) -> None:
         self._batches = Spacing(every, always=ALWAYS)
 
     def on_step_begin(self, x: Array, y: Array) -> None:
         recorder = self.recorder
-        if recorder.recording and self._batches.due(recorder.step_number):
+        if self._batches.due(recorder.step_number) or recorder.alarmed:
             recorder.row.data(x, y)
-        else:  # on every step: a NaN must not slip through between two reads
-            recorder.row.guard(x, y, counted=recorder.recording)
+        else:
+            recorder.row.guard(x, y, counted=True)
 
     def on_validation_data(self, x: Array, y: Array) -> None:
         self.recorder.validation_data(x, y)

@@ -12,6 +12,10 @@ ALWAYS = 50
 MEMORY = 20
 """Recent steps whose median stands for a step: an evaluation or a pause between two steps pays for no reading."""
 
+SEEN = 0.75
+"""Part of its cost that the clock of nndiag sees: handing events over and caches gone cold are the rest, as
+`benchmarks/overhead` measures."""
+
 READING = 0.25
 """Least part of the budget that is left for reading where the loss of every step alone uses it up."""
 
@@ -79,10 +83,10 @@ class Pace:
         own = self.spent - self._spent_before
         bare = max(0.0, now - self._last - own)
         self._last, self._spent_before = now, self.spent
-        pays = self._budget * min(bare, 2 * self._usual(bare))
+        pays = SEEN * self._budget * min(bare, 2 * self._usual(bare))
         if not self._reading:
             own = min(own, (1 - READING) * pays)
-        self._debt = max(0.0, self._debt + own - pays)
+        self._debt = max(-pays, self._debt + own - pays)  # what one step has paid too much is not lost
 
     def _usual(self, bare: float) -> float:
         """Median of the recent steps, taken anew when half of them are."""

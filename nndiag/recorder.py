@@ -296,6 +296,12 @@ class Recorder:
                 self.describe(first_nonfinite={"step": self.step_number, "what": "loss"})
                 self._read(True)
 
+    @property
+    def alarmed(self) -> bool:
+        """Whether the loss of the step under way is the first that is not finite."""
+        broken = self.meta.first_nonfinite
+        return broken is not None and broken["step"] == self.step_number
+
     def begin_epoch(self, epoch: int) -> None:
         """Epoch `epoch`, from 0, begins."""
         self.row.begin_epoch(epoch)

@@ -173,15 +173,15 @@ def finite_extremes(flat: Array) -> tuple[float, float, int, int]:
 def moments(array: Array) -> tuple[float, float]:
     """Mean and population variance alone, in two passes."""
     flat = flattened(array)
-    squares = sum_of_squares(flat)
+    count, squares = len(flat), sum_of_squares(flat)
     if not TINY < squares < HUGE:
         whole = unusual(flat)
         return whole.mean, whole.variance
-    mean = total(flat) / len(flat)
-    m2 = squares - len(flat) * mean * mean
+    mean = total(flat) / count
+    m2 = squares - count * mean * mean
     if m2 < CANCELLATION * squares:
         mean, m2 = _shifted(flat, mean)
-    return mean, m2 / len(flat)
+    return mean, m2 / count
 
 
 def all_finite(array: Array) -> bool:

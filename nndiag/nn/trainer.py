@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nndiag.hooks import Hook, Hooks
+from nndiag.hooks import Hook, Hooks, Listeners
 from nndiag.nn import checkpoint, data, description
 from nndiag.nn.clipping import clip_by_global_norm
 from nndiag.nn.losses import Loss
@@ -98,12 +98,12 @@ class Trainer:
         x, y = data.inputs(x, model.dtype), data.targets(y, model.dtype)
         with np.errstate(all="ignore"):
             fire("on_step_begin", x, y)
-            observe = self._observer("on_forward")
-            outputs = model.forward(x, training=True, observe=observe)
+            heard = self.hooks.listeners("on_step_begin"), self.hooks.listeners("on_forward")
+            outputs = model.forward(x, training=True, observe=self._observer("on_forward"))
             loss = self.loss(outputs, y)
             fire("on_loss", outputs, y, loss)
-            if observe is None and (late := self._observer("on_forward")):
-                model.revisit(late)  # the loss was not finite: this step is read after all
+            if self.hooks.listeners("on_forward") is not heard[1]:
+                self._read_after_all(x, y, *heard)
             gradient = self.loss.backward()
             fire("on_output_gradient", gradient)
             model.backward(gradient, observe=self._observer("on_backward"))
@@ -117,6 +117,11 @@ class Trainer:
             self.steps += 1
             fire("on_step_end")
         return loss
+
+    def _read_after_all(self, x: Array, y: Array, began: Listeners, passed: Listeners) -> None:
+        """The loss was not finite, and a step that was not to be read is read in full: hooks hear what they have missed."""
+        self.hooks.fire_anew("on_step_begin", began, x, y)
+        self.model.revisit(partial(self.hooks.fire_anew, "on_forward", passed))
 
     def _update(self) -> None:
         self.optimizer.observe = self._observer("on_update")
