@@ -130,7 +130,7 @@ class Recorder:
         on_finding: OnFinding | None = None,
     ) -> None:
         self.strict = strict
-        self._pid = os.getpid()
+        self._shown_by: int | None = None  # the process that has told the exporters of a step
         self._broken: set[str] = set()
         self._live = _live(check_every, on_finding, budget if every == "auto" else None, strict)
         self.pace = Pace(every, budget if self._live is None else (1 - LIVE) * budget)
@@ -405,12 +405,13 @@ class Recorder:
         self._waiting += 8 * sum(len(values) for _, values in closed)
         if closed and self._exporters:
             rows = {frame: (self.row.buffers[frame].columns, np.array(values)) for frame, values in closed}
+            self._shown_by = self._shown_by or os.getpid()
             self._exporting(lambda exporter: exporter.write(self.step_number, rows))
 
     def _exporting(self, action: Callable[[Exporter], None]) -> None:
-        for exporter in (
-            list(self._exporters) if os.getpid() == self._pid else ()
-        ):  # those of a parent are not a child's
+        if self._shown_by not in (None, os.getpid()):
+            return  # they are those of a parent process, which goes on with them
+        for exporter in list(self._exporters):
             try:
                 action(exporter)
             except Exception as fault:

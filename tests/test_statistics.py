@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from random import Random
 
 import numpy as np
 import pytest
@@ -52,6 +53,36 @@ def test_merged_summaries_are_the_summary_of_both(a: Array, b: Array) -> None:
     assert (merged.count, merged.zeros, merged.nonfinite) == (whole.count, whole.zeros, whole.nonfinite)
     assert merged.mean == pytest.approx(whole.mean, rel=1e-9, abs=1e-6, nan_ok=True)
     assert merged.m2 == pytest.approx(whole.m2, rel=1e-9, abs=1e-3)
+
+
+@given(some.lists(FLOATS, min_size=2, max_size=6), some.randoms(use_true_random=False))
+def test_parts_merge_to_the_whole_in_any_order_and_any_pairs(parts: list[Array], random: Random) -> None:
+    whole = summarize(np.concatenate([part.ravel() for part in parts]).astype(np.float64))
+    summaries = [summarize(part.astype(np.float64)) for part in parts]
+    while len(summaries) > 1:
+        random.shuffle(summaries)
+        summaries.append(summaries.pop() | summaries.pop())
+
+    (merged,) = summaries
+    scale = max(abs(whole.min), abs(whole.max), 1e-300) if whole.count else 1.0
+    assert (merged.count, merged.zeros, merged.nonfinite) == (whole.count, whole.zeros, whole.nonfinite)
+    if whole.count:
+        assert (merged.min, merged.max) == (whole.min, whole.max)
+        assert merged.mean == pytest.approx(whole.mean, abs=1e-12 * scale)
+        assert merged.m2 == pytest.approx(whole.m2, rel=1e-9, abs=1e-12 * scale * scale * whole.count)
+
+
+@pytest.mark.parametrize("shape", [(64, 128), (512, 256), (3, 70_001), (200_000, 2)])
+def test_every_way_to_a_variance_survives_such_a_mean(shape: tuple[int, int]) -> None:
+    array = (1e4 + np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
+    wide = array.astype(np.float64)
+
+    assert summarize(array).variance == pytest.approx(wide.var(), rel=1e-5)
+    assert st.moments(array)[1] == pytest.approx(wide.var(), rel=1e-5)
+    summary, _, within = st.summarize_units(array)
+    assert summary.variance == pytest.approx(wide.var(), rel=1e-5)
+    assert summary.mean == pytest.approx(wide.mean(), rel=1e-7)
+    assert within == pytest.approx(wide.var(axis=0).mean(), rel=1e-4)
 
 
 def test_variance_survives_a_mean_ten_thousand_times_the_deviation() -> None:
