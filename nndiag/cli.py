@@ -172,6 +172,10 @@ def _export(options: argparse.Namespace) -> int:
     if options.tensorboard is None and options.parquet is None and options.csv is None:
         raise RunError("export needs a destination: --tensorboard DIR, --parquet DIR or --csv DIR")
     run = open_run(options.path)
+    if options.parquet is not None:
+        from nndiag.exporters.parquet import pyarrow, to_parquet
+
+        pyarrow()  # before anything is written
     if options.tensorboard is not None:
         from nndiag.checklist import Checklist
         from nndiag.exporters import TensorBoard, replay
@@ -180,9 +184,6 @@ def _export(options: argparse.Namespace) -> int:
         replay(run, TensorBoard(logdir), Checklist().examine(run))
         print(f"{logdir}\ntensorboard --logdir {options.tensorboard} --samples_per_plugin scalars=0")
     if options.parquet is not None:
-        from nndiag.exporters.parquet import pyarrow, to_parquet
-
-        pyarrow()  # before a folder is made for what it writes
         for file in to_parquet(run, store.claim(options.parquet)):
             print(file)
     if options.csv is not None:

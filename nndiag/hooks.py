@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
+from nndiag.errors import NndiagError
 from nndiag.pace import Pace
 from nndiag.recorder import Recorder
 from nndiag.statistics import Array
@@ -186,18 +187,19 @@ class Hooks:
 
     def fire_anew(self, event: str, heard: Listeners, *arguments: Any) -> None:
         """Pass `event` on to hooks that listen by now and are not among those who have `heard` it."""
-        now = self._listeners[event]
-        self._listeners[event] = tuple(listener for listener in now if listener not in heard)
+        self._listeners[event] = tuple(one for one in self._listeners[event] if one not in heard)
         try:
             self.fire(event, *arguments)
         finally:
-            self._listeners[event] = now
+            self._listen()
 
     def add(self, hooks: Sequence[Hook], recorder: Recorder) -> None:
         """Let `hooks` listen, all feeding `recorder`."""
         for hook in hooks:
             if not isinstance(hook, Hook):
                 raise TypeError(f"a hook is an object of a subclass of nndiag.Hook, got {hook!r}")
+            if hook in self._hooks:
+                raise NndiagError(f"{hook!r} listens to this loop already; give a new {type(hook).__name__}()")
             hook.recorder = recorder
         keepers = [hook for hook in self._hooks if isinstance(hook, StepHook)]
         if all(keeper.recorder is not recorder for keeper in keepers):
@@ -241,19 +243,31 @@ def overrides(hook: Hook, event: str) -> bool:
 
 
 class Spacing:
-    """Steps at which something is looked at that hardly changes: the first `always`, then `every` steps apart or more."""
+    """Steps at which something is looked at that hardly changes: the first `always`, then one of every `every`.
 
-    def __init__(self, every: int, always: int = 0) -> None:
+    Which one is `drawn` by a hash, so that it is no fixed place of an epoch, or else the first; where that step is not read,
+    the next that is.
+    """
+
+    def __init__(self, every: int, always: int = 0, *, drawn: bool = True) -> None:
         if not isinstance(every, int) or every < 1:
             raise ValueError(f"every={every!r}: give a number of steps, 1 or more")
-        self._every, self._always, self._next = every, always, 0
+        self._every, self._always, self._hashed = every, always, drawn
+        self._stretch = -1
 
     def due(self, step: int) -> bool:
         """Whether `step` is one of them."""
-        due = step < self._always or step >= self._next
-        if due:
-            self._next = step + self._every
-        return due
+        stretch, place = divmod(step, self._every)
+        from_place = _drawn(stretch) % self._every if self._hashed else 0
+        if step < self._always or (stretch != self._stretch and place >= from_place):
+            self._stretch = stretch
+            return True
+        return False
+
+
+def _drawn(number: int) -> int:
+    """A number that looks drawn at random, the same for the same `number` (Knuth's multiplicative hash)."""
+    return (number * 2654435761 & 0xFFFFFFFF) >> 8 if number else 0
 
 
 class StepHook(Hook):
@@ -406,17 +420,29 @@ class DataHook(Hook):
     """
 
     frame_name = "data"
-    reads = ("on_step_begin",)
+    reads = ("on_step_begin", "on_loss")
 
     def __init__(self, every: int = 10) -> None:
         self._batches = Spacing(every, always=ALWAYS)
+        self._looked = False
+
+    def hears(self, event: str) -> bool:
+        return super().hears(event) or (event == "on_step_begin" and self.recorder.row.remembers)
 
     def on_step_begin(self, x: Array, y: Array) -> None:
         recorder = self.recorder
-        if self._batches.due(recorder.step_number) or recorder.alarmed:
+        recorder.row.remember(x)
+        if not recorder.recording:
+            return
+        self._looked = self._batches.due(recorder.step_number) or recorder.alarmed
+        if self._looked:
             recorder.row.data(x, y)
         else:
             recorder.row.guard(x, y, counted=True)
+
+    def on_loss(self, outputs: Array, targets: Array, loss: float) -> None:
+        if self.recorder.alarmed and not self._looked:  # the inputs are finite; are the targets?
+            self.recorder.row.targets(targets)
 
     def on_validation_data(self, x: Array, y: Array) -> None:
         self.recorder.validation_data(x, y)
@@ -429,7 +455,7 @@ class HistogramHook(Hook):
     reads = ("on_step_begin", "on_forward", "on_gradients")
 
     def __init__(self, every: int = 100) -> None:
-        self._spacing = Spacing(every)
+        self._spacing = Spacing(every, drawn=False)
         self._due = True
 
     def hears(self, event: str) -> bool:

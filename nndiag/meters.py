@@ -25,11 +25,12 @@ class ActivationMeter:
         self._name, self._buffer = name, buffer
         self._activity = st.UnitActivity(0)
         self._merged: Summary | None = None
+        self._sums: Array | None = None
         self._gradient: tuple[float, int] | None = None
 
     def begin_step(self) -> None:
         """What comes next belongs to a new row."""
-        self._merged = self._gradient = None
+        self._merged = self._sums = self._gradient = None
 
     def turn(self) -> None:
         """An epoch begins."""
@@ -39,7 +40,10 @@ class ActivationMeter:
         """`FORWARD` of an output (batch, …, units), given the RMS of what came in; the summary of this array alone."""
         rows = st.as_rows(array)
         summary, sums, batch_variance = st.summarize_units(rows)
-        whole = self._merged = summary if self._merged is None else self._merged | summary
+        whole = summary
+        if self._merged is not None:
+            whole, batch_variance = self._merge(self._merged, summary, sums)
+        self._merged, self._sums = whole, sums
         count = whole.count or math.nan
         self._buffer.put(self._name, frames.FORWARD, (
             whole.mean, whole.m2 / count, batch_variance, whole.min, whole.max, whole.zeros / count,
@@ -47,6 +51,14 @@ class ActivationMeter:
             summary.rms / signal if signal else math.nan,
         ))  # fmt: skip
         return summary
+
+    def _merge(self, before: Summary, summary: Summary, sums: Array) -> tuple[Summary, float]:
+        """Both passes together, and their variance over inputs; `sums` becomes those of both."""
+        whole = before | summary
+        if self._sums is None or len(self._sums) != len(sums):
+            return whole, math.nan
+        sums += self._sums
+        return whole, st.within_units(whole, sums)
 
     def _dead(self, rows: Array, sums: Array, low: float) -> float:
         if len(sums) != self._activity.units:
@@ -103,13 +115,13 @@ class UpdateMeter:
     """How the optimiser moves one parameter: from a copy of its values before, or from what the optimiser subtracted.
 
     Taking the update from the optimiser saves two passes over the parameter. The weights then differ from it by rounding,
-    in float32 by up to 6e-8 of each weight in either direction, which shows in the norm of the update by less than 1e-5 while
-    that is above `LOST` of the weights. Below, the real difference is measured from the next read on, and in a read that has
-    neither the norm is unknown (NaN).
+    in float32 by up to 6e-8 of each weight in either direction. Of n weights that shows in the norm of the update by some
+    2.5e-8 / (ratio · √n), which is less than 1e-5 while the update is above `LOST` / √n of the weights. Below, the real
+    difference is measured from the next read on, and in a read that has neither the norm is unknown (NaN).
     """
 
-    LOST = 1e-5
-    """Share of the weights below which an update begins to be lost in rounding."""
+    LOST = 1e-2
+    """Share of a single weight below which an update begins to be lost in rounding, four standard errors of it included."""
 
     def __init__(self, name: str, buffer: Buffer) -> None:
         self._name, self._buffer = name, buffer
@@ -118,11 +130,17 @@ class UpdateMeter:
         self._offered = False
         self._large = False
         self._weight_norm = math.nan
+        self._size = 1
+
+    @property
+    def _least(self) -> float:
+        return self.LOST / math.sqrt(max(1, self._size)) * self._weight_norm
 
     def before(self, weights: Array, *, copy: bool) -> None:
         """Remember the weights; without `copy` only if the optimiser did not hand over its last update, or a tiny one."""
         if weights.dtype.kind != "f":
             weights = weights.astype(np.float64)
+        self._size = weights.size
         self._copied = copy or not (self._offered and self._large)
         if not self._copied:
             self._weight_norm = st.norm(weights)
@@ -139,7 +157,7 @@ class UpdateMeter:
         if self._copied:
             return
         norm = math.nan if update is None else st.norm(update)
-        self._put(norm if norm > self.LOST * self._weight_norm else math.nan, update, gradient, -1.0)
+        self._put(norm if norm > self._least else math.nan, update, gradient, -1.0)
 
     def after(self, weights: Array, gradient: Array | None) -> None:
         """`UPDATE` of the weights after the update; raises ShapeError where they have another shape than before."""
@@ -154,12 +172,14 @@ class UpdateMeter:
             raise ShapeError(
                 f"{self._name} has shape {before.shape} before the update and {weights.shape} after it; give the same"
             )
+        if gradient is not None and gradient.shape != weights.shape:
+            raise ShapeError(f"{self._name} has shape {weights.shape} and its gradient {gradient.shape}; give the same")
         delta = np.subtract(weights, before, out=before, casting="same_kind" if weights.dtype.kind == "f" else "unsafe")
         self._put(st.norm(delta), delta, gradient, 1.0)
 
     def _put(self, norm: float, change: Array | None, gradient: Array | None, sign: float) -> None:
         size = self._weight_norm
-        self._large = norm > 2 * self.LOST * size
+        self._large = norm > 2 * self._least
         uphill = math.nan if change is None or gradient is None else sign * float(np.vdot(change, gradient))
         descent = -math.copysign(1.0, uphill) if uphill else uphill
         self._buffer.put(self._name, frames.UPDATE, (size, norm, norm / size if size else math.nan, descent))
@@ -218,8 +238,8 @@ class OutputMeter:
 class DataMeter:
     """The batches: scale, non-finite values and labels of each, and features and targets over all of them.
 
-    What concerns all batches together is refreshed at the first `ALWAYS` batches and then at every `SELDOM`-th: data hardly
-    change in mid-training, and going through every feature costs more than all other statistics of a small network.
+    Features are gone through in the first `ALWAYS` batches and then in every `SELDOM`-th: they hardly change in mid-training,
+    and to go through all of them costs more than all other statistics of a small network.
     """
 
     ALWAYS, SELDOM = 50, 10
@@ -230,7 +250,6 @@ class DataMeter:
         self.labels = Labels()
         self.samples = self._reads = 0
         self._features_entry: tuple[float, ...] = ()
-        self._targets_entry: tuple[float, ...] = ()
 
     @property
     def _whole(self) -> bool:
@@ -257,11 +276,10 @@ class DataMeter:
     def targets(self, y: Array, task: str) -> int:
         """`TARGET` of a batch (samples, …) and the samples of each class; how many values are not finite."""
         summary, labels = st.summarized(y), self.labels
-        labels.add(y, binary=task == "binary", whole=self._whole)
-        if self._whole:
-            self._targets_entry = (labels.classes, labels.entropy, labels.variance, labels.deviation)
+        labels.add(y, binary=task == "binary")
+        over_all = (labels.classes, labels.entropy, labels.variance, labels.deviation)
         width = y.shape[1] if y.ndim > 1 else 1
-        self._buffer.put("target", frames.TARGET, (*frames.scale(summary), integral(y), width, *self._targets_entry))
+        self._buffer.put("target", frames.TARGET, (*frames.scale(summary), integral(y), width, *over_all))
         if task != "real" and labels.classes <= frames.MANY_CLASSES:
             self._label_counts()
         return summary.nonfinite

@@ -9,6 +9,9 @@ from typing import Literal
 ALWAYS = 50
 """Steps at the start that "auto" reads whatever they cost: most faults show there."""
 
+GROWTH = 1.25
+"""Between two reads a run grows by a quarter at most."""
+
 MEMORY = 20
 """Recent steps whose median stands for a step: an evaluation or a pause between two steps pays for no reading."""
 
@@ -29,6 +32,8 @@ class Pace:
 
     Every read is a debt, which the steps that follow pay off with `budget` of their own time; when it is paid, the next step
     is read. So the share is kept whatever a read costs, and the cadence follows at once when steps become faster or slower.
+    A step is read at the latest when `GROWTH` times as many have gone by as at the last one, so that even where steps are too
+    short to pay, no run ends long after its last read: ten reads for each tenfold of steps.
     Use it as a context manager around what nndiag does: its time is `spent`.
     """
 
@@ -47,7 +52,7 @@ class Pace:
         self._spent_before = self._debt = 0.0
         self._typical = 0.0
         self._fresh = 0
-        self._read_at = 0
+        self._read_at = self._step = 0
         self._reading = True
 
     def __enter__(self) -> None:
@@ -66,9 +71,13 @@ class Pace:
 
     def next(self, step: int) -> bool:
         """Whether `step`, which begins now, is to be read."""
+        self._step = step
         if self._auto:
             self._pay()
-        due = (step < ALWAYS or self._debt <= 0) if self._auto else step >= self._read_at + self.every
+        if self._auto:
+            due = step < ALWAYS or self._debt <= 0 or step >= GROWTH * self._read_at
+        else:
+            due = step >= self._read_at + self.every
         if due:
             self.every = step - self._read_at if self._auto and step > ALWAYS else self.every
             self._read_at = step
@@ -96,11 +105,19 @@ class Pace:
             self._typical, self._fresh = median(self._bare), 0
         return self._typical
 
+    def back(self, step: int) -> None:
+        """Training goes on from an earlier step: the next is read as if it was the first for long."""
+        self._read_at = min(self._read_at, step - self.every)
+
     @property
     def cost(self) -> dict[str, float]:
         """nndiag's own time in seconds, its share of all time since the start, and the cadence in steps."""
         total = perf_counter() - self._begun
-        return {"seconds": self.spent, "share": self.spent / total if total else 0.0, "every": self.every}
+        return {
+            "seconds": self.spent,
+            "share": self.spent / total if total else 0.0,
+            "every": max(self.every, self._step - self._read_at),
+        }
 
 
 def median(values: deque[float]) -> float:

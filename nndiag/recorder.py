@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, Self
@@ -144,6 +144,8 @@ class Recorder:
         self._on_reading: list[Callable[[], None]] = []
         self._ended: str | None = None
         self._waiting = 0
+        self._told = False
+        self._at_exit: Callable[[], None] = _nothing
         path = None if run is None else Path(run).expanduser()
         self._journal = Journal(path, resume=resume, flush_seconds=flush_seconds, strict=strict)
         self.step_number = self._journal.next_step
@@ -155,7 +157,8 @@ class Recorder:
         self.meta = dataclasses.replace(meta, name=path.name, ended="running", stopped_by="", writer=store.writer())
         self.row.loss = self.meta.loss
         self._write_meta()
-        atexit.register(_close_at_exit, weakref.ref(self))
+        self._at_exit = partial(_close_at_exit, weakref.ref(self))
+        atexit.register(self._at_exit)
 
     def __repr__(self) -> str:
         return f"<Recorder of {self.path or 'a run in memory'}, step {self.step_number}>"
@@ -179,7 +182,10 @@ class Recorder:
 
     def describe(self, **meta: Any) -> None:
         """Tell what is trained: any field of `nndiag.meta.Meta`, such as `layers=[{"name": "h1", "kind": "relu"}]`."""
-        self.meta = self.meta.describe(meta)
+        before, self.meta = self.meta, self.meta.describe(meta)
+        if self.resumed and before.layers and before.layers != self.meta.layers and not self._told:
+            self._told = True
+            log.warning("%s was recorded of other layers than those that go on with it now", self.path)
         self.row.loss = self.meta.loss
         self._write_meta()
         self._exporting(lambda exporter: exporter.describe(self.meta))
@@ -197,6 +203,7 @@ class Recorder:
         there are as many inputs as targets.
         """
         x, y = np.atleast_1d(_array(x, "the inputs")), None if y is None else np.atleast_1d(_array(y, "the targets"))
+        self.row.remember(x)
         if self.recording:
             self.row.data(x, y)
         else:
@@ -210,6 +217,7 @@ class Recorder:
         features that lie elsewhere, other shares of the classes.
         """
         self.row.validation_data(np.atleast_1d(_array(x, "the inputs")), np.atleast_1d(_array(y, "the targets")))
+        self.listen_anew()
 
     @read
     def activation(self, name: str, array: Array, *, slope: Array | None = None) -> None:
@@ -276,7 +284,7 @@ class Recorder:
 
     def _log(self, split: str, metric: str, value: float) -> None:
         if metric == "epoch":
-            self.row.epoch = int(value)
+            self.row.epoch = _epoch(value)
         elif metric != "loss":
             self.row.metric(split, metric, value)
         elif split == "validation":
@@ -304,7 +312,10 @@ class Recorder:
 
     def begin_epoch(self, epoch: int) -> None:
         """Epoch `epoch`, from 0, begins."""
-        self.row.begin_epoch(epoch)
+        remembered = self.row.remembers
+        self.row.begin_epoch(_epoch(epoch))
+        if remembered != self.row.remembers:
+            self.listen_anew()
 
     def probe(self, code: str, measurement: Mapping[str, Any]) -> None:
         """Keep what a probe measured, plain JSON, for the check of that code."""
@@ -393,6 +404,8 @@ class Recorder:
                 went_back=(*self.meta.went_back, {"from": self.step_number, "to": step}),
                 first_nonfinite=broken if broken and broken["step"] < step else None,
             )
+            self.pace.back(step)
+            self._read(True)
         self.step_number = step
 
     def end(self, ended: str) -> None:
@@ -498,6 +511,7 @@ class Recorder:
             self._attempt(action)
         self._on_close.clear()
         self._on_reading.clear()
+        atexit.unregister(self._at_exit)
         self.meta = dataclasses.replace(self.meta, ended=self._ended)
         self._write_meta()
         self._exporting(lambda exporter: exporter.close())
@@ -523,6 +537,12 @@ class Recorder:
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, tb: TracebackType | None) -> None:
         self.close(None if fault is None else how(fault))
 
+    def __del__(self) -> None:
+        """A recorder that nobody holds any more, and nobody has closed, loses nothing either."""
+        if hasattr(self, "_journal") and self.path is not None and self.meta.ended == "running":
+            with suppress(Exception):
+                self.close()
+
     def _write_meta(self) -> None:
         self._journal.write_meta(self.meta)
 
@@ -534,6 +554,16 @@ def _live(every: int | None, on_finding: OnFinding | None, budget: float | None,
     from nndiag.live import LiveChecks
 
     return LiveChecks(every, on_finding, budget=budget, strict=strict)
+
+
+def _nothing() -> None:
+    """What a recorder without a folder does at exit."""
+
+
+def _epoch(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating) or value != value // 1:
+        raise TypeError(f"epoch={value!r}: wanted a whole number")
+    return int(value)
 
 
 def _close_at_exit(reference: weakref.ref[Recorder]) -> None:
@@ -574,5 +604,5 @@ def _place(name: str) -> tuple[str, str]:
 def _number(name: str, value: Any) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"log({name}={value!r}): wanted a number, got {type(value).__name__}") from None

@@ -30,6 +30,7 @@ POINTS = {
         "ND302",
         "ND303",
         "ND304",
+        "ND801",
         "ND802",
     ),
     "gradient norms are tracked by layer": ("ND401", "ND402", "ND403", "ND408", "ND801"),
@@ -135,8 +136,16 @@ class Report:
             lines += [f"  {'':11}  {'':5}  {'':{width}}  note: {printable(note)}" for note in check.notes]
         lines += ["", "The six points"] if self.points else []
         for point, verdict, codes in self.points:
-            lines.append(f"  {NUMBERS[point]}. {paint(verdict, 11)}  {point} ({', '.join(codes)})")
+            lines.append(f"  {NUMBERS[point]}. {paint(verdict, 11)}  {point} ({self._asked(codes)})")
         return "\n".join(lines)
+
+    def _asked(self, codes: Iterable[str]) -> str:
+        """The checks that answer a point, those that could not be made apart where others could."""
+        missing = {check.code for check in self.checks if check.verdict is Verdict.NOT_CHECKED}
+        made, not_made = [c for c in codes if c not in missing], [c for c in codes if c in missing]
+        if not made or not not_made:
+            return ", ".join([*made, *not_made])
+        return f"{', '.join(made)}; not checked: {', '.join(not_made)}"
 
     def _title(self) -> str:
         partly = f" ({self.reads} of them read)" if self.reads < self.steps else ""
@@ -194,7 +203,7 @@ class Report:
             reason = "; note: ".join([check.reason, *check.notes])
             lines.append(f"| {check.verdict.label} {check.code} {check.name} | {_md(reason)} |")
         lines += ["", "| the six points | checks |", "| --- | --- |"] if self.points else []
-        lines += [f"| {verdict.label} {point} | {', '.join(codes)} |" for point, verdict, codes in self.points]
+        lines += [f"| {verdict.label} {point} | {self._asked(codes)} |" for point, verdict, codes in self.points]
         return "\n".join(lines) + "\n"
 
     def _repr_html_(self) -> str:

@@ -37,13 +37,15 @@ class Row:
         self._samples = SeenRows()
         self._held_out: HeldOut | None = None
         self._compared = 0
+        self._read_steps = self._all_steps = 0
         self._begin()
 
     def _begin(self) -> None:
         self.train: list[float] = []
         self.validation = math.nan
         self.nonfinite = 0
-        self._signal = math.nan
+        self._signal = self._input = math.nan
+        self._first = ""
 
     # Forward
 
@@ -56,11 +58,23 @@ class Row:
                 f"data() got inputs of shape {x.shape} and targets of shape {y.shape}; give as many of each"
             )
         summary = self._data.inputs(x)
-        self._signal = summary.rms
+        self._signal = self._input = summary.rms
         self.nonfinite += summary.nonfinite
         if y is not None:
-            self.nonfinite += self._data.targets(y, self._task)
-        if self.epoch == 0 and self._held_out is not None:
+            self.targets(y)
+
+    def targets(self, y: Array) -> None:
+        """The targets alone of a batch."""
+        self.nonfinite += self._data.targets(y, self._task)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the rows of training batches are remembered, to find them in the validation set: in the first epoch."""
+        return self.epoch == 0 and self._held_out is not None
+
+    def remember(self, x: Array) -> None:
+        """The inputs of a training batch, whether its step is read or not."""
+        if self.remembers:
             self._samples.add(x)
 
     def guard(self, x: Array, y: Array | None, *, counted: bool) -> None:
@@ -69,7 +83,7 @@ class Row:
         if not math.isfinite(rms) and not st.all_finite(x):
             self.data(x, y)
             return
-        self._signal = rms
+        self._signal = self._input = rms
         if counted:
             self._data.samples += len(x)
 
@@ -80,6 +94,9 @@ class Row:
     def activation(self, name: str, array: Array, slope: Array | None) -> None:
         """What layer `name` put out: (batch, …, units) or (batch,)."""
         meter = self._activations.get(name) or self._meter(self._activations, ActivationMeter, name, "activations")
+        if name == self._first:
+            self._signal = self._input  # another pass of this step begins
+        self._first = self._first or name
         summary = meter.forward(array if array.ndim > 1 else array.reshape(-1, 1), slope, self._signal)
         self.nonfinite += summary.nonfinite
         self._signal = summary.rms
@@ -155,10 +172,12 @@ class Row:
     # The clock
 
     def begin_epoch(self, epoch: int) -> None:
-        """Epoch `epoch`, from 0, begins."""
+        """Epoch `epoch`, from 0, begins. Where every step of the one before was read, all units had their chance to speak."""
         self.epoch = epoch
-        for meter in self._activations.values():
-            meter.turn()
+        if self._read_steps == self._all_steps:
+            for meter in self._activations.values():
+                meter.turn()
+        self._read_steps = self._all_steps = 0
 
     def fill(self, recording: bool) -> None:
         """Put what was gathered for this step into the rows; doing it twice changes nothing."""
@@ -171,6 +190,8 @@ class Row:
     def close(self, step: int, recording: bool) -> list[tuple[str, list[float]]]:
         """Finish the row of `step`: the values of every frame of which something was recorded."""
         self.fill(recording)
+        self._all_steps += 1
+        self._read_steps += recording
         self._begin()
         closed = [(frame, buffer.close_row(step)) for frame, buffer in self.buffers.items() if buffer.touched]
         if recording:

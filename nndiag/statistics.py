@@ -130,7 +130,7 @@ def sum_of_squares(flat: Array) -> float:
     if len(flat) <= BLOCK:
         return float(flat.dot(flat))
     parts = (flat[at : at + BLOCK] for at in range(0, len(flat), BLOCK))
-    return math.fsum(float(part.dot(part)) for part in parts)
+    return sum(float(part.dot(part)) for part in parts)
 
 
 def total(flat: Array) -> float:
@@ -138,7 +138,7 @@ def total(flat: Array) -> float:
     if len(flat) <= BLOCK:
         return float(flat.dot(ones(len(flat), flat.dtype)))
     parts = (flat[at : at + BLOCK] for at in range(0, len(flat), BLOCK))
-    return math.fsum(float(part.dot(ones(len(part), flat.dtype))) for part in parts)
+    return sum(float(part.dot(ones(len(part), flat.dtype))) for part in parts)
 
 
 def usual(flat: Array, squares: float, total: float) -> Summary:
@@ -261,6 +261,14 @@ def summarize_units(rows: Array) -> tuple[Summary, Array, float]:
     if within * size < COLLAPSED * squares:
         within = _within(rows, sums / len(rows))
     return summary, sums, within
+
+
+def within_units(summary: Summary, sums: Array) -> float:
+    """Variance over inputs, averaged over units, of arrays of which the summary and the units' sums (units,) are known."""
+    if not summary.count:
+        return math.nan
+    between = (float(sums.dot(sums)) - float(sums.sum()) ** 2 / len(sums)) * len(sums) / summary.count
+    return max(0.0, (summary.m2 - between) / summary.count)
 
 
 def as_rows(array: Array) -> Array:

@@ -305,4 +305,4 @@ def test_histograms_wait_for_a_step_that_is_read(trainer: nn.Trainer, data: Data
     with nndiag.watch(trainer, hooks=[HistogramHook(every=4)], every=3) as recorder:
         trainer.fit(*data, epochs=2, batch_size=16)
 
-    assert recorder.run.histograms.index.tolist() == [0, 6]
+    assert recorder.run.histograms.index.tolist() == [0, 6, 9]

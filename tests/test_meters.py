@@ -142,7 +142,7 @@ def test_what_is_not_finite_is_counted_and_left_out(bad: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("ratio", [1e-1, 1e-3, 2.5e-5])
+@pytest.mark.parametrize("ratio", [1e-1, 1e-3, 1e-4])
 def test_an_update_taken_from_the_optimiser_is_the_real_one(dtype: type, ratio: float) -> None:
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((300, 200)).astype(dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -80,9 +81,10 @@ def record_for_ever(path: Path, flushed: Path) -> None:
 
 def test_a_child_of_the_writer_that_lives_on_does_not_keep_the_run_running(tmp_path: Path) -> None:
     def fork_and_die() -> None:
-        Recorder(tmp_path / "run")
+        recorder = Recorder(tmp_path / "run")
         children.start(lambda: time.sleep(20))
         os.kill(os.getpid(), signal.SIGKILL)
+        recorder.close()  # never
 
     children.wait(children.start(fork_and_die))
 
@@ -92,8 +94,10 @@ def test_a_child_of_the_writer_that_lives_on_does_not_keep_the_run_running(tmp_p
 
 def test_a_run_killed_on_another_host_was_killed_and_can_be_resumed(tmp_path: Path) -> None:
     def record_and_die() -> None:
-        train(Recorder(tmp_path / "run", flush_seconds=0.0), 5)
+        recorder = Recorder(tmp_path / "run", flush_seconds=0.0)
+        train(recorder, 5)
         os.kill(os.getpid(), signal.SIGKILL)
+        recorder.close()  # never
 
     children.wait(children.start(record_and_die))
     data = json.loads((tmp_path / "run/run.json").read_text())
@@ -488,3 +492,15 @@ def test_sys_exit_within_training_is_an_interruption(
     recorder.close()
 
     assert open_run(tmp_path / "run").meta.ended == "interrupted"
+
+
+def test_a_recorder_that_is_dropped_has_written_what_it_had(tmp_path: Path) -> None:
+    def forgetful() -> None:
+        recorder = Recorder(tmp_path / "run")
+        train(recorder, 5)
+
+    forgetful()
+    gc.collect()
+
+    run = open_run(tmp_path / "run")
+    assert (run.steps, run.meta.ended) == (5, "completed")

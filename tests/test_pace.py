@@ -89,11 +89,19 @@ def test_some_reading_is_left_where_the_guard_alone_breaks_the_budget(clock: lis
 
 def test_an_expensive_read_is_paid_off_before_the_next(clock: list[float]) -> None:
     governed = Pace("auto", 0.02)
-    steps_read(governed, clock, 60, bare=1.0, own=0.01)
+    steps_read(governed, clock, 1000, bare=1.0, own=0.01)
     governed.spent += 1.5  # histograms
     clock[0] += 1.5
 
-    assert len(steps_read(governed, clock, 95, bare=1.0, own=0.01, first=60)) == 1
+    assert len(steps_read(governed, clock, 95, bare=1.0, own=0.01, first=1000)) == 1
+
+
+def test_where_steps_are_too_short_to_pay_a_run_does_not_end_long_after_its_last_read(clock: list[float]) -> None:
+    read = steps_read(Pace("auto", 0.02), clock, 460, bare=1.0, own=100.0)
+
+    assert read[:ALWAYS] == list(range(ALWAYS))
+    assert len(read) < ALWAYS + 12
+    assert read[-1] > 0.8 * 460
 
 
 def test_time_with_a_budget_of_its_own_is_no_debt_and_no_time_of_the_step(clock: list[float]) -> None:

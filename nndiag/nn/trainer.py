@@ -124,7 +124,8 @@ class Trainer:
         self.model.revisit(partial(self.hooks.fire_anew, "on_forward", passed))
 
     def _update(self) -> None:
-        self.optimizer.observe = self._observer("on_update")
+        plain = type(self.optimizer).step is Optimizer.step  # another may change the weights once more
+        self.optimizer.observe = self._observer("on_update") if plain else None
         try:
             self.optimizer.step(self.model.parameters)
         finally:

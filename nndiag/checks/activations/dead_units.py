@@ -66,7 +66,8 @@ class DeadUnits(Check):
         epochs = run.epoch_of(dead.index).astype(float)
         if seen.isna().all() and epochs.isna().all():
             return dead
-        return dead[((seen >= UnitActivity.SPAN) | (epochs >= 1)).to_numpy()]
+        whole = seen.isna() | (seen >= (structure.training_samples(run) or 0))  # an epoch of which all was read
+        return dead[((seen >= UnitActivity.SPAN) | ((epochs >= 1) & whole)).to_numpy()]
 
     @classmethod
     def _run(cls, dead: float) -> Run:

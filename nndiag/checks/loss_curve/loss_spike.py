@@ -50,6 +50,7 @@ class LossSpike(Check):
             return
         usual, above = self._above(train, trained.start - trained.floor)
         if (at := signals.onset(above)) is None:
+            yield from self._unseen(train)
             return
         step, end = int(train.index[at]), at + int(np.argmin(np.append(above[at:], False)))
         peak = float(train.iloc[at:end].max())
@@ -58,6 +59,15 @@ class LossSpike(Check):
             first_step=step, last_step=int(train.index[end - 1]), value=(peak - usual[at]) / (trained.start - trained.floor),
             threshold=self.jump, causes=("ND501", "ND402", "a batch unlike the others"),
         )  # fmt: skip
+
+    def _unseen(self, train: pd.Series[float]) -> Iterator[Finding]:
+        """A remark where a spike would have to be long to be seen."""
+        if (apart := int(np.median(np.diff(train.index)))) > 1:
+            yield self.finding(
+                f"of this long run one of {apart} losses is looked at: jumps of fewer than {signals.PATIENCE * apart} steps "
+                "are not seen",
+                kind="note", first_step=int(train.index[0]), last_step=int(train.index[-1]), value=float(apart), threshold=1.0,
+            )  # fmt: skip
 
     def _above(self, train: pd.Series[float], way: float) -> tuple[Array, Array]:
         """Usual loss before each read, and whether it is far above that."""

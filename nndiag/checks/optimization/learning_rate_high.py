@@ -72,6 +72,11 @@ class LearningRateHigh(Check):
                 first_step=step, last_step=last, value=value, threshold=self.ratio,
                 fix=self._fix(run),
             )  # fmt: skip
+        elif not structure.weights(run, "updates", "ratio"):
+            yield self.finding(
+                "the size of the updates is not recorded: only the loss was looked at", kind="note",
+                first_step=int(run.train.index[0]), last_step=int(run.train.index[-1]), value=0.0, threshold=self.ratio,
+            )  # fmt: skip
 
     def _rising(self, run: Run) -> int | None:
         early = run.train.iloc[: self.early]
