@@ -441,8 +441,8 @@ class DataHook(Hook):
             recorder.row.guard(x, y, counted=True)
 
     def on_loss(self, outputs: Array, targets: Array, loss: float) -> None:
-        if self.recorder.alarmed and not self._looked:  # the inputs are finite; are the targets?
-            self.recorder.row.targets(targets)
+        if not math.isfinite(loss) and not self._looked and self.recorder.meta.first_nonfinite is None:
+            self.recorder.row.targets(targets)  # the inputs are finite
 
     def on_validation_data(self, x: Array, y: Array) -> None:
         self.recorder.validation_data(x, y)

@@ -74,7 +74,6 @@ class Pace:
         self._step = step
         if self._auto:
             self._pay()
-        if self._auto:
             due = step < ALWAYS or self._debt <= 0 or step >= GROWTH * self._read_at
         else:
             due = step >= self._read_at + self.every
@@ -106,8 +105,8 @@ class Pace:
         return self._typical
 
     def back(self, step: int) -> None:
-        """Training goes on from an earlier step: the next is read as if it was the first for long."""
-        self._read_at = min(self._read_at, step - self.every)
+        """Training goes on from an earlier `step`, which is read."""
+        self._read_at = step
 
     @property
     def cost(self) -> dict[str, float]:
