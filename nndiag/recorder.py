@@ -108,10 +108,11 @@ def read(method: Callable[Concatenate[Recorder, _P], None]) -> Callable[Concaten
 class Recorder:
     """Records one training run, in memory or, with `run`, into a folder.
 
-    Feed it arrays for the iteration under way, then call `step()`; `recording` says whether this step is read at all.
-    Several calls for one name within a step (the
-    micro-batches of one update) merge into one row. `every` is the cadence in steps: 1 reads every step, "auto" keeps
-    nndiag's own time under `budget` (a share of the training's) after the first 50 steps; losses are taken always.
+    Feed it arrays for the iteration under way, then call `step()`; `recording` says whether this step is read at all. Of
+    several calls for one name within a step (the micro-batches of one update) activations, δ and losses merge into one row;
+    of gradients, which accumulate, of data and of outputs the last call stands. `every` is the cadence in steps: 1 reads every
+    step, "auto" keeps nndiag's own time under `budget` (a share of the training's) after the first 50 steps, but reads at the
+    latest when the run has grown by a quarter; losses are taken always.
     A folder that exists and is not empty is left alone and a sibling `run-2` is used, unless `resume` appends to it.
     With `check_every` or `on_finding` the checks look at the run while it goes on (`nndiag.live`).
     Raises RunError if the folder cannot be made. Works as a context manager that closes the run.
@@ -278,7 +279,6 @@ class Recorder:
 
         Raises TypeError on anything that is not a number.
         """
-        self._must_be_open("log")
         for name, value in values.items():
             self._log(*_place(name), _number(name, value))
 
