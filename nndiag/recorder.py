@@ -64,6 +64,9 @@ class Exporter(Protocol):
 MOST_WAITING = 1 << 20
 """Bytes of finished rows that are handed to the journal without waiting for the clock."""
 
+_HELD: set[Journal] = set()
+"""Journals of the recorders that are open: the garbage collector must not close their files before the recorder is closed."""
+
 _P = ParamSpec("_P")
 
 
@@ -158,6 +161,7 @@ class Recorder:
         self.meta = dataclasses.replace(meta, name=path.name, ended="running", stopped_by="", writer=store.writer())
         self.row.loss = self.meta.loss
         self._write_meta()
+        _HELD.add(self._journal)
         self._at_exit = partial(_close_at_exit, weakref.ref(self))
         atexit.register(self._at_exit)
 
@@ -512,6 +516,7 @@ class Recorder:
         self._on_close.clear()
         self._on_reading.clear()
         atexit.unregister(self._at_exit)
+        _HELD.discard(self._journal)
         self.meta = dataclasses.replace(self.meta, ended=self._ended)
         self._write_meta()
         self._exporting(lambda exporter: exporter.close())

@@ -504,3 +504,18 @@ def test_a_recorder_that_is_dropped_has_written_what_it_had(tmp_path: Path) -> N
 
     run = open_run(tmp_path / "run")
     assert (run.steps, run.meta.ended) == (5, "completed")
+
+
+def test_a_watched_trainer_that_is_dropped_with_its_recorder_has_written_what_it_had(tmp_path: Path) -> None:
+    def forgetful() -> None:
+        rng = np.random.default_rng(0)
+        trainer = nn.Trainer(nn.MLP([4, 8, 2]), nn.SoftmaxCrossEntropy(), nn.SGD(lr=0.1))
+        nndiag.watch(trainer, run=tmp_path / "run", every=1)
+        for _ in range(7):
+            trainer.step(rng.standard_normal((8, 4)), rng.integers(2, size=8))
+
+    forgetful()
+    gc.collect()
+
+    run = open_run(tmp_path / "run")
+    assert (run.steps, run.meta.ended) == (7, "completed")
