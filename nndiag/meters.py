@@ -120,8 +120,8 @@ class UpdateMeter:
     difference is measured from the next read on, and in a read that has neither the norm is unknown (NaN).
     """
 
-    LOST = 1e-2
-    """Share of a single weight below which an update begins to be lost in rounding, four standard errors of it included."""
+    LOST = 5e-3
+    """Share of a single weight below which an update begins to be lost in rounding, two standard errors of it included."""
 
     def __init__(self, name: str, buffer: Buffer) -> None:
         self._name, self._buffer = name, buffer
@@ -238,8 +238,8 @@ class OutputMeter:
 class DataMeter:
     """The batches: scale, non-finite values and labels of each, and features and targets over all of them.
 
-    Features are gone through in the first `ALWAYS` batches and then in every `SELDOM`-th: they hardly change in mid-training,
-    and to go through all of them costs more than all other statistics of a small network.
+    Features, and the moments of class ids, are gone through in the first `ALWAYS` batches and then in every `SELDOM`-th: they
+    hardly change in mid-training, and to go through all of them costs more than all other statistics of a small network.
     """
 
     ALWAYS, SELDOM = 50, 10
@@ -276,7 +276,7 @@ class DataMeter:
     def targets(self, y: Array, task: str) -> int:
         """`TARGET` of a batch (samples, …) and the samples of each class; how many values are not finite."""
         summary, labels = st.summarized(y), self.labels
-        labels.add(y, binary=task == "binary")
+        labels.add(y, binary=task == "binary", whole=self._whole or y.dtype.kind == "f")
         over_all = (labels.classes, labels.entropy, labels.variance, labels.deviation)
         width = y.shape[1] if y.ndim > 1 else 1
         self._buffer.put("target", frames.TARGET, (*frames.scale(summary), integral(y), width, *over_all))

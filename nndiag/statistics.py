@@ -220,6 +220,8 @@ def _shifted(flat: Array, near: float) -> tuple[float, float]:
 
 def unusual(flat: Array) -> Summary:
     """Summary of any float array (n,): non-finite values are counted and left out, the rest is scaled and in float64."""
+    if len(flat) and not flat.any():  # the layers of a dead network
+        return Summary(len(flat), 0.0, 0.0, 0.0, 0.0, len(flat), 0)
     finite = flat[np.isfinite(flat)].astype(np.float64)
     nonfinite = len(flat) - len(finite)
     if not len(finite):
@@ -297,6 +299,8 @@ def _within(rows: Array, means: Array) -> float:
 
 def _unusual_units(rows: Array, flat: Array) -> tuple[Summary, Array, float]:
     summary = unusual(flat)
+    if summary.zeros == len(flat) > 0:
+        return summary, np.zeros(rows.shape[1]), 0.0
     sums = np.asarray(np.add.reduce(rows, axis=0, dtype=np.float64))
     between = float(np.var(sums / max(1, len(rows))))
     return summary, sums, max(0.0, summary.variance - between) if flat.size else math.nan

@@ -18,7 +18,7 @@ if __name__ == "__main__" and any(os.environ.get(name) != "1" for name in THREAD
 import argparse  # noqa: E402 - after the threads are set
 from collections import defaultdict  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
-from itertools import cycle, islice  # noqa: E402
+from itertools import islice  # noqa: E402
 from pathlib import Path  # noqa: E402
 from time import perf_counter, process_time  # noqa: E402
 from typing import Any  # noqa: E402
@@ -49,7 +49,7 @@ class Block:
 
     def __init__(self, network: Network, dtype: str, attach: Attach, steps: int) -> None:
         self.trainer = network.trainer(dtype)
-        self._batches = cycle(network.batches(dtype))
+        self._batches = network.batches(dtype)
         self._steps = steps
         self._bare = self.trainer.hooks
         self.trainer.hooks = self._attached = Hooks(self.trainer)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 
 from nndiag import nn
 from nndiag.statistics import Array
 
-BATCHES = 64
+SAMPLES = 32_768
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,12 @@ class Network:
         model = nn.MLP(list(self.sizes), dtype=dtype, seed=0)
         return nn.Trainer(model, nn.SoftmaxCrossEntropy(), nn.SGD(lr=0.01, momentum=0.9))
 
-    def batches(self, dtype: str) -> list[tuple[Array, Array]]:
-        """Standard normal inputs (batch, inputs), and class ids (batch,) at random, so that there is always more to learn."""
+    def batches(self, dtype: str) -> Iterator[tuple[Array, Array]]:
+        """Standard normal inputs (batch, inputs), and the class ids (batch,) that a linear map gives them."""
         rng = np.random.default_rng(0)
-        x = rng.normal(size=(BATCHES * self.batch, self.sizes[0])).astype(dtype)
-        y = rng.integers(self.sizes[-1], size=len(x))
-        return list(zip(np.split(x, BATCHES), np.split(y, BATCHES), strict=True))
+        x = rng.normal(size=(SAMPLES // self.batch, self.batch, self.sizes[0])).astype(dtype)
+        y = (x @ rng.normal(size=(self.sizes[0], self.sizes[-1])).astype(dtype)).argmax(axis=2)
+        return cycle(zip(x, y, strict=True))
 
 
 NETWORKS = {
