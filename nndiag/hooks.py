@@ -479,7 +479,7 @@ class HistogramHook(Hook):
 
 
 def light_hooks() -> list[Hook]:
-    """Means, variances, gradient norms and losses only: a fifth of the cost of the default ones, for a part of the checks."""
+    """Means, variances, gradient norms and losses only, for a quarter to a third of the cost and a part of the checks."""
     return [ActivationHook(light=True), GradientHook(light=True), LossHook(light=True)]
 
 
