@@ -334,7 +334,7 @@ class ActivationHook(Hook):
 class GradientHook(Hook):
     """Records the gradient of every trainable parameter, before clipping.
 
-    Its norm is taken at every read; its largest value and its zeros, which cost three times as much, in the first 50 steps
+    Its norm is taken at every read; its largest value and its zeros, which take three more passes, in the first 50 steps
     and then `every` steps apart; with `light` not at all.
     """
 

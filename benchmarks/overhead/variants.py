@@ -48,6 +48,20 @@ class NaiveHook(Hook):
             self._add(f"{parameter.name}.update", change / np.linalg.norm(before))
 
 
+class SilentHook(Hook):
+    """Hears every event of a step and does nothing: what handing the events over costs."""
+
+    def on_step_begin(self, x: Array, y: Array) -> None: ...
+    def on_forward(self, layer: LayerLike, x: Array, output: Array) -> None: ...
+    def on_loss(self, outputs: Array, targets: Array, loss: float) -> None: ...
+    def on_output_gradient(self, gradient: Array) -> None: ...
+    def on_backward(self, layer: LayerLike, gradient: Array) -> None: ...
+    def on_gradients(self, parameters: Sequence[ParameterLike]) -> None: ...
+    def on_update_begin(self, parameters: Sequence[ParameterLike], lr: float) -> None: ...
+    def on_update(self, parameter: ParameterLike, update: Array | None) -> None: ...
+    def on_update_end(self, parameters: Sequence[ParameterLike]) -> None: ...
+
+
 class HistogramsOfTensorboardX(Hook):
     """`add_histogram` of every activation, gradient and weight, as tutorials do."""
 
@@ -65,6 +79,10 @@ class HistogramsOfTensorboardX(Hook):
 
 def _naive(trainer: nn.Trainer) -> None:
     nndiag.watch(trainer, hooks=[NaiveHook()], every=1)
+
+
+def _silent(trainer: nn.Trainer) -> None:
+    nndiag.watch(trainer, hooks=[SilentHook()], every=1)
 
 
 def _tensorboard(trainer: nn.Trainer) -> None:
@@ -102,6 +120,7 @@ VARIANTS: dict[str, Attach] = {
     "attached, nothing recorded": _idle,
 }
 OTHERS: dict[str, Attach] = {
+    "a hook that hears everything and does nothing": _silent,
     "naive NumPy hooks, every step": _naive,
     "tensorboardX histograms, every step": _tensorboard,
 }
