@@ -118,9 +118,9 @@ VARIANTS: dict[str, Attach] = {
     "light hooks, every step": _light,
     'default (every="auto", budget=0.02)': _default,
     "attached, nothing recorded": _idle,
+    "a hook that hears everything and does nothing": _silent,
 }
 OTHERS: dict[str, Attach] = {
-    "a hook that hears everything and does nothing": _silent,
     "naive NumPy hooks, every step": _naive,
     "tensorboardX histograms, every step": _tensorboard,
 }
