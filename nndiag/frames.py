@@ -32,6 +32,8 @@ OUTPUT_GRADIENT = ("alignment", "gradient_row_sum", "gradient_column_sum", "grad
 MOMENTS = ("mean", "variance")
 """What is recorded of activations where nothing more is wanted."""
 SQUARED_ERROR, COUNT, NONFINITE = ("squared_error",), ("count",), ("nonfinite",)
+LOOP = ("backward_passes", "updates", "skipped_updates", "gradients_kept", "evaluation_mode", "loss_scale")
+EVALUATION = ("training_mode",)
 SAMPLED = 1 << 14
 """Values of one tensor that make a histogram: shares of bins are then right to 0.8 % with 95 % confidence."""
 BINS = 30
@@ -47,6 +49,7 @@ FRAMES: dict[str, tuple[str, ...]] = {
     "data": tuple(dict.fromkeys((*INPUT, *TARGET, "count"))),
     "outputs": tuple(dict.fromkeys((*OUTPUT, *OUTPUT_TARGET, *OUTPUT_GRADIENT, "squared_error", "count", "hits"))),
     "histograms": HISTOGRAM,
+    "loop": LOOP + EVALUATION,
 }
 """Every frame with its statistics in order; those of `metrics` are the metrics' own names, `VALIDATION` among them."""
 

@@ -86,14 +86,17 @@ class Hook:
     def on_epoch_begin(self, epoch: int) -> None:
         """Epoch number `epoch`, from 0, begins."""
 
-    def on_step_begin(self, x: Array, y: Array) -> None:
-        """A batch is about to go forward: inputs (batch, …) and targets (batch,) or (batch, …)."""
+    def on_step_begin(self, x: Array, y: Array | None) -> None:
+        """A batch is about to go forward: inputs (batch, …) and targets (batch,) or (batch, …).
+
+        Where the targets show only in the loss, as in PyTorch, they are None here.
+        """
 
     def on_forward(self, layer: LayerLike, x: Array, output: Array) -> None:
         """`layer` turned `x` into `output` in a training pass."""
 
-    def on_loss(self, outputs: Array, targets: Array, loss: float) -> None:
-        """The loss of this batch is known."""
+    def on_loss(self, outputs: Array, targets: Array | None, loss: float) -> None:
+        """The loss of this batch is known; its targets are None where the loop does not show them."""
 
     def on_output_gradient(self, gradient: Array) -> None:
         """The loss has `gradient` (batch, …, units) with respect to the outputs."""
@@ -394,7 +397,7 @@ class LossHook(Hook):
         self._outputs = Spacing(every, always=ALWAYS)
         self._due = False
 
-    def on_loss(self, outputs: Array, targets: Array, loss: float) -> None:
+    def on_loss(self, outputs: Array, targets: Array | None, loss: float) -> None:
         recorder = self.recorder
         recorder.loss(loss)
         wanted = recorder.recording and not self._light
@@ -425,14 +428,15 @@ class DataHook(Hook):
 
     def __init__(self, every: int = 10) -> None:
         self._batches = Spacing(every, always=ALWAYS)
-        self._looked = False
+        self._looked = self._targets_to_come = False
 
     def hears(self, event: str) -> bool:
         return super().hears(event) or (event == "on_step_begin" and self.recorder.row.remembers)
 
-    def on_step_begin(self, x: Array, y: Array) -> None:
+    def on_step_begin(self, x: Array, y: Array | None) -> None:
         recorder = self.recorder
         recorder.row.remember(x)
+        self._targets_to_come = y is None
         if not recorder.recording:
             return
         self._looked = self._batches.due(recorder.step_number) or recorder.alarmed
@@ -441,9 +445,10 @@ class DataHook(Hook):
         else:
             recorder.row.guard(x, y, counted=True)
 
-    def on_loss(self, outputs: Array, targets: Array, loss: float) -> None:
-        if not math.isfinite(loss) and not self._looked and self.recorder.meta.first_nonfinite is None:
-            self.recorder.row.targets(targets)  # the inputs are finite
+    def on_loss(self, outputs: Array, targets: Array | None, loss: float) -> None:
+        broken = not math.isfinite(loss) and not self._looked and self.recorder.meta.first_nonfinite is None
+        if targets is not None and (broken or (self._looked and self._targets_to_come)):
+            self.recorder.row.targets(targets)  # where the loss alone is broken, the inputs are finite
 
     def on_validation_data(self, x: Array, y: Array) -> None:
         self.recorder.validation_data(x, y)
@@ -462,7 +467,7 @@ class HistogramHook(Hook):
     def hears(self, event: str) -> bool:
         return super().hears(event) and (self._due or event == "on_step_begin")
 
-    def on_step_begin(self, x: Array, y: Array) -> None:
+    def on_step_begin(self, x: Array, y: Array | None) -> None:
         due = self._spacing.due(self.recorder.step_number)
         if due != self._due:
             self._due = due

@@ -87,7 +87,7 @@ def timed(method: Callable[Concatenate[Recorder, _P], None]) -> Callable[Concate
     """
 
     def clocked(self: Recorder, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        self._must_be_open(method.__name__)
+        self._must_be_open(method.__name__.lstrip("_"))
         if self.pace.running:
             self._guarded(method, args, kwargs)
             return
@@ -146,6 +146,7 @@ class Recorder:
         self._exporters: list[Exporter] = []
         self._on_close: list[Callable[[], None]] = []
         self._on_reading: list[Callable[[], None]] = []
+        self._translators: list[Callable[[dict[str, Any]], dict[str, Any]]] = []
         self._ended: str | None = None
         self._waiting = 0
         self._told = False
@@ -277,16 +278,28 @@ class Recorder:
         """Record a histogram of the finite values under `name`, such as `weights/h1.weight`."""
         self.row.histogram(name, _array(array, name))
 
-    @timed
-    def log(self, /, **values: float) -> None:
+    def log(self, /, **values: Any) -> None:
         """Record numbers of this step: `loss`, `validation_loss`, `epoch`, and any metric, also as `validation_…`.
 
-        Raises TypeError on anything that is not a number.
+        An adapter may take more: that of PyTorch a `loss` tensor, best before its backward pass, and beside it `outputs` and
+        `targets`. Raises TypeError on anything that is not a number.
         """
-        for name, value in values.items():
-            self._log(*_place(name), _number(name, value))
+        self._must_be_open("log")
+        for translate in self._translators:
+            values = translate(values)
+        if values:
+            self._log(values)
 
-    def _log(self, split: str, metric: str, value: float) -> None:
+    @timed
+    def _log(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            self._log_one(*_place(name), _number(name, value))
+
+    def on_log(self, translate: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Have what is logged pass through `translate` first, which leaves the numbers: adapters take their tensors so."""
+        self._translators.append(translate)
+
+    def _log_one(self, split: str, metric: str, value: float) -> None:
         if metric == "epoch":
             self.row.epoch = _epoch(value)
         elif metric != "loss":
@@ -482,7 +495,7 @@ class Recorder:
         self._exporting(lambda each: each.describe(self.meta) if each is exporter else None)
 
     def _guarded(self, method: Callable[..., None], args: Any, kwargs: Any) -> None:
-        name = method.__name__
+        name = method.__name__.lstrip("_")
         if name in self._broken:
             return
         try:
@@ -515,6 +528,7 @@ class Recorder:
             self._attempt(action)
         self._on_close.clear()
         self._on_reading.clear()
+        self._translators.clear()
         atexit.unregister(self._at_exit)
         _HELD.discard(self._journal)
         self.meta = dataclasses.replace(self.meta, ended=self._ended)

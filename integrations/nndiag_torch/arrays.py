@@ -1,0 +1,54 @@
+"""Tensors as NumPy arrays: of a CPU tensor a view, which costs a microsecond and no memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from nndiag.statistics import Array
+
+VIEWED = frozenset({torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.int16, torch.int8,
+                    torch.uint8, torch.bool})  # fmt: skip
+"""What NumPy has a type for."""
+
+
+def as_array(tensor: torch.Tensor) -> Array:
+    """The values of a dense or sparse tensor on any device, of bfloat16 and the like as float32; not to be written to."""
+    tensor = tensor.detach()
+    if tensor.dtype not in VIEWED or tensor.layout is not torch.strided or tensor.device.type != "cpu":
+        tensor = _dense(tensor)
+    array: Array = tensor.numpy()
+    return array
+
+
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    """A CPU tensor of a type that NumPy has, from any other."""
+    if hasattr(tensor, "full_tensor"):  # a distributed tensor
+        tensor = tensor.full_tensor()
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    if tensor.dtype not in VIEWED:
+        tensor = tensor.to(torch.float32)
+    return tensor.cpu()
+
+
+def first_tensor(value: Any, *, floating: bool = True) -> torch.Tensor | None:
+    """The first (floating-point) tensor in what a module takes or gives: a tensor, or tuples, lists and mappings of them."""
+    if isinstance(value, torch.Tensor):
+        return value if value.is_floating_point() or not floating else None
+    if isinstance(value, dict):
+        named = [value[name] for name in ("logits", "output", "out") if name in value]
+        return _first([*named, *value.values()], floating)
+    return _first(value, floating) if isinstance(value, tuple | list) else None
+
+
+def _first(values: Any, floating: bool) -> torch.Tensor | None:
+    for value in values:
+        if (found := first_tensor(value, floating=floating)) is not None:
+            return found
+    return None

@@ -1,0 +1,50 @@
+"""What a PyTorch loop consists of, in values fit for JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.optim import Optimizer
+
+from nndiag.meta import versions
+
+if TYPE_CHECKING:
+    from nndiag_torch.loop import TorchLoop
+
+SETTINGS = ("momentum", "betas", "eps", "weight_decay", "nesterov", "dampening", "alpha", "amsgrad")
+"""Settings of an optimiser that checks and readers of a run want to know."""
+
+
+def loop(loop: TorchLoop) -> dict[str, Any]:
+    """Layers in forward order, parameters, loss, optimiser and settings."""
+    held = {id(tensor) for one in loop.optimizers for group in one.param_groups for tensor in group["params"]}
+    return {
+        "layers": [
+            {"name": layer.name, "kind": layer.kind, "shape": list(layer.shape or ())}
+            | ({} if layer.rate is None else {"rate": layer.rate})
+            for layer in loop.layers
+        ],
+        "parameters": [
+            parameter.describe() | {"optimized": not held or parameter.frozen or id(parameter.tensor) in held}
+            for parameter in loop.parameters
+        ],
+        "loss": dict(loop.objective) or _named(loop.loss),
+        "optimizer": next((optimizer(one) for one in loop.optimizers), {}),
+        "clipping": loop.clipping_limit,
+        "seeds": {"torch": torch.initial_seed()},
+        "versions": versions() | {"torch": str(torch.__version__)},
+        "dtype": next((str(p.tensor.dtype).removeprefix("torch.") for p in loop.parameters), ""),
+    }
+
+
+def _named(loss: Any) -> dict[str, Any]:
+    return {} if loss is None else {"name": getattr(loss, "__name__", type(loss).__name__)}
+
+
+def optimizer(one: Optimizer) -> dict[str, Any]:
+    """Name, learning rate and settings of the first group."""
+    group = one.param_groups[0]
+    settings = {name: group[name] for name in SETTINGS if name in group}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+    return {"name": type(one).__name__, "lr": float(group["lr"]), **plain}

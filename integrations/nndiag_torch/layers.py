@@ -1,0 +1,210 @@
+"""Which modules are layers, what they are called and of what kind they are, and the parameters beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nndiag.statistics import Array
+from nndiag_torch.arrays import as_array
+
+KINDS: dict[str, str] = {
+    **dict.fromkeys(("Linear", "Bilinear", "LazyLinear"), "affine"),
+    **dict.fromkeys(("_ConvNd", "Conv1D"), "convolution"),  # Conv1D: what some language models call a linear layer
+    **dict.fromkeys(("Embedding", "EmbeddingBag"), "embedding"),
+    **dict.fromkeys(("RNNBase", "RNNCellBase"), "recurrent"),
+    "MultiheadAttention": "attention",
+    "LayerNorm": "layer_norm",
+    "RMSNorm": "rms_norm",
+    "GroupNorm": "group_norm",
+    **dict.fromkeys(("_BatchNorm", "SyncBatchNorm", "_InstanceNorm"), "batch_norm"),
+    "_DropoutNd": "dropout",
+    **dict.fromkeys(("_MaxPoolNd", "_AvgPoolNd", "_AdaptiveAvgPoolNd", "_AdaptiveMaxPoolNd", "_LPPoolNd"), "pooling"),
+    "Flatten": "flatten",
+    "Unflatten": "flatten",
+    "Identity": "identity",
+    "ReLU": "relu",
+    "ReLU6": "relu6",
+    "LeakyReLU": "leaky_relu",
+    "PReLU": "leaky_relu",
+    "RReLU": "leaky_relu",
+    "ELU": "elu",
+    "SELU": "selu",
+    "CELU": "elu",
+    "GELU": "gelu",
+    "SiLU": "silu",
+    "Mish": "mish",
+    "Softplus": "softplus",
+    "Softsign": "softsign",
+    "Hardswish": "hard_swish",
+    "Hardsigmoid": "hard_sigmoid",
+    "Hardtanh": "hard_tanh",
+    "Sigmoid": "sigmoid",
+    "LogSigmoid": "log_sigmoid",
+    "Tanh": "tanh",
+    "Softmax": "softmax",
+    "Softmax2d": "softmax",
+    "LogSoftmax": "log_softmax",
+}
+"""Kind of layer by the class of torch.nn that a module is or descends from."""
+
+FUNCTIONS: dict[str, str] = {
+    "ReluBackward0": "relu",
+    "LeakyReluBackward0": "leaky_relu",
+    "EluBackward0": "elu",
+    "GeluBackward0": "gelu",
+    "SiluBackward0": "silu",
+    "MishBackward0": "mish",
+    "SoftplusBackward0": "softplus",
+    "HardtanhBackward0": "hard_tanh",
+    "HardswishBackward0": "hard_swish",
+    "HardsigmoidBackward0": "hard_sigmoid",
+    "SigmoidBackward0": "sigmoid",
+    "TanhBackward0": "tanh",
+    "SoftmaxBackward0": "softmax",
+    "LogSoftmaxBackward0": "log_softmax",
+}
+"""Kind of a function that no module stands for, by the node that it leaves in the autograd graph."""
+
+RESHAPING = frozenset(
+    {"ViewBackward0", "ReshapeAliasBackward0", "UnsafeViewBackward0", "TransposeBackward0", "PermuteBackward0",
+     "SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "CloneBackward0", "ExpandBackward0",
+     "MaxPool2DWithIndicesBackward0", "ToCopyBackward0"}
+)  # fmt: skip
+"""Nodes that hand their input's values on, all or some of them."""
+
+CHANNELS_FIRST = ("convolution", "batch_norm", "group_norm", "pooling")
+"""Kinds whose units are the channels, in the second axis of outputs with more than two."""
+
+ALIKE = {"relu6": "hard_tanh", "selu": "elu"}
+"""Kinds of modules whose node is that of another kind."""
+
+
+class Layer:
+    """A module, or a function between two, as events speak of it; `units` is the axis of its units."""
+
+    def __init__(self, name: str, kind: str, module: nn.Module | None) -> None:
+        self.name, self.kind, self.module = name, kind, module
+        self.shape: tuple[int, ...] | None = None
+        self.latest: Array | None = None
+
+    @property
+    def rate(self) -> float | None:
+        """Share that a dropout drops."""
+        return float(getattr(self.module, "p", 0.0)) if self.kind == "dropout" else None
+
+    def slope(self) -> Array | None:
+        """Derivative of the latest output over its largest possible value, for functions that flatten out at both ends."""
+        y = self.latest
+        if y is None:
+            return None
+        if self.kind == "tanh":
+            return np.asarray(1 - y * y)
+        return np.asarray(4 * y * (1 - y)) if self.kind == "sigmoid" else None
+
+
+class Parameter:
+    """A parameter as events speak of it; `value` and `gradient` are views of what is there now."""
+
+    def __init__(self, name: str, tensor: nn.Parameter, owner: nn.Module, layer: str) -> None:
+        self.name, self.tensor, self.layer = name, tensor, layer
+        self.kind = parameter_kind(owner, name, tensor)
+        self.scale = 1.0
+        self.std = _std(tensor)
+        self._nothing: Array | None = None
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it takes no gradient."""
+        return not self.tensor.requires_grad
+
+    @property
+    def value(self) -> Array:
+        """Its values."""
+        return as_array(self.tensor)
+
+    @property
+    def gradient(self) -> Array:
+        """Its gradient, without the scale of mixed precision; zeros where there is none."""
+        gradient = self.tensor.grad
+        if gradient is None:
+            if self._nothing is None:
+                self._nothing = np.zeros(tuple(self.tensor.shape), np.float32)
+            return self._nothing
+        return as_array(gradient) if self.scale == 1.0 else as_array(gradient) / self.scale
+
+    def describe(self) -> dict[str, Any]:
+        """Name, kind, shape, whether frozen, its layer and its standard deviation."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "shape": list(self.tensor.shape),
+            "frozen": self.frozen,
+            "layer": self.layer,
+            "std": self.std,
+        }
+
+
+def kind_of(module: nn.Module) -> str:
+    """Kind of a module, "unknown" where it descends from no class that has one."""
+    return next((KINDS[cls.__name__] for cls in type(module).__mro__ if cls.__name__ in KINDS), "unknown")
+
+
+def parameter_kind(owner: nn.Module, name: str, tensor: torch.Tensor) -> str:
+    """weight, bias, norm or embedding."""
+    kind = kind_of(owner)
+    if kind.endswith("_norm"):
+        return "norm"
+    if kind == "embedding":
+        return "embedding"
+    return "weight" if tensor.ndim > 1 and not name.rpartition(".")[2].startswith("bias") else "bias"
+
+
+def layers_of(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    """The modules whose outputs are recorded, with their paths: those without children, and those with own parameters."""
+    for name, module in model.named_modules():
+        leaf = next(module.children(), None) is None
+        if (leaf or module._parameters) and "parametrizations" not in name:
+            yield module, name or type(module).__name__.lower()
+
+
+def parameters_of(model: nn.Module) -> Iterator[Parameter]:
+    """Every parameter once, by its first name, with the module and layer that own it."""
+    seen: set[int] = set()
+    for path, module in model.named_modules():
+        for name, tensor in module.named_parameters(recurse=False):
+            if id(tensor) not in seen:
+                seen.add(id(tensor))
+                yield Parameter(
+                    f"{path}.{name}" if path else name, tensor, module, path or type(model).__name__.lower()
+                )
+
+
+def function_before(tensor: torch.Tensor) -> str:
+    """Kind of the activation function that `tensor` comes from, possibly reshaped; "" where it comes from anything else."""
+    node = tensor.grad_fn
+    for _ in range(4):
+        if node is None:
+            return ""
+        name = node.name()
+        if name not in RESHAPING:
+            return FUNCTIONS.get(name, "")
+        node = node.next_functions[0][0] if node.next_functions else None
+    return ""
+
+
+def _std(tensor: torch.Tensor) -> float | None:
+    """Standard deviation of the values; None where there is none."""
+    if (
+        isinstance(tensor, nn.parameter.UninitializedTensorMixin)
+        or not tensor.numel()
+        or not tensor.is_floating_point()
+    ):
+        return None
+    spread = float(tensor.detach().float().std(correction=0))
+    return spread if math.isfinite(spread) else None

@@ -1,0 +1,111 @@
+"""What PyTorch has no hooks for: clipping of gradients and the gradient scaler tell the loops that are watched."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import torch
+from torch.amp import grad_scaler
+from torch.nn.utils import clip_grad
+
+
+class Watcher(Protocol):
+    """A loop that wants to know."""
+
+    def clipping(self, tensors: list[torch.Tensor], limit: dict[str, float]) -> None:
+        """Gradients of `tensors` are about to be clipped: "max_norm" or "value" is the limit."""
+
+    def scaled(self, scale: float) -> None:
+        """The loss is multiplied by `scale` before its backward pass."""
+
+    def steps_of(self, optimizer: torch.optim.Optimizer) -> int | None:
+        """Steps of this optimiser so far; None for one of another loop."""
+
+    def skipped(self, optimizer: torch.optim.Optimizer) -> None:
+        """The scaler has left out a step, for gradients that are not finite."""
+
+
+WATCHERS: list[Watcher] = []
+_ORIGINALS: list[tuple[Any, str, Any]] = []
+
+
+def add(watcher: Watcher) -> None:
+    """Tell `watcher` from now on."""
+    if not WATCHERS:
+        _install()
+    WATCHERS.append(watcher)
+
+
+def remove(watcher: Watcher) -> None:
+    """Tell `watcher` no more; with the last one PyTorch is as it was."""
+    if watcher in WATCHERS:
+        WATCHERS.remove(watcher)
+    if not WATCHERS:
+        while _ORIGINALS:
+            owner, name, original = _ORIGINALS.pop()
+            if getattr(getattr(owner, name), "__wrapped__", None) is original:  # nobody has patched it since
+                setattr(owner, name, original)
+
+
+def _install() -> None:
+    _wrap(clip_grad, "_clip_grads_with_norm_", _clips_norm)  # what clip_grad_norm_ calls, whoever has imported that
+    for owner in (clip_grad, torch.nn.utils):
+        _wrap(owner, "clip_grad_value_", _clips_value)
+    _wrap(grad_scaler.GradScaler, "scale", _scales)
+    _wrap(grad_scaler.GradScaler, "step", _steps)
+
+
+def _wrap(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    original = getattr(owner, name, None)
+    if original is not None:
+        setattr(owner, name, functools.wraps(original)(make(original)))
+        _ORIGINALS.append((owner, name, original))
+
+
+def _clips_norm(original: Callable[..., Any]) -> Callable[..., Any]:
+    def clip(parameters: Any, max_norm: float, *rest: Any, **options: Any) -> Any:
+        tensors = _tensors(parameters)
+        for watcher in list(WATCHERS):
+            watcher.clipping(tensors, {"max_norm": float(max_norm)})
+        return original(tensors, max_norm, *rest, **options)
+
+    return clip
+
+
+def _clips_value(original: Callable[..., Any]) -> Callable[..., Any]:
+    def clip(parameters: Any, clip_value: float, *rest: Any, **options: Any) -> Any:
+        tensors = _tensors(parameters)
+        for watcher in list(WATCHERS):
+            watcher.clipping(tensors, {"value": float(clip_value)})
+        return original(tensors, clip_value, *rest, **options)
+
+    return clip
+
+
+def _tensors(parameters: torch.Tensor | Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    return [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
+
+
+def _scales(original: Callable[..., Any]) -> Callable[..., Any]:
+    def scale(self: Any, outputs: Any) -> Any:
+        scaled = original(self, outputs)
+        if self.is_enabled():
+            for watcher in list(WATCHERS):
+                watcher.scaled(self.get_scale())
+        return scaled
+
+    return scale
+
+
+def _steps(original: Callable[..., Any]) -> Callable[..., Any]:
+    def step(self: Any, optimizer: torch.optim.Optimizer, *args: Any, **options: Any) -> Any:
+        before = [(watcher, watcher.steps_of(optimizer)) for watcher in WATCHERS]
+        result = original(self, optimizer, *args, **options)
+        for watcher, steps in before:
+            if steps is not None and watcher.steps_of(optimizer) == steps:
+                watcher.skipped(optimizer)
+        return result
+
+    return step
