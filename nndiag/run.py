@@ -21,7 +21,7 @@ from nndiag.table import KEPT, Column, Table
 from nndiag.thinning import FOLLOWING, ROWS, thin
 
 LEVELS = {"activations": "layer", "gradients": "parameter", "updates": "parameter", "metrics": "split", "data": "part",
-          "outputs": "part", "histograms": "tensor"}  # fmt: skip
+          "outputs": "part", "histograms": "tensor", "loop": "part"}  # fmt: skip
 """What the second column level of each frame names; the first is the statistic."""
 
 COPIED = 1_000_000

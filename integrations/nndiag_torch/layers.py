@@ -78,6 +78,9 @@ RESHAPING = frozenset(
 )  # fmt: skip
 """Nodes that hand their input's values on, all or some of them."""
 
+PASSING = ("pooling", "flatten", "identity", "dropout")
+"""Kinds that hand on what comes in, all or some of it."""
+
 CHANNELS_FIRST = ("convolution", "batch_norm", "group_norm", "pooling")
 """Kinds whose units are the channels, in the second axis of outputs with more than two."""
 

@@ -24,6 +24,7 @@ from nndiag_torch.arrays import as_array, first_tensor
 from nndiag_torch.layers import (
     ALIKE,
     CHANNELS_FIRST,
+    PASSING,
     Layer,
     Parameter,
     function_before,
@@ -123,6 +124,7 @@ class TorchLoop:
         self._scale = 1.0
         self._output = None
         self._previous: Layer | None = None
+        self._function = ""
         self._loss_is_in = False
 
     def _begin_pass(self, args: Any) -> None:
@@ -131,6 +133,7 @@ class TorchLoop:
             self._finish()
         self._passing, self._in_backward, self._loss_is_in = True, False, False
         self._previous = self._output = None
+        self._function = ""
         self._evaluation_mode = max(self._evaluation_mode, float(not self.model.training))
         if not self._began:
             self._began = True
@@ -220,7 +223,7 @@ class TorchLoop:
             self._output = tensor
 
     def _layer_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
-        if x is not None:
+        if x is not None and x.data_ptr() != output.data_ptr():  # what works in place has overwritten its input
             self._function_forward(x)
         self._order.setdefault(layer.name, layer)
         self._tell_forward(layer, x, output)
@@ -228,7 +231,7 @@ class TorchLoop:
     def _function_forward(self, x: torch.Tensor) -> None:
         """A function without a module may lie between the layer before and this one, whose input shows what it put out."""
         before, kind = self._previous, function_before(x)
-        if before is None or not kind or ALIKE.get(before.kind, before.kind) == kind:
+        if before is None or kind in ("", self._function):
             return
         name = f"{before.name}.{kind}"
         layer = self._order.get(name)
@@ -239,6 +242,8 @@ class TorchLoop:
 
     def _tell_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
         self._previous = layer
+        if layer.kind not in PASSING:
+            self._function = ALIKE.get(layer.kind, layer.kind)
         if layer.shape is None:
             layer.shape = tuple(output.shape[1:])
         array = self._unit_last(layer, as_array(output))
@@ -313,7 +318,7 @@ class TorchLoop:
     def _head(self, kind: str, outputs: torch.Tensor) -> None:
         """A function between the last layer and the loss is a layer, too."""
         before = self._previous
-        if kind and before is not None and ALIKE.get(before.kind, before.kind) != kind:
+        if before is not None and kind not in ("", self._function):
             layer = self._order.setdefault(f"{before.name}.{kind}", Layer(f"{before.name}.{kind}", kind, None))
             self._tell_forward(layer, None, outputs)
 
@@ -397,7 +402,11 @@ class TorchLoop:
         if self.hooks.listened("on_update_end"):
             self._fire("on_update_end", parameters)
         self.optimizers[optimizer] += 1
-        self._updates += 1
+        skipped = getattr(optimizer, "found_inf", None)  # fused optimisers leave a step out themselves
+        if skipped is not None and float(skipped):
+            self._skipped += 1
+        else:
+            self._updates += 1
         self._never_steps = False
         self._stepped_with(optimizer)
 

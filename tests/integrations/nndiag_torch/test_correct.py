@@ -1,0 +1,557 @@
+"""What is recorded of PyTorch loops of every kind, against numbers computed independently."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import nndiag
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.frameworks
+
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+from torch.utils.checkpoint import checkpoint  # noqa: E402
+
+from tests.integrations.nndiag_torch import programs  # noqa: E402
+
+CE = nn.CrossEntropyLoss()
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def watched(model, optimizer=None, loss=None, **options):
+    return nndiag.watch(model, optimizer, loss, every=1, strict=True, **options)
+
+
+def step(model, optimizer, recorder, x, y, loss_fn=CE):
+    """One iteration; the loss."""
+    loss = loss_fn(model(x), y)
+    recorder.log(loss=loss)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss
+
+
+def sgd(model, lr=0.1, **settings):
+    return torch.optim.SGD(model.parameters(), lr=lr, **settings)
+
+
+def close(seen, wanted):
+    return seen == pytest.approx(float(torch.as_tensor(wanted).detach()), rel=1e-4, abs=1e-7)
+
+
+# Forward and δ
+
+
+def test_functions_in_place_leave_what_was_recorded_before_them():
+    model, (x, y) = programs.Residual(), programs.batches(8)[0]
+    with torch.no_grad():
+        first = model.first(x)
+        h = torch.relu(first)
+        second = model.second(h)
+    with watched(model, sgd(model)) as recorder:
+        step(model, sgd(model), recorder, x, y)
+    run = recorder.run
+    assert close(run.activations["mean", "first"].iloc[0], first.mean())
+    assert close(run.activations["mean", "second"].iloc[0], second.mean())
+    assert run.activations["min", "first"].iloc[0] < 0
+
+
+def test_delta_is_the_gradient_of_each_output():
+    model, (x, y) = programs.Functional(), programs.batches(8)[0]
+    a = model.fc1(x)
+    b = F.relu(a)
+    c = model.fc2(b)
+    d = torch.tanh(c)
+    out = model.out(d)
+    gradients = torch.autograd.grad(CE(out, y), [a, b, c, d, out])
+    with watched(model, sgd(model)) as recorder:
+        step(model, sgd(model), recorder, x, y)
+    activations = recorder.run.activations
+    names = ["fc1", "fc1.relu", "fc2", "fc2.tanh", "out"]
+    assert list(recorder.run.activations["mean"].columns) == names
+    for name, value, gradient in zip(names, [a, b, c, d, out], gradients, strict=True):
+        assert close(activations["mean", name].iloc[0], value.mean())
+        assert close(activations["variance", name].iloc[0], value.var(correction=0))
+        assert close(activations["gradient_rms", name].iloc[0], gradient.square().mean().sqrt())
+    slope = 1 - d.detach().square()
+    assert close(activations["saturated_fraction", "fc2.tanh"].iloc[0], (slope.mean(0) < 0.1).float().mean())
+
+
+def test_units_of_a_convolution_are_its_channels():
+    model, (x, y) = programs.Convolutional(), programs.batches(64)[0]
+    with torch.no_grad():
+        model.body[1].bias[1] = -100.0  # this channel is silent
+        h = model.body[0](x.reshape(-1, 1, 8, 8))
+    with watched(model, sgd(model)) as recorder:
+        step(model, sgd(model), recorder, x, y)
+    activations = recorder.run.activations
+    assert activations["dead_fraction", "body.2"].iloc[0] == 0.25
+    assert close(activations["batch_variance", "body.0"].iloc[0], h.var(dim=(0, 2, 3), correction=0).mean())
+    kinds = [layer.kind for layer in recorder.run.meta.layers]
+    assert kinds == ["convolution", "batch_norm", "relu", "pooling", "flatten", "affine"]
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "transformer"])
+def test_tuples_and_attention(name):
+    make, width = programs.MODELS[name]
+    model = make()
+    (x, y) = programs.batches(width)[0]
+    with watched(model, sgd(model)) as recorder:
+        step(model, sgd(model), recorder, x, y)
+    activations = recorder.run.activations
+    assert activations["gradient_rms"].iloc[0].notna().all()
+    if name == "lstm":
+        with torch.no_grad():
+            torch.manual_seed(0)
+            states, _ = make().rnn(x.reshape(16, -1, 8))
+        assert close(activations["mean", "rnn"].iloc[0], states.mean())
+
+
+def test_a_shared_module_merges_its_calls():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.out = nn.Linear(8, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.out(self.fc(torch.relu(self.fc(x))))
+
+    model, (x, y) = Shared(), programs.batches(8)[0]
+    one = model.fc(x)
+    other = model.fc(torch.relu(one))
+    both = torch.cat([one, other])
+    gradients = torch.cat(torch.autograd.grad(CE(model.out(other), y), [one, other]))
+    with watched(model, sgd(model)) as recorder:
+        step(model, sgd(model), recorder, x, y)
+    activations = recorder.run.activations
+    assert close(activations["mean", "fc"].iloc[0], both.mean())
+    assert close(activations["variance", "fc"].iloc[0], both.var(correction=0))
+    assert close(activations["gradient_rms", "fc"].iloc[0], gradients.square().mean().sqrt())
+
+
+def test_a_tied_weight_is_one_parameter():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.head = nn.Embedding(11, 6), nn.Linear(6, 11, bias=False)
+            self.head.weight = self.embed.weight
+
+        def forward(self, ids):
+            return self.head(self.embed(ids).mean(1))
+
+    model, ids, y = Tied(), torch.randint(0, 11, (16, 5)), torch.randint(0, 11, (16,))
+    (gradient,) = torch.autograd.grad(CE(model(ids), y), [model.embed.weight])
+    with watched(model, sgd(model)) as recorder:
+        step(model, sgd(model), recorder, ids, y)
+    assert list(recorder.run.gradients["norm"].columns) == ["embed.weight"]
+    assert close(recorder.run.gradients["norm", "embed.weight"].iloc[0], gradient.norm())
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_checkpointed_block_counts_once_and_has_its_delta(reentrant):
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enter = nn.Linear(8, 8)
+            self.block = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 8))
+            self.out = nn.Linear(8, 3)
+            self.saves = True
+
+        def forward(self, x):
+            h = self.enter(x)
+            h = checkpoint(self.block, h, use_reentrant=reentrant) if self.saves else self.block(h)
+            return self.out(h)
+
+    model, (x, y) = Checkpointed(), programs.batches(8)[0]
+    frames = []
+    for saves in (False, True):
+        torch.manual_seed(1)
+        model.saves = saves
+        start = {name: value.clone() for name, value in model.state_dict().items()}
+        with watched(model, sgd(model)) as recorder:
+            for _ in range(3):
+                step(model, sgd(model), recorder, x, y)
+        model.load_state_dict(start)
+        frames.append(recorder.run.activations)
+    assert set(frames[0].columns) == set(frames[1].columns)
+    np.testing.assert_allclose(frames[1][frames[0].columns], frames[0], rtol=1e-5, atol=1e-7)
+
+
+def test_passes_without_gradients_are_not_training():
+    model, data = programs.mlp(), programs.batches(8)
+    optimizer = sgd(model)
+    frames = []
+    for evaluates in (False, True):
+        torch.manual_seed(1)
+        start = {name: value.clone() for name, value in model.state_dict().items()}
+        with watched(model, optimizer) as recorder:
+            for x, y in data:
+                model.train()
+                step(model, optimizer, recorder, x, y)
+                if evaluates:
+                    model.eval()
+                    with torch.no_grad():
+                        recorder.log(validation_loss=CE(model(50 * x), y))
+                    with torch.inference_mode():
+                        model(50 * x)
+        model.load_state_dict(start)
+        frames.append(recorder.run.activations)
+    assert frames[0].equals(frames[1])
+    validation = recorder.run.validation
+    assert list(validation.index) == list(range(1, 13))
+    assert recorder.run.tables["loop"].columns[-1][0] == "training_mode"
+
+
+def test_evaluation_with_gradients_but_in_evaluation_mode_is_not_training():
+    model, data = programs.mlp(), programs.batches(8)
+    optimizer = sgd(model)
+    frames = []
+    for evaluates in (False, True):
+        torch.manual_seed(1)
+        start = {name: value.clone() for name, value in model.state_dict().items()}
+        with watched(model, optimizer) as recorder:
+            for x, y in data:
+                model.train()
+                step(model, optimizer, recorder, x, y)
+                if evaluates:
+                    model.eval()
+                    recorder.log(validation_loss=CE(model(50 * x), y).item())
+        model.load_state_dict(start)
+        frames.append(recorder.run.activations)
+    assert frames[0].equals(frames[1])
+
+
+# Gradients and updates
+
+
+def test_gradients_and_updates_of_adam():
+    model, (x, y) = programs.mlp(), programs.batches(8)[0]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    with watched(model, optimizer) as recorder:
+        for _ in range(3):
+            step(model, optimizer, recorder, x, y)
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        loss = CE(model(x), y)
+        recorder.log(loss=loss)
+        loss.backward()
+        gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+        optimizer.step()
+    run = recorder.run
+    for name, p in model.named_parameters():
+        moved = p.detach() - before[name]
+        assert close(run.gradients["norm", name].iloc[-1], gradients[name].norm())
+        assert close(run.updates["update_norm", name].iloc[-1], moved.norm())
+        assert close(run.updates["weight_norm", name].iloc[-1], before[name].norm())
+    assert run.metrics["lr", "train"].iloc[-1] == 1e-2
+
+
+def test_accumulated_micro_batches_are_one_step():
+    model, data = programs.mlp(), programs.batches(8)
+    model[2].p = 0.0
+    optimizer = sgd(model)
+    hidden = torch.cat([model[0](x) for x, _ in data[:4]]).detach()
+    with watched(model, optimizer) as recorder:
+        losses = []
+        for _ in range(3):
+            for x, y in data[:4]:
+                loss = CE(model(x), y) / 4
+                recorder.log(loss=loss)
+                loss.backward()
+                losses.append(loss.item())
+            gradient = model[0].weight.grad.norm()
+            optimizer.step()
+            optimizer.zero_grad()
+    run = recorder.run
+    assert run.steps == 3
+    assert close(run.losses["train"].iloc[0], np.mean(losses[:4]))
+    assert close(run.gradients["norm", "0.weight"].iloc[-1], gradient)
+    assert close(run.activations["mean", "0"].iloc[0], hidden.mean())
+    assert close(run.activations["variance", "0"].iloc[0], hidden.var(correction=0))
+    assert run.frame("loop")["backward_passes"].to_numpy().ravel().tolist() == [4, 4, 4]
+
+
+@pytest.mark.parametrize("how", ["norm", "value"])
+def test_clipping_is_seen_and_norms_are_of_before(how):
+    model, (x, y) = programs.mlp(), programs.batches(8)[0]
+    optimizer = sgd(model, lr=1.0)
+    with watched(model, optimizer) as recorder:
+        loss = CE(model(x), y)
+        recorder.log(loss=loss)
+        loss.backward()
+        norm = model[0].weight.grad.norm().clone()
+        if how == "norm":
+            nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+        else:
+            nn.utils.clip_grad_value_(model.parameters(), 1e-5)
+        clipped = model[0].weight.grad.norm().clone()
+        optimizer.step()
+    run = recorder.run
+    assert clipped < norm / 2
+    assert close(run.gradients["norm", "0.weight"].iloc[0], norm)
+    assert close(run.updates["update_norm", "0.weight"].iloc[0], clipped)
+    assert run.meta.clipping["gradients"] == "before"
+    assert run.meta.clipping["max_norm" if how == "norm" else "value"] == (1e-3 if how == "norm" else 1e-5)
+
+
+def test_frozen_bases_and_added_modules():
+    model, (x, y) = programs.mlp(), programs.batches(8)[0]
+    for p in model[0].parameters():
+        p.requires_grad_(False)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    with watched(model, optimizer) as recorder:
+        step(model, optimizer, recorder, x, y)
+        model.append(nn.Tanh())
+        model.append(nn.Linear(3, 3))
+        optimizer.add_param_group({"params": list(model[-1].parameters())})
+        step(model, optimizer, recorder, x, y)
+    run = recorder.run
+    assert set(run.gradients["norm"].columns) == {"3.weight", "3.bias", "5.weight", "5.bias"}
+    assert list(run.activations["mean"].columns)[-2:] == ["4", "5"]
+    assert [p.name for p in run.meta.parameters if p.frozen] == ["0.weight", "0.bias"]
+    assert run.updates["update_norm", "5.weight"].iloc[-1] > 0
+
+
+def test_two_models_with_two_recorders():
+    make = lambda inputs, outputs: nn.Sequential(nn.Linear(inputs, 16), nn.ReLU(), nn.Linear(16, outputs))  # noqa: E731
+    generator, critic = make(4, 8), make(8, 1)
+    one, other = sgd(generator), sgd(critic)
+    binary = nn.BCEWithLogitsLoss()
+    with watched(generator, one) as first, watched(critic, other) as second:
+        for real, _ in programs.batches(8):
+            fake = generator(torch.randn(16, 4))
+            loss = binary(critic(real), torch.ones(16, 1)) + binary(critic(fake.detach()), torch.zeros(16, 1))
+            second.log(loss=loss)
+            other.zero_grad()
+            loss.backward()
+            gradient = critic[0].weight.grad.norm().clone()
+            other.step()
+            loss = binary(critic(fake), torch.ones(16, 1))
+            first.log(loss=loss)
+            one.zero_grad()
+            loss.backward()
+            one.step()
+    assert first.run.steps == 12
+    assert second.run.steps == 13  # the generator's last pass through the critic is under way still
+    assert close(second.run.gradients["norm", "0.weight"].iloc[11], gradient)
+    assert not set(first.run.gradients["norm"].columns) ^ {"0.weight", "0.bias", "2.weight", "2.bias"}
+
+
+def test_one_recorder_of_two_optimizers():
+    model, data = programs.mlp(), programs.batches(8)
+    pair = [torch.optim.SGD(model[0].parameters(), lr=0.1), torch.optim.Adam(model[3].parameters())]
+    with watched(model, pair) as recorder:
+        for x, y in data:
+            loss = CE(model(x), y)
+            recorder.log(loss=loss)
+            loss.backward()
+            for optimizer in pair:
+                optimizer.step()
+                optimizer.zero_grad()
+    run = recorder.run
+    assert run.steps == 12
+    assert run.updates["update_norm"].notna().all().all()
+    assert run.gradients["norm"].gt(0).all().all()
+
+
+# Mixed precision
+
+
+def test_bfloat16_activations():
+    model, (x, y) = programs.mlp(), programs.batches(8)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model[0](x)
+    with watched(model, sgd(model)) as recorder, torch.autocast("cpu", torch.bfloat16):
+        step(model, sgd(model), recorder, x, y)
+    assert hidden.dtype == torch.bfloat16
+    assert close(recorder.run.activations["mean", "0"].iloc[0], hidden.float().mean())
+    assert close(recorder.run.activations["max", "0"].iloc[0], hidden.float().max())
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_scaled_gradients_are_recorded_without_the_scale_and_skipped_steps_too(fused):
+    data = programs.batches(8)
+    frames = {}
+    for scaled in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=fused)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, enabled=scaled)
+        with watched(model, optimizer) as recorder:
+            for number, (x, y) in enumerate(data):
+                loss = CE(model(x), y)
+                recorder.log(loss=loss)
+                scaler.scale(loss).backward()
+                if number == 5 and scaled:
+                    model[0].weight.grad[0, 0] = math.inf
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad()
+        frames[scaled] = recorder.run
+    bare, seen = frames[False], frames[True]
+    assert seen.steps == bare.steps == 12
+    np.testing.assert_allclose(seen.gradients["norm"].iloc[:5], bare.gradients["norm"].iloc[:5], rtol=1e-4)
+    np.testing.assert_allclose(
+        seen.activations["gradient_rms"].iloc[:5], bare.activations["gradient_rms"].iloc[:5], rtol=1e-4
+    )
+    assert seen.gradients["nonfinite", "0.weight"].iloc[5] == 1
+    skipped = seen.frame("loop")["skipped_updates"].to_numpy().ravel()
+    assert np.flatnonzero(skipped).tolist() == [5]
+    assert seen.frame("loop")["loss_scale"].to_numpy().ravel()[0] == 1024
+
+
+# The loss and the loop
+
+
+def test_a_watched_loss_module_need_not_be_logged():
+    model, data = programs.mlp(), programs.batches(8)
+    optimizer = sgd(model)
+    loss_fn = nn.CrossEntropyLoss()
+    losses = []
+    with watched(model, optimizer, loss_fn) as recorder:
+        for x, y in data:
+            loss = loss_fn(model(x), y)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+    np.testing.assert_allclose(recorder.run.losses["train"].to_numpy(), losses, rtol=1e-6)
+    assert recorder.run.outputs["rows", "targets"].notna().all()
+
+
+def test_a_logged_loss_with_a_penalty_stands_instead_of_the_watched_one():
+    model, (x, y) = programs.mlp(), programs.batches(8)[0]
+    loss_fn = nn.CrossEntropyLoss()
+    with watched(model, sgd(model), loss_fn) as recorder:
+        loss = loss_fn(model(x), y) + 10.0
+        recorder.log(loss=loss)
+        loss.backward()
+        sgd(model).step()
+    assert close(recorder.run.losses["train"].iloc[0], loss)
+
+
+def test_what_is_logged_after_the_step_belongs_to_it():
+    model, data = programs.mlp(), programs.batches(8)
+    optimizer = sgd(model)
+    losses = []
+    with watched(model, optimizer) as recorder:
+        for x, y in data:
+            loss = CE(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            recorder.log(loss=loss, accuracy=0.5)
+            losses.append(loss.item())
+    run = recorder.run
+    assert run.steps == 12
+    np.testing.assert_allclose(run.losses["train"].to_numpy(), losses, rtol=1e-6)
+    assert run.meta.loss["name"]
+
+
+def test_the_optimizer_is_found_when_it_steps():
+    model, data = programs.mlp(), programs.batches(8)
+    with watched(model) as recorder:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        for x, y in data:
+            step(model, optimizer, recorder, x, y)
+    assert recorder.run.steps == 12
+    assert recorder.run.meta.optimizer["name"] == "AdamW"
+
+
+def test_a_loop_that_never_steps_is_recorded_all_the_same():
+    model, data = programs.mlp(), programs.batches(8, count=160)
+    optimizer = sgd(model)
+    with watched(model, optimizer) as recorder:
+        for x, y in data:
+            loss = CE(model(x), y)
+            recorder.log(loss=loss)
+            optimizer.zero_grad()
+            loss.backward()
+    loop = recorder.run.frame("loop")
+    assert recorder.run.steps > 50
+    assert loop["updates"].to_numpy().max() == 0
+    assert loop["backward_passes"].to_numpy().sum() == 160
+
+
+def test_updates_by_hand_are_not_called_missing():
+    model, data = programs.mlp(), programs.batches(8, count=160)
+    with watched(model) as recorder:
+        for x, y in data:
+            loss = CE(model(x), y)
+            recorder.log(loss=loss)
+            model.zero_grad()
+            loss.backward()
+            with torch.no_grad():
+                for p in model.parameters():
+                    p -= 0.1 * p.grad
+    assert np.isnan(recorder.run.frame("loop")["updates"].to_numpy()).all()
+
+
+def test_gradients_that_were_not_cleared_and_training_in_evaluation_mode_are_told():
+    model, data = programs.mlp(), programs.batches(8)
+    optimizer = sgd(model)
+    model.eval()
+    with watched(model, optimizer) as recorder:
+        for x, y in data:
+            loss = CE(model(x), y)
+            recorder.log(loss=loss)
+            loss.backward()
+            optimizer.step()
+    loop = recorder.run.frame("loop")
+    assert loop["gradients_kept"].to_numpy().ravel()[2:].min() == 1
+    assert loop["evaluation_mode"].to_numpy().ravel()[1:].min() == 1
+    assert recorder.run.activations["mean"].iloc[2:].notna().all().all()
+
+
+def test_lbfgs_steps_on_a_closure():
+    model, (x, y) = programs.mlp(), programs.batches(8)[0]
+    model[2].p = 0.0
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=4)
+    with watched(model, optimizer) as recorder:
+        for _ in range(5):
+
+            def closure():
+                optimizer.zero_grad()
+                loss = CE(model(x), y)
+                recorder.log(loss=loss)
+                loss.backward()
+                return loss
+
+            optimizer.step(closure)
+    run = recorder.run
+    assert run.steps == 5
+    assert run.gradients["norm"].notna().all().all()
+    assert run.losses["train"].iloc[-1] < run.losses["train"].iloc[0]
+
+
+# What is given wrongly
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((None, "adam"), "wanted a torch.optim.Optimizer"),
+        ((None, None, 3), "wanted a loss module or a function"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, said):
+    model = programs.mlp()
+    with pytest.raises(TypeError, match=said):
+        nndiag.watch(model, *arguments[1:])
+
+
+def test_a_loss_that_is_no_number_is_refused():
+    model = programs.mlp()
+    with watched(model) as recorder:
+        with pytest.raises(TypeError, match="wanted a number"):
+            recorder.log(loss="low")
+        with pytest.raises(TypeError, match=r"mean\(\)"):
+            recorder.log(accuracy=torch.ones(3))
