@@ -22,12 +22,16 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class LayerMeta:
-    """One column of the activation frame: `shape` is that of an output without its batch axis, `rate` that of dropout."""
+    """One column of the activation frame: `shape` is that of an output without its batch axis, `rate` that of dropout.
+
+    `after` is the layer whose output is the input, untouched; "" where something else lies between, None where not told.
+    """
 
     name: str
     kind: str = "unknown"
     shape: tuple[int, ...] = ()
     rate: float | None = None
+    after: str | None = None
 
 
 @dataclass(frozen=True)
@@ -202,6 +206,7 @@ TYPES: dict[str, Any] = {
     "layer": str,
     "frozen": bool,
     "rate": float | int | None,
+    "after": str | None,
     "std": float | int | None,
 }
 """What the fields of a layer or parameter have to be, beside its name and shape."""

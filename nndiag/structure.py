@@ -15,7 +15,7 @@ LINEAR = ("affine", "linear", "dense", "convolution", "embedding")
 NORMS = ("layer_norm", "batch_norm", "group_norm", "rms_norm")
 RECTIFIERS = ("relu",)
 """Activation functions that can fall silent: exactly zero over a half-line."""
-NEITHER = (*NORMS, "dropout", "softmax")
+NEITHER = (*NORMS, "dropout", "softmax", "pooling", "flatten", "identity")
 
 
 def kind(run: Run, layer: str) -> str:

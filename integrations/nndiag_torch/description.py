@@ -21,7 +21,7 @@ def loop(loop: TorchLoop) -> dict[str, Any]:
     held = {id(tensor) for one in loop.optimizers for group in one.param_groups for tensor in group["params"]}
     return {
         "layers": [
-            {"name": layer.name, "kind": layer.kind, "shape": list(layer.shape or ())}
+            {"name": layer.name, "kind": layer.kind, "shape": list(layer.shape or ()), "after": layer.after}
             | ({} if layer.rate is None else {"rate": layer.rate})
             for layer in loop.layers
         ],

@@ -94,6 +94,7 @@ class Layer:
     def __init__(self, name: str, kind: str, module: nn.Module | None) -> None:
         self.name, self.kind, self.module = name, kind, module
         self.shape: tuple[int, ...] | None = None
+        self.after: str | None = None
         self.latest: Array | None = None
 
     @property
@@ -163,8 +164,8 @@ def parameter_kind(owner: nn.Module, name: str, tensor: torch.Tensor) -> str:
     kind = kind_of(owner)
     if kind.endswith("_norm"):
         return "norm"
-    if kind == "embedding":
-        return "embedding"
+    if kind == "embedding" or (kind == "unknown" and tensor.ndim > 2):
+        return "embedding"  # such as positions and class tokens, which a module of the user's own holds
     return "weight" if tensor.ndim > 1 and not name.rpartition(".")[2].startswith("bias") else "bias"
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
-from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class TorchLoop:
         self._layers: dict[int, Layer] = {}
         self._parameters: dict[int, Parameter] = {}
         self._order: dict[str, Layer] = {}
-        self._foreign: WeakSet[nn.Module] = WeakSet()
+        self._foreign: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._described = 0
         self._began = self._never_steps = False
         self._trains_in_evaluation_mode = False
@@ -125,6 +125,7 @@ class TorchLoop:
         self._output = None
         self._previous: Layer | None = None
         self._function = ""
+        self._latest: tuple[Callable[[], torch.Tensor | None], int] = (_nothing, 0)
         self._loss_is_in = False
 
     def _begin_pass(self, args: Any) -> None:
@@ -225,8 +226,19 @@ class TorchLoop:
     def _layer_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
         if x is not None and x.data_ptr() != output.data_ptr():  # what works in place has overwritten its input
             self._function_forward(x)
+            if layer.after is None:
+                layer.after = self._source(x)
         self._order.setdefault(layer.name, layer)
         self._tell_forward(layer, x, output)
+
+    def _source(self, x: torch.Tensor) -> str:
+        """Name of the layer before, if `x` is what it put out, untouched but perhaps reshaped; "" otherwise."""
+        latest, version = self._latest
+        output = latest()
+        if self._previous is None or output is None or output._version != version:
+            return ""
+        base = output if output._base is None else output._base
+        return self._previous.name if x is output or x._base is base else ""
 
     def _function_forward(self, x: torch.Tensor) -> None:
         """A function without a module may lie between the layer before and this one, whose input shows what it put out."""
@@ -237,11 +249,12 @@ class TorchLoop:
         layer = self._order.get(name)
         if layer is None:
             layer = Layer(name, kind, None)
+            layer.after = before.name
             self._order = _inserted(self._order, before.name, layer)
         self._tell_forward(layer, None, x)
 
     def _tell_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
-        self._previous = layer
+        self._previous, self._latest = layer, (weakref.ref(output), output._version)
         if layer.kind not in PASSING:
             self._function = ALIKE.get(layer.kind, layer.kind)
         if layer.shape is None:
@@ -437,6 +450,10 @@ class TorchLoop:
             for tensor in group["params"]
         }
         return [p for key, p in self._parameters.items() if key not in held]
+
+
+def _nothing() -> None:
+    """A weak reference to no tensor."""
 
 
 def _inserted(order: dict[str, Layer], before: str, layer: Layer) -> dict[str, Layer]:

@@ -10,7 +10,7 @@ from nndiag import structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 
-STRAIGHT = ("affine", "dropout", "batch_norm")
+STRAIGHT = ("affine", "dropout", "batch_norm", "flatten", "identity")
 """Kinds that are affine maps when the network is used."""
 
 
@@ -22,9 +22,9 @@ class LinearStack(Check):
     2016, section 6.1). A whole network of them can draw straight borders only, whatever its depth.
 
     Decides on the kinds of the layers, in forward order: from one affine layer to the next there are none but dropout and
-    batch normalisation, which are affine too once trained. A middle narrower than both its sides is a factorisation and
-    sound (low-rank layers, adapters). Such a pair in a network that bends elsewhere is a remark; two affine layers or more
-    in a network that bends nowhere are a finding.
+    batch normalisation, which are affine too once trained, and nothing that is no layer, where the run can tell. A middle
+    narrower than both its sides is a factorisation and sound (low-rank layers, adapters). Such a pair in a network that
+    bends elsewhere is a remark; two affine layers or more in a network that bends nowhere are a finding.
     """
 
     code = "ND305"
@@ -59,8 +59,11 @@ class LinearStack(Check):
 
     def _straight(self, run: Run) -> list[tuple[str, str]]:
         """Neighbouring affine layers between which nothing bends."""
-        pairs, before = [], None
+        pairs, before, last = [], None, ""
         for layer in run.meta.layers:
+            if layer.after not in (None, last):
+                before = None  # something that is no layer lies between
+            last = layer.name
             if layer.kind == "affine" and before is not None:
                 pairs.append((before, layer.name))
             before = layer.name if layer.kind == "affine" else before if layer.kind in STRAIGHT else None
