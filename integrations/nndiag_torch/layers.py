@@ -170,10 +170,10 @@ def parameter_kind(owner: nn.Module, name: str, tensor: torch.Tensor) -> str:
 
 
 def layers_of(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
-    """The modules whose outputs are recorded, with their paths: those without children, and those with own parameters."""
+    """The modules whose outputs are recorded, with their paths: those without children, and others of a known kind."""
     for name, module in model.named_modules():
         leaf = next(module.children(), None) is None
-        if (leaf or module._parameters) and "parametrizations" not in name:
+        if (leaf or kind_of(module) != "unknown") and "parametrizations" not in name:
             yield module, name or type(module).__name__.lower()
 
 
