@@ -398,7 +398,8 @@ class TorchLoop:
 
     def _know(self, objective: dict[str, Any], loss: torch.Tensor) -> None:
         """Describe the loss where it is new, and which parameters it reaches where that may still grow."""
-        if objective and objective not in self._objectives and len(self._objectives) < MANY:
+        names = [known.get("name") for known in self._objectives]  # a last batch of a single sample says less
+        if objective and objective.get("name") not in names and len(names) < MANY:
             self._objectives.append(objective)
             self.recorder.describe(loss=objective)
         if self.steps < LOOKED:
@@ -407,7 +408,7 @@ class TorchLoop:
     def _head(self, kind: str, outputs: torch.Tensor) -> None:
         """A function between the last layer and the loss is a layer, too."""
         before = self._previous
-        if before is not None and kind not in ("", "unknown", self._function):
+        if before is not None and kind not in ("", self._function):
             layer = self._order.setdefault(f"{before.name}.{kind}", Layer(f"{before.name}.{kind}", kind, None))
             self._tell_forward(layer, None, outputs)
 
