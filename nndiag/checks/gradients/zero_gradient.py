@@ -77,25 +77,18 @@ class ZeroGradient(Check):
 
     def _zero(self, run: Run, p: ParameterMeta, reads: int) -> Finding:
         within = ", though the loss depends on it: what follows passes nothing back" if p.reached else ""
-        causes = ("ND301", "ND205", "a detached or unused layer")
-        return self._finding(
-            run,
-            p,
-            f"the gradient of {p.name} is exactly 0 on all {reads} reads{within}",
-            None,
-            causes[: 3 - bool(within)],
-        )
+        elsewhere = () if within else ("a detached or unused layer",)
+        return self._finding(run, p, f"the gradient of {p.name} is exactly 0 on all {reads} reads{within}", None,
+                             ("ND301", "ND205", *elsewhere))  # fmt: skip
 
     def _unreached(self, run: Run, parameters: list[ParameterMeta]) -> Iterator[Finding]:
         kind = self._kept(run, parameters) if loaded(parameters, self.errors) else None
-        called = set(run.activations.columns.get_level_values(-1))
-        what = [
-            (p, "detached" if p.layer in called else "unused" if called else "detached or unused") for p in parameters
-        ]
         if kind == "note":
-            yield self._remark([p.name for p, _ in what], "out of the reach of the loss")
+            yield self._remark([p.name for p in parameters], "out of the reach of the loss")
             return
-        for p, how in what:
+        called = set(run.activations.columns.get_level_values(-1))
+        for p in parameters:
+            how = "detached" if p.layer in called else "unused" if called else "detached or unused"
             yield self._finding(run, p, f"{p.name} has no gradient: the loss does not lead back to it, its layer is {how}", kind,
                                 (f"the layer is {how}",))  # fmt: skip
 

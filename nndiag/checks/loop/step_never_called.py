@@ -19,8 +19,9 @@ class StepNeverCalled(Check):
 
     Decides on the counts of the loop frame: not one update, made or left out by a gradient scaler, in at least `iterations`
     rows with a backward pass or at least `passes` backward passes; fewer may be the micro-batches of the first update.
-    Where weights move nevertheless, or the loss has come more than `learned` of its way (`nndiag.progress`), somebody else makes
-    the updates, such as a line of code of the loop's own: a remark. Gradients that are all exactly 0 have other causes.
+    Where weights move nevertheless, their norms by more than `rounding`, or the loss has come more than `learned` of its way
+    (`nndiag.progress`), somebody else makes the updates, such as a line of code of the loop's own: a remark. Gradients that
+    are all exactly 0 have other causes.
     """
 
     code = "ND904"
@@ -35,6 +36,7 @@ class StepNeverCalled(Check):
     iterations: int = 5
     passes: int = 20
     learned: float = 0.2
+    rounding: float = 1e-5
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -72,7 +74,7 @@ class StepNeverCalled(Check):
         """Whether weights change, or the loss falls as it cannot by itself."""
         made, weights = progress.training(run), run.statistic("updates", "weight_norm")
         moved = (run.statistic("updates", "update_norm") > 0).to_numpy().any()
-        changed = len(weights) > 1 and (weights.max() > weights.min()).any()
+        changed = len(weights) > 1 and (weights.max() > (1 + self.rounding) * weights.min()).any()
         return bool(moved or changed or (made is not None and made.value > self.learned))
 
     @classmethod

@@ -21,7 +21,7 @@ class NearOverflow(Check):
 
     Decides on the largest magnitude of each layer's output: above `headroom` of the largest number of the dtype, on 3 reads
     in a row. A ten-thousandth leaves room for the sum over a wide layer. Half precision has no such room to give: there it is
-    `half`, as single activations of some thousands are usual in sound language models (Sun et al. 2024).
+    `half`, as single activations of some thousands occur in sound language models (Sun et al. 2024).
     """
 
     code = "ND802"
