@@ -82,7 +82,7 @@ class ZeroGradient(Check):
                              ("ND301", "ND205", *elsewhere))  # fmt: skip
 
     def _unreached(self, run: Run, parameters: list[ParameterMeta]) -> Iterator[Finding]:
-        kind = self._kept(run, parameters) if loaded(parameters, self.errors) else None
+        kind = self._kept(run) if loaded(parameters, self.errors) else None
         if kind == "note":
             yield self._remark([p.name for p in parameters], "out of the reach of the loss")
             return
@@ -99,7 +99,7 @@ class ZeroGradient(Check):
         notes = []
         for p in frozen:
             head = p is weights[-1] and len(frozen) < len(weights)
-            kind: Kind = "training" if p in random or head else self._kept(run, frozen)
+            kind: Kind = "training" if p in random or head else self._kept(run)
             how = " at its random initial values" if p in random else ", though layers before it train" if head else ""
             if kind == "note":
                 notes.append(p.name)
@@ -108,7 +108,7 @@ class ZeroGradient(Check):
         if notes:
             yield self._remark(notes, "frozen")
 
-    def _kept(self, run: Run, parameters: list[ParameterMeta]) -> Kind:
+    def _kept(self, run: Run) -> Kind:
         """What it is that weights with something to preserve stand still: a fault only if nothing trains."""
         made = progress.training(run)
         return "training" if made is not None and made.poor else "note"
