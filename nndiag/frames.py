@@ -39,6 +39,12 @@ SAMPLED = 1 << 14
 BINS = 30
 """Bins of a histogram: as many as TensorBoard draws."""
 HISTOGRAM = ("low", "high", *(f"bin{i}" for i in range(BINS)))
+LOOP = ("backward_passes", "updates", "skipped_updates", "gradients_kept", "evaluation_mode", "loss_scale")
+"""What a loop did in one iteration, as an adapter saw it: backward passes; steps of the optimiser (0 where none was made);
+steps that a gradient scaler left out; 1 if gradients of before were still in the buffers when its first backward pass began; 1
+if a pass that a backward pass followed was made in evaluation mode; the factor on the loss, 1 without a gradient scaler."""
+EVALUATION = ("training_mode",)
+"""Of the row that holds a validation: 1 if the passes without gradients since the last update were made in training mode."""
 
 FRAMES: dict[str, tuple[str, ...]] = {
     "activations": FORWARD + BACKWARD,

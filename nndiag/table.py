@@ -23,8 +23,8 @@ Column = tuple[str, str]
 Block = tuple[tuple[Column, ...], Array]
 """Columns, and rows (n, 1 + columns) whose first value is the step; steps ascend."""
 
-KEPT: tuple[Column, ...] = (("epoch", ""), ("validation", ""))
-"""What row n of the losses holds of the validation after n updates; the rest of it is of the step that follows."""
+KEPT: tuple[Column, ...] = (("epoch", ""), ("validation", ""), ("training_mode", ""))
+"""What row n of losses and loop holds of the validation after n updates; the rest of it is of the step that follows."""
 
 MOST = 1 << 17
 """Values of finished rows in one piece of memory."""
