@@ -348,11 +348,12 @@ class GradientHook(Hook):
     def on_gradients(self, parameters: Sequence[ParameterLike]) -> None:
         recorder = self.recorder
         whole = not self._light and (self._extremes.due(recorder.step_number) or recorder.alarmed)
+        row = recorder.row
         for parameter in parameters:
             if not parameter.frozen:
-                recorder.row.gradient(parameter.name, parameter.gradient)
+                row.gradient(parameter.name, parameter.gradient)
                 if whole:
-                    recorder.row.gradient_extremes(parameter.name, parameter.gradient, parameter.value)
+                    row.gradient_extremes(parameter.name, parameter.gradient, parameter.value)
 
 
 class UpdateHook(Hook):
@@ -362,17 +363,19 @@ class UpdateHook(Hook):
     reads = ("on_update_begin", "on_update", "on_update_end")
 
     def on_update_begin(self, parameters: Sequence[ParameterLike], lr: float) -> None:
+        row = self.recorder.row
         for parameter in parameters:
             if not parameter.frozen:
-                self.recorder.row.before_update(parameter.name, parameter.value, copy=False)
+                row.before_update(parameter.name, parameter.value, copy=False)
 
     def on_update(self, parameter: ParameterLike, update: Array | None) -> None:
         self.recorder.row.update(parameter.name, update, parameter.gradient)
 
     def on_update_end(self, parameters: Sequence[ParameterLike]) -> None:
+        row = self.recorder.row
         for parameter in parameters:
             if not parameter.frozen:
-                self.recorder.row.after_update(parameter.name, parameter.value, parameter.gradient)
+                row.after_update(parameter.name, parameter.value, parameter.gradient)
 
 
 class LossHook(Hook):

@@ -15,7 +15,7 @@ from nndiag import statistics as st
 from nndiag.errors import NndiagError, ShapeError
 from nndiag.labels import Labels, integral
 from nndiag.statistics import Array, Summary
-from nndiag.table import Buffer
+from nndiag.table import Buffer, Slot
 
 
 class ActivationMeter:
@@ -23,7 +23,10 @@ class ActivationMeter:
 
     def __init__(self, name: str, buffer: Buffer) -> None:
         self._name, self._buffer = name, buffer
+        self._forward: Slot | None = None  # places in the row: the buffer need not look for them
+        self._backward: Slot | None = None
         self._activity = st.UnitActivity(0)
+        self.rms = math.nan
         self._merged: Summary | None = None
         self._sums: Array | None = None
         self._gradient: tuple[float, int] | None = None
@@ -37,18 +40,24 @@ class ActivationMeter:
         self._activity.turn()
 
     def forward(self, array: Array, slope: Array | None, signal: float) -> Summary:
-        """`FORWARD` of an output (batch, …, units), given the RMS of what came in; the summary of this array alone."""
+        """`FORWARD` of an output (batch, …, units), given the RMS of what came in; the summary of this array alone.
+
+        Its RMS is left in `rms`.
+        """
         rows = st.as_rows(array)
         summary, sums, batch_variance = st.summarize_units(rows)
         whole = summary
         if self._merged is not None:
             whole, batch_variance = self._merge(self._merged, summary, sums)
         self._merged, self._sums = whole, sums
-        count = whole.count or math.nan
-        self._buffer.put(self._name, frames.FORWARD, (
-            whole.mean, whole.m2 / count, batch_variance, whole.min, whole.max, whole.zeros / count,
-            self._dead(rows, sums, summary.min), math.nan if slope is None else frames.saturated_fraction(slope), whole.nonfinite,
-            summary.rms / signal if signal else math.nan,
+        self.rms = rms = summary.rms
+        count, mean, m2, low, high, zeros, nonfinite = whole
+        count = count or math.nan  # type: ignore[assignment]
+        if self._forward is None:
+            self._forward = self._buffer.slot(self._name, frames.FORWARD)
+        self._buffer.fill(self._forward, (
+            mean, m2 / count, batch_variance, low, high, zeros / count, self._dead(rows, sums, summary.min),
+            math.nan if slope is None else frames.saturated_fraction(slope), nonfinite, rms / signal if signal else math.nan,
         ))  # fmt: skip
         return summary
 
@@ -76,7 +85,9 @@ class ActivationMeter:
         if self._gradient is not None:
             norm, count = math.hypot(norm, self._gradient[0]), count + self._gradient[1]
         self._gradient = norm, count
-        self._buffer.put(self._name, frames.BACKWARD, (norm / math.sqrt(count) if count else math.nan,))
+        if self._backward is None:
+            self._backward = self._buffer.slot(self._name, frames.BACKWARD)
+        self._buffer.fill(self._backward, (norm / math.sqrt(count) if count else math.nan,))
         return nonfinite
 
 
@@ -85,12 +96,15 @@ class GradientMeter:
 
     def __init__(self, name: str, buffer: Buffer) -> None:
         self._name, self._buffer = name, buffer
+        self._norm: Slot | None = None
 
     def norm(self, array: Array) -> int:
         """`NORM`; how many values are not finite."""
         norm, count, nonfinite = st.magnitude(array)
         rms = norm / math.sqrt(count) if count else math.nan
-        self._buffer.put(self._name, frames.NORM, (norm if count or not nonfinite else math.nan, rms, nonfinite))
+        if self._norm is None:
+            self._norm = self._buffer.slot(self._name, frames.NORM)
+        self._buffer.fill(self._norm, (norm if count or not nonfinite else math.nan, rms, nonfinite))
         return nonfinite
 
     def extremes(self, array: Array, weights: Array | None) -> None:
@@ -129,27 +143,25 @@ class UpdateMeter:
         self._copied = False
         self._offered = False
         self._large = False
-        self._weight_norm = math.nan
-        self._size = 1
-
-    @property
-    def _least(self) -> float:
-        return self.LOST / math.sqrt(max(1, self._size)) * self._weight_norm
+        self._weight_norm = self._least = math.nan
+        self._slot: Slot | None = None
 
     def before(self, weights: Array, *, copy: bool) -> None:
         """Remember the weights; without `copy` only if the optimiser did not hand over its last update, or a tiny one."""
         if weights.dtype.kind != "f":
             weights = weights.astype(np.float64)
-        self._size = weights.size
         self._copied = copy or not (self._offered and self._large)
-        if not self._copied:
-            self._weight_norm = st.norm(weights)
-            return
+        if self._copied:
+            weights = self._copy(weights)
+        self._weight_norm = st.norm(weights)
+        self._least = self.LOST / math.sqrt(weights.size or 1) * self._weight_norm
+
+    def _copy(self, weights: Array) -> Array:
         if self._before is None or self._before.shape != weights.shape or self._before.dtype != weights.dtype:
             self._before = np.array(weights, copy=True, order="C", subok=False)
         else:
             np.copyto(self._before, weights)
-        self._weight_norm = st.norm(self._before)
+        return self._before
 
     def subtracted(self, update: Array | None, gradient: Array | None) -> None:
         """The optimiser has subtracted `update` from the weights; None where it cannot say."""
@@ -180,9 +192,11 @@ class UpdateMeter:
     def _put(self, norm: float, change: Array | None, gradient: Array | None, sign: float) -> None:
         size = self._weight_norm
         self._large = norm > 2 * self._least
-        uphill = math.nan if change is None or gradient is None else sign * float(np.vdot(change, gradient))
+        uphill = math.nan if change is None or gradient is None else sign * float(change.ravel().dot(gradient.ravel()))
         descent = -math.copysign(1.0, uphill) if uphill else uphill
-        self._buffer.put(self._name, frames.UPDATE, (size, norm, norm / size if size else math.nan, descent))
+        if self._slot is None:
+            self._slot = self._buffer.slot(self._name, frames.UPDATE)
+        self._buffer.fill(self._slot, (size, norm, norm / size if size else math.nan, descent))
 
 
 class OutputMeter:

@@ -99,7 +99,7 @@ class Row:
         self._first = self._first or name
         summary = meter.forward(array if array.ndim > 1 else array.reshape(-1, 1), slope, self._signal)
         self.nonfinite += summary.nonfinite
-        self._signal = summary.rms
+        self._signal = meter.rms
 
     def moments(self, name: str, array: Array) -> None:
         """Mean and variance alone of what layer `name` put out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +14,6 @@ Array = NDArray[Any]
 CANCELLATION = 0.25
 """Below this share of E[x²], a variance from E[x²] − mean² has lost digits: a float32 dot product carries some 1e-6 of
 thousands of values, we promise 1e-5."""
-
-SMALL = 1 << 14
-"""Values up to which the calls of NumPy cost more than its passes: methods of arrays are called in half the time."""
 
 BLOCK = 1 << 16
 """Values that one BLAS product of float32 may sum: its partial sums lose 1e-7 of their value for each doubling of terms."""
@@ -107,8 +105,7 @@ def summarize(array: Array) -> Summary:
 
 def summarized(array: Array) -> Summary:
     """`summarize` for the hot path."""
-    flat = flattened(array)
-    squares = sum_of_squares(flat)
+    flat, squares = squared(array)
     if not TINY < squares < HUGE:
         return unusual(flat)
     return usual(flat, squares, total(flat))
@@ -116,10 +113,19 @@ def summarized(array: Array) -> Summary:
 
 def flattened(array: Array) -> Array:
     """All elements in one axis, as float32 or float64; a view wherever the memory allows it."""
-    flat = array.ravel(order="K")
+    flat = array.ravel("K")
     if flat.dtype.char in "fd":
         return flat
     return flat.astype(np.float32 if flat.dtype == np.float16 else np.float64)
+
+
+def squared(array: Array) -> tuple[Array, float]:
+    """What `flattened` and `sum_of_squares` give, in one call: the first pass of every statistic."""
+    flat = array.ravel("K")
+    if flat.dtype.char in "fd" and len(flat) <= BLOCK:
+        return flat, float(flat.dot(flat))
+    flat = flattened(flat)
+    return flat, sum_of_squares(flat)
 
 
 def sum_of_squares(flat: Array) -> float:
@@ -148,16 +154,34 @@ def usual(flat: Array, squares: float, total: float) -> Summary:
     m2 = squares - total * mean
     if m2 < CANCELLATION * squares:
         mean, m2 = _shifted(flat, mean)
-    return Summary(count, mean, m2, *extremes(flat), 0)
+    low, high, zeros = extremes(flat)
+    return Summary(count, mean, m2, low, high, zeros, 0)
 
 
 def extremes(flat: Array) -> tuple[float, float, int]:
-    """Smallest and largest of finite values (n,), and the number of exact zeros among them."""
-    if len(flat) > SMALL:
-        low, high = float(np.minimum.reduce(flat)), float(np.maximum.reduce(flat))
-        return low, high, int(np.count_nonzero(flat == 0)) if low <= 0 <= high else 0
-    low, high = flat.item(flat.argmin()), flat.item(flat.argmax())
-    return low, high, len(flat) - int(np.count_nonzero(flat.astype(bool))) if low <= 0 <= high else 0
+    """Smallest and largest of finite values (n,), and the number of exact zeros among them; NaN and infinities show in them.
+
+    Read as whole numbers, bits of floats are found and counted in three quarters of the time: those without a sign ascend as
+    the floats do; those with one lie below them, as signed numbers, and descend. Only -0.0 is not where it belongs.
+    """
+    kinds = _WHOLE.get(flat.dtype)
+    if kinds is not None:
+        bits = flat.view(kinds[0])
+        low, high = flat.item(bits.argmin()), flat.item(bits.argmax())
+        if low > 0:
+            return low, high, 0
+        if low < 0:  # the negative number closest to 0
+            low = flat.item(flat.view(kinds[1]).argmax())
+        if low < 0 <= high or _copysign(1.0, low) > 0:
+            return low, high, len(flat) - _count_nonzero(bits)
+    low, high = float(np.minimum.reduce(flat)), float(np.maximum.reduce(flat))
+    return low, high, int(np.count_nonzero(flat == 0)) if low <= 0 <= high else 0
+
+
+_WHOLE = {np.dtype(f"f{size}"): (np.dtype(f"i{size}"), np.dtype(f"u{size}")) for size in (4, 8)}
+"""Signed and unsigned whole numbers as long as a float in this machine's byte order."""
+
+_copysign, _count_nonzero = math.copysign, np.count_nonzero
 
 
 def finite_extremes(flat: Array) -> tuple[float, float, int, int]:
@@ -172,8 +196,8 @@ def finite_extremes(flat: Array) -> tuple[float, float, int, int]:
 
 def moments(array: Array) -> tuple[float, float]:
     """Mean and population variance alone, in two passes."""
-    flat = flattened(array)
-    count, squares = len(flat), sum_of_squares(flat)
+    flat, squares = squared(array)
+    count = len(flat)
     if not TINY < squares < HUGE:
         whole = unusual(flat)
         return whole.mean, whole.variance
@@ -191,14 +215,13 @@ def all_finite(array: Array) -> bool:
 
 def root_mean_square(array: Array) -> float:
     """RMS of an array, NaN or infinite where a value is not finite, or its square; 0 for an empty one."""
-    flat = flattened(array)
-    return math.sqrt(abs(sum_of_squares(flat)) / len(flat)) if len(flat) else 0.0
+    flat, squares = squared(array)
+    return math.sqrt(abs(squares) / len(flat)) if len(flat) else 0.0
 
 
 def magnitude(array: Array) -> tuple[float, int, int]:
     """L2 norm over the finite values, how many they are, and how many values are not finite."""
-    flat = flattened(array)
-    squares = sum_of_squares(flat)
+    flat, squares = squared(array)
     if TINY < squares < HUGE:
         return math.sqrt(squares), len(flat), 0
     whole = unusual(flat)
@@ -207,8 +230,8 @@ def magnitude(array: Array) -> tuple[float, int, int]:
 
 def norm(array: Array) -> float:
     """L2 norm over the finite values; 0 for an empty array, NaN when no value is finite."""
-    length, count, nonfinite = magnitude(array)
-    return length if count or not nonfinite else math.nan
+    flat, squares = squared(array)
+    return math.sqrt(squares) if TINY < squares < HUGE else unusual(flat).norm
 
 
 def _shifted(flat: Array, near: float) -> tuple[float, float]:
@@ -238,11 +261,12 @@ def unusual(flat: Array) -> Summary:
 _ONES: dict[np.dtype[Any], Array] = {}
 
 
+@lru_cache(maxsize=256)
 def ones(length: int, dtype: np.dtype[Any]) -> Array:
-    """A vector of ones to multiply by. Not to be written to."""
+    """A vector of ones to multiply by, all of one dtype in the same memory. Not to be written to."""
     vector = _ONES.get(dtype)
     if vector is None or len(vector) < length:
-        vector = _ONES[dtype] = np.ones(max(length, SMALL), dtype)
+        vector = _ONES[dtype] = np.ones(max(length, BLOCK), dtype)
     return vector[:length]
 
 
@@ -251,18 +275,22 @@ def summarize_units(rows: Array) -> tuple[Summary, Array, float]:
 
     That variance is averaged over units: the law of total variance takes what lies between units off the whole.
     """
-    flat = rows.reshape(-1)
-    squares = sum_of_squares(flat)
+    flat = rows.ravel()
+    size = len(flat)
+    squares = float(flat.dot(flat)) if size <= BLOCK else sum_of_squares(flat)
     if not TINY < squares < HUGE:
         return _unusual_units(rows, flat)
-    sums = unit_sums(rows).astype(np.float64)
-    units = len(sums)
-    whole = float(sums.dot(ones(units, sums.dtype)))
-    summary, size = usual(flat, squares, whole), len(flat)
+    samples, units = rows.shape
+    sums = (ones(samples, rows.dtype).dot(rows) if samples <= MANY_ROWS else unit_sums(rows)).astype(_DOUBLE)
+    whole = float(sums.dot(ones(units, _DOUBLE)))
+    summary = usual(flat, squares, whole)
     within = (summary.m2 - (float(sums.dot(sums)) - whole * whole / units) * units / size) / size
     if within * size < COLLAPSED * squares:
-        within = _within(rows, sums / len(rows))
+        within = _within(rows, sums / samples)
     return summary, sums, within
+
+
+_DOUBLE = np.dtype(np.float64)
 
 
 def within_units(summary: Summary, sums: Array) -> float:

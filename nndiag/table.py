@@ -23,6 +23,9 @@ Column = tuple[str, str]
 Block = tuple[tuple[Column, ...], Array]
 """Columns, and rows (n, 1 + columns) whose first value is the step; steps ascend."""
 
+Slot = slice | tuple[int, ...]
+"""Places of a row: one after the other, or anywhere."""
+
 KEPT: tuple[Column, ...] = (("epoch", ""), ("validation", ""))
 """What row n of the losses holds of the validation after n updates; the rest of it is of the step that follows."""
 
@@ -230,7 +233,7 @@ class Buffer:
 
     def __init__(self) -> None:
         self._places: dict[Column, int] = {}
-        self._slots: dict[Hashable, slice | tuple[int, ...]] = {}
+        self._slots: dict[Hashable, Slot] = {}
         self._row: list[float] = []
         self._empty: list[float] = []
         self._blocks: list[Block] = []
@@ -241,8 +244,12 @@ class Buffer:
         """Set `statistics` of `name` in the current row."""
         slot = self._slots.get((name, statistics))
         if slot is None:
-            slot = self._slots[name, statistics] = self._slot([(statistic, name) for statistic in statistics])
-        self._fill(slot, values)
+            slot = self._slots[name, statistics] = self.slot(name, statistics)
+        self.fill(slot, values)
+
+    def slot(self, name: str, statistics: tuple[str, ...]) -> Slot:
+        """Where `statistics` of `name` stand in every row from here on, for `fill`."""
+        return self._slot([(statistic, name) for statistic in statistics])
 
     def put_each(self, statistic: str, part: str, values: Sequence[float]) -> None:
         """Set `statistic` of `part 0`, `part 1`, … in the current row."""
@@ -250,9 +257,10 @@ class Buffer:
         if slot is None:
             slot = self._slot([(statistic, f"{part} {i}") for i in range(len(values))])
             self._slots[statistic, part, len(values)] = slot
-        self._fill(slot, values)
+        self.fill(slot, values)
 
-    def _fill(self, slot: slice | tuple[int, ...], values: Sequence[float]) -> None:
+    def fill(self, slot: Slot, values: Sequence[float]) -> None:
+        """Set what stands at `slot` of the current row."""
         self.touched = True
         if slot.__class__ is slice:
             self._row[slot] = values
@@ -260,7 +268,7 @@ class Buffer:
             for place, value in zip(slot, values, strict=True):  # type: ignore[arg-type]  # mypy knows no __class__
                 self._row[place] = value
 
-    def _slot(self, columns: list[Column]) -> slice | tuple[int, ...]:
+    def _slot(self, columns: list[Column]) -> Slot:
         """Where `columns` stand in the row; room is made for those that are new."""
         if new := [column for column in columns if column not in self._places]:
             self._seal()
