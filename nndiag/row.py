@@ -97,8 +97,7 @@ class Row:
         if name == self._first:
             self._signal = self._input  # another pass of this step begins
         self._first = self._first or name
-        summary = meter.forward(array if array.ndim > 1 else array.reshape(-1, 1), slope, self._signal)
-        self.nonfinite += summary.nonfinite
+        self.nonfinite += meter.forward(array if array.ndim > 1 else array.reshape(-1, 1), slope, self._signal)
         self._signal = meter.rms
 
     def moments(self, name: str, array: Array) -> None:
@@ -188,7 +187,7 @@ class Row:
             self.buffers["metrics"].put("train", frames.NONFINITE, (self.nonfinite,))
 
     def close(self, step: int, recording: bool) -> list[tuple[str, list[float]]]:
-        """Finish the row of `step`: the values of every frame of which something was recorded."""
+        """Finish the row of `step`: of every frame of which something was recorded the step and the values."""
         self.fill(recording)
         self._all_steps += 1
         self._read_steps += recording
@@ -196,8 +195,6 @@ class Row:
         closed = [(frame, buffer.close_row(step)) for frame, buffer in self.buffers.items() if buffer.touched]
         if recording:
             self._outputs.begin_step()
-            for meter in self._activations.values():
-                meter.begin_step()
         return closed
 
     @property

@@ -155,7 +155,11 @@ def usual(flat: Array, squares: float, total: float) -> Summary:
     if m2 < CANCELLATION * squares:
         mean, m2 = _shifted(flat, mean)
     low, high, zeros = extremes(flat)
-    return Summary(count, mean, m2, low, high, zeros, 0)
+    return _new(Summary, (count, mean, m2, low, high, zeros, 0))
+
+
+_new = tuple.__new__
+"""Makes a named tuple in half the time."""
 
 
 def extremes(flat: Array) -> tuple[float, float, int]:
@@ -284,7 +288,7 @@ def summarize_units(rows: Array) -> tuple[Summary, Array, float]:
     sums = (ones(samples, rows.dtype).dot(rows) if samples <= MANY_ROWS else unit_sums(rows)).astype(_DOUBLE)
     whole = float(sums.dot(ones(units, _DOUBLE)))
     summary = usual(flat, squares, whole)
-    within = (summary.m2 - (float(sums.dot(sums)) - whole * whole / units) * units / size) / size
+    within = (summary[2] - (float(sums.dot(sums)) - whole * whole / units) * units / size) / size
     if within * size < COLLAPSED * squares:
         within = _within(rows, sums / samples)
     return summary, sums, within
@@ -339,7 +343,7 @@ def silent_units(rows: Array, sums: Array, low: float) -> NDArray[np.bool_] | No
 
     NaN speaks.
     """
-    if np.count_nonzero(sums) == len(sums):
+    if _count_nonzero(sums) == len(sums):
         return None
     silent: NDArray[np.bool_] = sums == 0
     if not low >= 0:  # positive and negative values can cancel

@@ -228,14 +228,16 @@ def _fill(values: Array, piece: Piece, at: Array, *, both: bool) -> None:
 class Buffer:
     """The row of one frame that is being recorded, and the finished rows that nobody has taken yet.
 
-    The row is a list, which takes a value in some 10 ns; closing it is one write of the whole row.
+    The row is a list, which takes a value in some 10 ns, with room for the step in front; closing it is one write of the
+    whole row. `number` counts the rows that were closed.
     """
 
     def __init__(self) -> None:
+        self.number = 0
         self._places: dict[Column, int] = {}
         self._slots: dict[Hashable, Slot] = {}
-        self._row: list[float] = []
-        self._empty: list[float] = []
+        self._row: list[float] = [math.nan]
+        self._empty: list[float] = [math.nan]
         self._blocks: list[Block] = []
         self._finished = array("d")
         self.touched = False
@@ -273,11 +275,11 @@ class Buffer:
         if new := [column for column in columns if column not in self._places]:
             self._seal()
             for column in new:
-                self._places[column] = len(self._places)
+                self._places[column] = 1 + len(self._places)
             self._empty += [math.nan] * len(new)
             self._row += [math.nan] * len(new)
         places = tuple(self._places[column] for column in columns)
-        first = places[0] if places else 0
+        first = places[0] if places else 1
         return slice(first, first + len(places)) if places == tuple(range(first, first + len(places))) else places
 
     @property
@@ -286,19 +288,21 @@ class Buffer:
         return tuple(self._places)
 
     def close_row(self, step: int) -> list[float]:
-        """Finish the current row as that of `step`, and give back its values."""
+        """Finish the current row as that of `step`, and give it back: the step and the values."""
         row, self._row = self._row, self._empty.copy()
         self.touched = False
-        if len(row) != len(self._places):
-            raise AssertionError(f"a row of {len(row)} values for {len(self._places)} columns")
-        self._finished.fromlist([step, *row])
+        self.number += 1
+        row[0] = step
+        if len(row) != len(self._empty):
+            raise AssertionError(f"a row of {len(row) - 1} values for {len(self._places)} columns")
+        self._finished.fromlist(row)
         if len(self._finished) > MOST:
             self._seal()
         return row
 
     def pending(self, step: int) -> list[Block]:
         """The current row as a block, if anything is in it."""
-        return [(self.columns, np.array([[step, *self._row]]))] if self.touched else []
+        return [(self.columns, np.array([[step, *self._row[1:]]]))] if self.touched else []
 
     def blocks(self) -> list[Block]:
         """Finished rows that have not been taken."""
