@@ -147,6 +147,7 @@ class Hooks:
     def __init__(self, loop: Any, hooks: Iterable[Hook] = ()) -> None:
         self.loop = loop
         self._hooks: list[Hook] = []
+        self._able: dict[str, Listeners] = dict.fromkeys(EVENTS, ())
         self._listeners: dict[str, Listeners] = dict.fromkeys(EVENTS, ())
         if hooks := list(hooks):
             self.add(hooks, Recorder(every=1))
@@ -208,19 +209,26 @@ class Hooks:
             keeper.recorder = recorder
             keepers.append(keeper)
             recorder.on_reading(self._listen)
-        self._hooks = [*(hook for hook in self if not isinstance(hook, StepHook)), *hooks, *keepers]
-        self._listen()
+        self._hold([*(hook for hook in self if not isinstance(hook, StepHook)), *hooks, *keepers])
 
     def remove(self, recorder: Recorder) -> None:
         """Detach every hook that feeds `recorder`."""
-        self._hooks = [hook for hook in self if hook.recorder is not recorder]
+        self._hold([hook for hook in self if hook.recorder is not recorder])
+
+    def _hold(self, hooks: list[Hook]) -> None:
+        """Have these hooks, and note which event each could hear at all."""
+        self._hooks = hooks
+        self._able = {
+            event: tuple((hook, getattr(hook, event), hook.recorder.pace) for hook in hooks if overrides(hook, event))
+            for event in EVENTS
+        }
         self._listen()
 
     def _listen(self) -> None:
         """Who hears what on the steps from here on: an event that nobody hears costs the loop nothing."""
         self._listeners = {
-            event: tuple((hook, getattr(hook, event), hook.recorder.pace) for hook in self._hooks if hook.hears(event))
-            for event in EVENTS
+            event: tuple([one for one in able if one[0].hears(event)]) if able else ()
+            for event, able in self._able.items()
         }
 
     def _fail(self, hook: Hook, event: str, fault: Exception) -> None:
@@ -230,8 +238,7 @@ class Hooks:
         log.error("%s failed in %s and is detached; training goes on", name, event, exc_info=fault)
         keeper = isinstance(hook, StepHook)  # without its clock, a recorder would merge all that follows into one row
         lost = [other for other in self if other is hook or (keeper and other.recorder is recorder)]
-        self._hooks = [other for other in self if other not in lost]
-        self._listen()
+        self._hold([other for other in self if other not in lost])
         try:
             recorder.fault(name, event, fault, [frame for other in lost for frame in other.fills])
         except Exception as another:

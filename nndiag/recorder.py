@@ -419,7 +419,7 @@ class Recorder:
 
     def _close_row(self) -> None:
         closed = self.row.close(self.step_number, self.recording)
-        for _, row in closed:
+        for _frame, row in closed:
             self._waiting += 8 * len(row)
         if closed and self._exporters:
             rows = {frame: (self.row.buffers[frame].columns, np.array(row[1:])) for frame, row in closed}

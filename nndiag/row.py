@@ -180,10 +180,11 @@ class Row:
 
     def fill(self, recording: bool) -> None:
         """Put what was gathered for this step into the rows; doing it twice changes nothing."""
-        if self.train or not math.isnan(self.validation):
-            train = sum(self.train) / len(self.train) if self.train else math.nan
-            self.buffers["losses"].put("", frames.LOSS, (self.epoch, train, self.validation))
-        if self.nonfinite or (recording and self.train):
+        train, validation = self.train, self.validation
+        if train or validation == validation:
+            loss = math.nan if not train else train[0] if len(train) == 1 else sum(train) / len(train)
+            self.buffers["losses"].put("", frames.LOSS, (self.epoch, loss, validation))
+        if self.nonfinite or (recording and train):
             self.buffers["metrics"].put("train", frames.NONFINITE, (self.nonfinite,))
 
     def close(self, step: int, recording: bool) -> list[tuple[str, list[float]]]:
