@@ -22,12 +22,16 @@ from nndiag.table import Buffer, Slot
 class ActivationMeter:
     """What one layer puts out, and δ, the gradient that flows back to it; passes of one step are merged."""
 
+    GROWN = 2.0
+    """Growth of the RMS since extremes and zeros were last looked at after which they are, due or not."""
+
     def __init__(self, name: str, buffer: Buffer) -> None:
         self._name, self._buffer = name, buffer
         self._forward: Slot | None = None  # places in the row: the buffer need not look for them
         self._backward: Slot | None = None
         self._activity = st.UnitActivity(0)
         self.rms = nan
+        self._quiet = 0.0
         self._merged = st.EMPTY
         self._sums: Array = np.zeros(0)
         self._gradient = 0.0, 0
@@ -37,16 +41,18 @@ class ActivationMeter:
         """An epoch begins."""
         self._activity.turn()
 
-    def forward(self, array: Array, slope: Array | None, signal: float) -> int:
+    def forward(self, array: Array, slope: Array | None, signal: float, *, whole: bool = True) -> int:
         """`FORWARD` of an output (batch, …, units), given the RMS of what came in; how many of its values are not finite.
 
-        The RMS of this array alone is left in `rms`.
+        The RMS of this array alone is left in `rms`. Unless `whole`, extremes and zeros are looked at only where it has grown.
         """
         rows = st.as_rows(array)
-        summary, sums, batch_variance = st.summarize_units(rows)
+        summary, sums, batch_variance = st.summarize_units(rows, 0.0 if whole else self._quiet)
         count, mean, m2, low, high, zeros, own = summary
         nonfinite, buffer = own, self._buffer
         self.rms = rms = hypot(sqrt(m2 / count), mean) if count else nan
+        if low == low:
+            self._quiet = (self.GROWN * rms) ** 2
         dead = self._dead(rows, sums, low, zeros)
         if self._passed_in == buffer.number:
             summary, batch_variance = self._merge(summary, sums)
@@ -69,7 +75,7 @@ class ActivationMeter:
         sums += self._sums
         return whole, st.within_units(whole, sums)
 
-    def _dead(self, rows: Array, sums: Array, low: float, zeros: int) -> float:
+    def _dead(self, rows: Array, sums: Array, low: float, zeros: float) -> float:
         samples, activity = len(rows), self._activity
         if len(sums) != activity.units:
             activity = self._activity = st.UnitActivity(len(sums))

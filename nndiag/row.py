@@ -91,13 +91,14 @@ class Row:
         """What the validations that follow are made on: inputs (samples, …) and targets (samples, …)."""
         self._held_out = HeldOut(x, y, binary=self._task == "binary") if x.size and len(x) == len(y) else None
 
-    def activation(self, name: str, array: Array, slope: Array | None) -> None:
-        """What layer `name` put out: (batch, …, units) or (batch,)."""
+    def activation(self, name: str, array: Array, slope: Array | None, *, whole: bool = True) -> None:
+        """What layer `name` put out: (batch, …, units) or (batch,); unless `whole`, extremes and zeros only if it has grown."""
         meter = self._activations.get(name) or self._meter(self._activations, ActivationMeter, name, "activations")
         if name == self._first:
             self._signal = self._input  # another pass of this step begins
         self._first = self._first or name
-        self.nonfinite += meter.forward(array if array.ndim > 1 else array.reshape(-1, 1), slope, self._signal)
+        rows = array if array.ndim > 1 else array.reshape(-1, 1)
+        self.nonfinite += meter.forward(rows, slope, self._signal, whole=whole)
         self._signal = meter.rms
 
     def moments(self, name: str, array: Array) -> None:

@@ -35,7 +35,7 @@ class Summary(NamedTuple):
     """Count, mean, M2 (sum of squared deviations), extremes, zeros and non-finite values of an array.
 
     `count` is the number of finite values, over which everything but `nonfinite` is computed. An empty summary has
-    count 0 and NaN extremes.
+    count 0 and NaN extremes; where extremes and zeros were not looked at, they are NaN.
     """
 
     count: int  # type: ignore[assignment]  # the statistic's name; a tuple's own count() is of no use here
@@ -43,7 +43,7 @@ class Summary(NamedTuple):
     m2: float
     min: float
     max: float
-    zeros: int
+    zeros: float
     nonfinite: int
 
     @property
@@ -83,12 +83,13 @@ class Summary(NamedTuple):
             return filled._replace(nonfinite=self.nonfinite + other.nonfinite)
         count = self.count + other.count
         delta = other.mean - self.mean
+        unknown = math.isnan(self.min + other.min)
         return Summary(
             count=count,
             mean=self.mean + delta * other.count / count,
             m2=self.m2 + other.m2 + delta * delta * self.count * other.count / count,
-            min=min(self.min, other.min),
-            max=max(self.max, other.max),
+            min=math.nan if unknown else min(self.min, other.min),
+            max=math.nan if unknown else max(self.max, other.max),
             zeros=self.zeros + other.zeros,
             nonfinite=self.nonfinite + other.nonfinite,
         )
@@ -150,16 +151,21 @@ def total(flat: Array) -> float:
     return sum(float(part.dot(ones(len(part), flat.dtype))) for part in parts)
 
 
-def usual(flat: Array, squares: float, total: float) -> Summary:
-    """Summary of a float array (n,) of which Σ x², within `TINY` … `HUGE`, and Σ x are known: all its values are finite."""
+def usual(flat: Array, squares: float, total: float, quiet: float = 0.0) -> Summary:
+    """Summary of a float array (n,) of which Σ x², within `TINY` … `HUGE`, and Σ x are known: all its values are finite.
+
+    Extremes and zeros are not looked at where the mean of x² is below `quiet`.
+    """
     count = len(flat)
     mean = total / count
     m2 = squares - total * mean
     if m2 < CANCELLATION * squares:
         mean, m2 = _shifted(flat, mean)
-    low, high, zeros = extremes(flat)
+    low, high, zeros = extremes(flat) if squares >= quiet * count else _UNKNOWN
     return _new(Summary, (count, mean, m2, low, high, zeros, 0))
 
+
+_UNKNOWN = math.nan, math.nan, math.nan
 
 _new = tuple.__new__
 """Makes a named tuple in half the time."""
@@ -177,7 +183,7 @@ def extremes(flat: Array) -> tuple[float, float, int]:
 _count_nonzero = np.count_nonzero
 
 
-def finite_extremes(flat: Array) -> tuple[float, float, int, int]:
+def finite_extremes(flat: Array) -> tuple[float, float, float, int]:
     """Smallest and largest of the finite values (n,), the number of exact zeros among them, and how many they are."""
     if len(flat):
         low, high, zeros = extremes(flat)
@@ -263,10 +269,11 @@ def ones(length: int, dtype: np.dtype[Any]) -> Array:
     return vector[:length]
 
 
-def summarize_units(rows: Array) -> tuple[Summary, Array, float]:
+def summarize_units(rows: Array, quiet: float = 0.0) -> tuple[Summary, Array, float]:
     """Summary of an output, as `as_rows` gives it, its units' sums (units,) in float64, and the variance over inputs.
 
-    That variance is averaged over units: the law of total variance takes what lies between units off the whole.
+    That variance is averaged over units: the law of total variance takes what lies between units off the whole. Extremes and
+    zeros are not looked at where the mean square is below `quiet` and the values are finite and not all zero.
     """
     flat = rows.ravel()
     size = len(flat)
@@ -276,7 +283,7 @@ def summarize_units(rows: Array) -> tuple[Summary, Array, float]:
     samples, units = rows.shape
     sums = (ones(samples, rows.dtype).dot(rows) if samples <= MANY_ROWS else unit_sums(rows)).astype(_DOUBLE)
     whole = float(sums.dot(ones(units, _DOUBLE)))
-    summary = usual(flat, squares, whole)
+    summary = usual(flat, squares, whole, quiet)
     within = (summary[2] - (float(sums.dot(sums)) - whole * whole / units) * units / size) / size
     if within * size < COLLAPSED * squares:
         within = _within(rows, sums / samples)
@@ -330,11 +337,13 @@ def _unusual_units(rows: Array, flat: Array) -> tuple[Summary, Array, float]:
 def silent_units(rows: Array, sums: Array, low: float) -> NDArray[np.bool_] | None:
     """Which units (columns) have no value but exact zeros, given their sums and the smallest value; None where all speak.
 
-    NaN speaks.
+    NaN speaks; as the smallest value it means that nobody has looked.
     """
     if _count_nonzero(sums) == len(sums):
         return None
     silent: NDArray[np.bool_] = sums == 0
+    if low != low:
+        low = rows.item(rows.argmin())
     if not low >= 0:  # positive and negative values can cancel
         silent[silent] = ~(rows[:, silent] != 0).any(axis=0)
     return silent
