@@ -334,7 +334,8 @@ class Recorder:
 
     def step(self) -> None:
         """The iteration is over: its row is closed, and what comes belongs to the next."""
-        self._must_be_open("step")
+        if self.meta.ended != "running":
+            self._must_be_open("step")
         if self.pace.running:
             self._finish_step()  # whoever runs the clock sees to a fault
         elif "step" not in self._broken:

@@ -13,7 +13,7 @@ from nndiag.errors import NndiagError, ShapeError
 from nndiag.held_out import HeldOut, SeenRows
 from nndiag.meters import ActivationMeter, DataMeter, GradientMeter, OutputMeter, UpdateMeter
 from nndiag.statistics import Array
-from nndiag.table import Buffer
+from nndiag.table import Buffer, Slot
 
 _Meter = TypeVar("_Meter", ActivationMeter, GradientMeter, UpdateMeter)
 
@@ -32,6 +32,7 @@ class Row:
         self._activations: dict[str, ActivationMeter] = {}
         self._gradients: dict[str, GradientMeter] = {}
         self._updates: dict[str, UpdateMeter] = {}
+        self._losses: tuple[Buffer, Slot] | None = None
         self._outputs = OutputMeter(self.buffers["outputs"])
         self._data = DataMeter(self.buffers["data"])
         self._samples = SeenRows()
@@ -184,7 +185,10 @@ class Row:
         train, validation = self.train, self.validation
         if train or validation == validation:
             loss = math.nan if not train else train[0] if len(train) == 1 else sum(train) / len(train)
-            self.buffers["losses"].put("", frames.LOSS, (self.epoch, loss, validation))
+            if self._losses is None:
+                self._losses = self.buffers["losses"], self.buffers["losses"].slot("", frames.LOSS)
+            buffer, slot = self._losses
+            buffer.fill(slot, (self.epoch, loss, validation))
         if self.nonfinite or (recording and train):
             self.buffers["metrics"].put("train", frames.NONFINITE, (self.nonfinite,))
 
