@@ -202,17 +202,22 @@ def histogram_entry(array: Array) -> tuple[float, ...] | None:
     values = array.ravel()
     if values.size > SAMPLED:
         values = values[:: _stride(values.size // SAMPLED, array.shape[-1])]
-    values = values[np.isfinite(values)].astype(np.float64)
+    finite = np.isfinite(values)
+    if not finite.all():
+        values = values[finite]
+    values = values.astype(np.float64)
     if not len(values):
         return None
-    low, high = float(values.min()), float(values.max())
+    low, high = values.item(values.argmin()), values.item(values.argmax())
     if not low / 2 < high / 2:
         pad = max(abs(low), 1.0) / 2
         low, high = low - pad, high + pad
-    half = high / 2 - low / 2  # halves, since the whole range of ±1e308 is not a number
-    places = ((values / 2 - low / 2) / half * BINS).astype(np.intp)
-    counts = np.bincount(np.minimum(places, BINS - 1), minlength=BINS)
-    return (low, high, *counts.tolist())
+    values *= 0.5  # halves, since the whole range of ±1e308 is not a number
+    values -= low / 2
+    values /= high / 2 - low / 2
+    values *= BINS
+    counts = np.bincount(values.astype(np.intp), minlength=BINS).tolist()
+    return (low, high, *counts[: BINS - 1], sum(counts[BINS - 1 :]))  # the largest value lies on the last edge
 
 
 def _stride(least: int, width: int) -> int:
