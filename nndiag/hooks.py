@@ -110,8 +110,8 @@ class Hook:
     def on_update_begin(self, parameters: Sequence[ParameterLike], lr: float) -> None:
         """The optimiser is about to update `parameters` with learning rate `lr`; gradients are clipped by now."""
 
-    def on_update(self, parameter: ParameterLike, update: Array | None) -> None:
-        """The optimiser has subtracted `update` from `parameter`; None where it has moved it in more than one way."""
+    def on_update(self, parameter: ParameterLike, update: Array | None, factor: float = 1.0) -> None:
+        """The optimiser has subtracted `factor` · `update` from `parameter`; None where it has moved it in more than one way."""
 
     def on_update_end(self, parameters: Sequence[ParameterLike]) -> None:
         """The optimiser has updated `parameters`."""
@@ -374,25 +374,35 @@ class GradientHook(Hook):
 
 
 class UpdateHook(Hook):
-    """Records what the optimiser really did to every trainable parameter, in proportion to its size."""
+    """Records what the optimiser really did to every trainable parameter, in proportion to its size.
+
+    Whether it went downhill, which takes one more pass, is looked at in the first 50 steps and then `every` steps apart.
+    """
 
     frame_name = "updates"
     reads = ("on_update_begin", "on_update", "on_update_end")
 
+    def __init__(self, every: int = 10) -> None:
+        self._descent = Spacing(every, always=ALWAYS)
+        self._step, self._whole = -1, True
+
     def on_update_begin(self, parameters: Sequence[ParameterLike], lr: float) -> None:
-        row = self.recorder.row
+        recorder = self.recorder
+        row, step = recorder.row, recorder.step_number
+        if step != self._step:
+            self._step, self._whole = step, self._descent.due(step) or recorder.alarmed
         for parameter in parameters:
             if not parameter.frozen:
                 row.before_update(parameter.name, parameter.value, copy=False)
 
-    def on_update(self, parameter: ParameterLike, update: Array | None) -> None:
-        self.recorder.row.update(parameter.name, update, parameter.gradient)
+    def on_update(self, parameter: ParameterLike, update: Array | None, factor: float = 1.0) -> None:
+        self.recorder.row.update(parameter.name, update, parameter.gradient if self._whole else None, factor)
 
     def on_update_end(self, parameters: Sequence[ParameterLike]) -> None:
         row = self.recorder.row
         for parameter in parameters:
             if not parameter.frozen:
-                row.after_update(parameter.name, parameter.value, parameter.gradient)
+                row.after_update(parameter.name, parameter.value, parameter.gradient if self._whole else None)
 
 
 class LossHook(Hook):

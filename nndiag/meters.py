@@ -135,6 +135,11 @@ def _identical_units(gradient: Array, weights: Array, max_abs: float) -> bool:
     return same and st.identical_rows(gradient, frames.SAME_GRADIENTS)
 
 
+LOST = {2: 40.0, 4: 5e-3, 8: 1e-11}
+"""Share of a single weight below which an update begins to be lost in rounding, two standard errors of it included: by the
+bytes of a number, since it goes with its precision."""
+
+
 class UpdateMeter:
     """How the optimiser moves one parameter: from a copy of its values before, or from what the optimiser subtracted.
 
@@ -143,9 +148,6 @@ class UpdateMeter:
     2.5e-8 / (ratio · √n), which is less than 1e-5 while the update is above `LOST` / √n of the weights. Below, the real
     difference is measured from the next read on, and in a read that has neither the norm is unknown (NaN).
     """
-
-    LOST = 5e-3
-    """Share of a single weight below which an update begins to be lost in rounding, two standard errors of it included."""
 
     def __init__(self, name: str, buffer: Buffer) -> None:
         self._name, self._buffer = name, buffer
@@ -164,7 +166,7 @@ class UpdateMeter:
         if self._copied:
             weights = self._copy(weights)
         self._weight_norm = st.norm(weights)
-        self._least = self.LOST / sqrt(weights.size or 1) * self._weight_norm
+        self._least = LOST.get(weights.itemsize, 0.0) / sqrt(weights.size or 1) * self._weight_norm
 
     def _copy(self, weights: Array) -> Array:
         if self._before is None or self._before.shape != weights.shape or self._before.dtype != weights.dtype:
@@ -173,12 +175,12 @@ class UpdateMeter:
             np.copyto(self._before, weights)
         return self._before
 
-    def subtracted(self, update: Array | None, gradient: Array | None) -> None:
-        """The optimiser has subtracted `update` from the weights; None where it cannot say."""
+    def subtracted(self, update: Array | None, gradient: Array | None, factor: float = 1.0) -> None:
+        """The optimiser has subtracted `factor`, which is positive, times `update` from the weights; None where it cannot say."""
         self._offered = update is not None
         if self._copied:
             return
-        norm = nan if update is None else st.norm(update)
+        norm = nan if update is None else factor * st.norm(update)
         self._put(norm if norm > self._least else nan, update, gradient, -1.0)
 
     def after(self, weights: Array, gradient: Array | None) -> None:

@@ -138,10 +138,13 @@ class Row:
         meter = self._updates.get(name) or self._meter(self._updates, UpdateMeter, name, "updates")
         meter.before(weights, copy=copy)
 
-    def update(self, name: str, update: Array | None, gradient: Array | None) -> None:
-        """What the optimiser has subtracted from parameter `name`, where it is one array."""
+    def update(self, name: str, update: Array | None, gradient: Array | None, factor: float = 1.0) -> None:
+        """What the optimiser has subtracted from parameter `name`, `factor` times one array, where it is that.
+
+        Without a gradient, which way the update went is not said.
+        """
         if meter := self._updates.get(name):
-            meter.subtracted(update, gradient)
+            meter.subtracted(update, gradient, factor)
 
     def after_update(self, name: str, weights: Array, gradient: Array | None) -> None:
         """The weights of parameter `name` after the update. Raises NndiagError where nothing came before."""

@@ -34,6 +34,7 @@ from nndiag_torch.layers import (
     layers_of,
     parameters_of,
 )
+from nndiag_torch.optimizers import subtracted
 
 log = logging.getLogger("nndiag")
 
@@ -497,6 +498,10 @@ class TorchLoop:
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if not (parameters := self._ours(optimizer)):
             return
+        if self.hooks.listened("on_update"):
+            taken = subtracted(optimizer)
+            for parameter in parameters:
+                self._fire("on_update", parameter, *taken.get(id(parameter.tensor), (None, 1.0)))
         if self.hooks.listened("on_update_end"):
             self._fire("on_update_end", parameters)
         self.optimizers[optimizer] += 1
