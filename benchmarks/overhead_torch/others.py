@@ -4,7 +4,7 @@ Installed into an environment that has PyTorch they need, and with it Graphviz's
 
     pip install tensorboard==2.21.0 wandb==0.31.0 monitorch==0.1.0.7 nndiagnostics==0.1.9 torchexplorer==1.1.2
     pip install --no-deps fastai==2.8.12 fasttransform==0.0.5 fastdownload==0.0.8 fastprogress==1.1.6 plum-dispatch==2.9.0
-    pip install python-fasthtml==0.14.14 scikit-learn beartype
+    pip install python-fasthtml==0.14.14 scikit-learn beartype rich
 
 fastai comes without its dependencies, which ask for torchvision and spaCy: its callbacks need neither.
 """
@@ -138,7 +138,12 @@ OTHERS: dict[str, Attach] = {
 
 def quiet() -> None:
     """Have no tool talk to a network or fill the screen."""
-    os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
+    os.environ |= {
+        "WANDB_MODE": "offline",
+        "WANDB_SILENT": "true",
+        "WANDB_CONSOLE": "off",
+        "WANDB_ERROR_REPORTING": "false",
+    }
 
 
 def _leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

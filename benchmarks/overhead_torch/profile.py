@@ -122,8 +122,8 @@ def profile(network: Network, attach: Attach, title: str, steps: int, warm_up: i
         for times in clock.own.values():
             times.clear()
         block.train_attached(steps)
-        block.close()
-    rows = sorted(_rows(clock, steps), key=lambda row: -row[3])
+        rows = sorted(_rows(clock, steps), key=lambda row: -row[3])
+    block.close()
     yield f"| {network.name}, {title}: own time | calls a step | µs a call | µs a step | share of the bare step |"
     yield "| --- | --- | --- | --- | --- |"
     for name, calls, each, whole in rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 
@@ -122,3 +123,27 @@ def test_own_time_is_without_that_of_what_is_called():
     outer()
 
     assert clock.own["slow"][0] > 10 * clock.own["outer"][0]
+
+
+@pytest.mark.parametrize(("options", "tables"), [(["--rounds", "4"], 1), (["--profile"], 2)])
+def test_the_command_writes_its_tables(monkeypatch, tmp_path, options, tables):
+    monkeypatch.setattr(command, "NETWORKS", {"A": TINY})
+    monkeypatch.setattr(sys, "argv", ["overhead_torch", "A", *options, "--markdown", str(tmp_path / "cost.md")])
+    monkeypatch.setattr(command, "WARM_UP", 1)
+    threads = torch.get_num_threads()
+    try:
+        status = command.main()
+    finally:
+        torch.set_num_threads(threads)
+
+    text = (tmp_path / "cost.md").read_text(encoding="utf-8")
+    assert sum(line.startswith("| --- |") for line in text.splitlines()) == tables
+    assert status == int("**>**" in text)
+
+
+def test_too_few_rounds_and_unknown_networks_are_refused(monkeypatch, capsys):
+    for arguments, said in ((["A", "--rounds", "3"], "wanted 4 or more"), (["B"], "no network B; there are A, C, T")):
+        monkeypatch.setattr(sys, "argv", ["overhead_torch", *arguments])
+        with pytest.raises(SystemExit):
+            command.main()
+        assert said in capsys.readouterr().err
