@@ -197,7 +197,7 @@ def test_what_a_fix_leaves_is_no_blame() -> None:
 
 
 def test_jobs_leave_out_what_is_faulty() -> None:
-    assert list(jobs(["TDC-IPS_5", "TDC-regr-CLEAN"], 1, fixed_only=True)) == [
+    assert list(jobs([CASES["TDC-IPS_5"], CASES["TDC-regr-CLEAN"]], 1, fixed_only=True)) == [
         ("TDC-IPS_5", "fixed", 0),
         ("TDC-regr-CLEAN", "faulty", 0),
     ]
