@@ -13,7 +13,10 @@ import numpy as np
 
 from nndiag.errors import RunError
 
-WORDS = {"task": ("classes", "binary", "real"), "expects": ("logits", "probabilities", "real")}
+WORDS = {
+    "task": ("classes", "binary", "real"),
+    "expects": ("logits", "probabilities", "log_probabilities", "real"),
+}
 """What a loss can say of its targets and of the outputs that it takes; other words would switch checks off unseen."""
 
 FORMAT = 2

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from time import perf_counter
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from nndiag.frames import EVALUATION, LOOP
+from nndiag.frames import EVALUATION, FRAMES, LOOP
 from nndiag.hooks import Hooks
 from nndiag.recorder import Recorder
 from nndiag.statistics import Array
@@ -33,8 +35,29 @@ from nndiag_torch.layers import (
     parameters_of,
 )
 
+log = logging.getLogger("nndiag")
+
 ENDLESS = 100
 """Backward passes without any update after which each counts as an iteration of its own: nobody accumulates so many."""
+
+
+_P = ParamSpec("_P")
+
+
+def guarded(method: Callable[Concatenate[TorchLoop, _P], None]) -> Callable[Concatenate[TorchLoop, _P], None]:
+    """Counts the time that `method`, which PyTorch calls, takes; a fault in it ends the watching, not the training."""
+
+    def run(self: TorchLoop, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        pace = self.recorder.pace
+        begun, spent = perf_counter(), pace.spent
+        try:
+            method(self, *args, **kwargs)
+        except Exception as fault:
+            self._fail(method.__name__.lstrip("_"), fault)
+        finally:
+            pace.spent = spent + perf_counter() - begun
+
+    return wraps(method)(run)  # type: ignore[return-value]  # still a method of TorchLoop
 
 
 class TorchLoop:
@@ -90,6 +113,17 @@ class TorchLoop:
         self.hooks.remove(self.recorder)
         self._output = None
 
+    def _fail(self, where: str, fault: Exception) -> None:
+        """Something here is broken: hear no more, and say so."""
+        if self.recorder.strict:
+            raise fault
+        log.error("the PyTorch adapter failed in %s and is detached; training goes on", where, exc_info=fault)
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        patches.remove(self)
+        self.recorder.fault("TorchLoop", where, fault, FRAMES)
+
     def describe(self) -> dict[str, Any]:
         """What is known of the loop by now, fit for JSON."""
         return description.loop(self)
@@ -115,7 +149,8 @@ class TorchLoop:
     # The iteration
 
     def _new_iteration(self) -> None:
-        self._passing = self._in_backward = self._finished = False
+        self._passing = self._inside = self._in_backward = self._finished = False
+        self._surveyed = False
         self._stepped: set[Optimizer] = set()
         self._told: set[int] = set()
         self._backward_passes = self._updates = self._skipped = 0
@@ -135,6 +170,7 @@ class TorchLoop:
         self._passing, self._in_backward, self._loss_is_in = True, False, False
         self._previous = self._output = None
         self._function = ""
+        self._reads = self.recorder.recording
         self._evaluation_mode = max(self._evaluation_mode, float(not self.model.training))
         if not self._began:
             self._began = True
@@ -175,10 +211,11 @@ class TorchLoop:
 
     # Forward
 
+    @guarded
     def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Any module of the process has been called."""
-        if torch.compiler.is_compiling():
-            return
+        if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
+            return  # what is traced, and what runs under vmap and the like, has no values
         layer = self._layers.get(id(module))
         if layer is None and module is not self.model:
             if module is self.loss:
@@ -186,7 +223,7 @@ class TorchLoop:
             elif module not in self._foreign:
                 self._meet(module, args, output)
             return
-        if not torch.is_grad_enabled() and not (self._passing and layer is not None):
+        if not torch.is_grad_enabled() and not self._inside:
             self._evaluates()
         elif self.model.training or self._trains_in_evaluation_mode:
             self._train_forward(layer, module, args, output)
@@ -195,6 +232,9 @@ class TorchLoop:
 
     def _meet(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """A module that was not there when the model was surveyed: a new part of it, or none of ours."""
+        if self._surveyed or isinstance(module, LOSSES):
+            return
+        self._surveyed = True  # once in an iteration: some loops make a new module at every step
         self._survey()
         if id(module) in self._layers:
             self._called(module, args, output)
@@ -205,6 +245,7 @@ class TorchLoop:
         """A pass without gradients."""
         self._evaluated_in_training_mode = self.model.training
 
+    @guarded
     def _evaluation_pass_goes_back(self, gradient: torch.Tensor) -> None:
         """A pass in evaluation mode was one of training after all."""
         self._trains_in_evaluation_mode = True
@@ -217,10 +258,14 @@ class TorchLoop:
             return
         if not self._passing or self._in_backward:
             self._begin_pass(args)
+        ends = module is self.model
+        self._inside = not ends
+        if not self._reads:
+            return
         tensor = first_tensor(output)
-        if layer is not None and tensor is not None and self.hooks.listened("on_forward"):
+        if layer is not None and tensor is not None:
             self._layer_forward(layer, first_tensor(args), tensor)
-        if module is self.model:
+        if ends:
             self._output = tensor
 
     def _layer_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
@@ -259,10 +304,11 @@ class TorchLoop:
             self._function = ALIKE.get(layer.kind, layer.kind)
         if layer.shape is None:
             layer.shape = tuple(output.shape[1:])
-        array = self._unit_last(layer, as_array(output))
-        layer.latest = array
-        self._fire("on_forward", layer, array if x is None else as_array(x), array)
-        layer.latest = None
+        if self.hooks.listened("on_forward"):
+            array = self._unit_last(layer, as_array(output))
+            layer.latest = array
+            self._fire("on_forward", layer, array if x is None else as_array(x), array)
+            layer.latest = None
         self._await_gradient(layer, output)
 
     def _unit_last(self, layer: Layer, array: Array) -> Array:
@@ -337,13 +383,16 @@ class TorchLoop:
 
     # Backward
 
+    @guarded
     def _loss_goes_back(self, gradient: torch.Tensor) -> None:
         self._begin_backward()
 
+    @guarded
     def _output_goes_back(self, gradient: torch.Tensor) -> None:
         self._begin_backward()
         self._fire("on_output_gradient", self._unscaled(gradient))
 
+    @guarded
     def _goes_back(self, layer: Layer, gradient: torch.Tensor) -> None:
         self._begin_backward()
         self._fire("on_backward", layer, self._unscaled(gradient))
@@ -355,7 +404,7 @@ class TorchLoop:
     def _begin_backward(self) -> None:
         if self._in_backward:
             return
-        self._in_backward, self._output = True, None
+        self._in_backward, self._inside, self._output = True, False, None
         self._backward_passes += 1
         if self._backward_passes == 1:
             self._gradients_kept = float(any(bool(p.grad.any()) for p in self._smallest() if p.grad is not None))
@@ -365,6 +414,7 @@ class TorchLoop:
         trainable = [p.tensor for p in self._parameters.values() if p.tensor.requires_grad]
         return sorted(trainable, key=torch.Tensor.numel)[:4]
 
+    @guarded
     def clipping(self, tensors: list[torch.Tensor], limit: dict[str, float]) -> None:
         """Gradients are about to be clipped."""
         ours = [found for tensor in tensors if (found := self._parameters.get(id(tensor)))]
@@ -374,6 +424,7 @@ class TorchLoop:
                 self.recorder.describe(clipping=clipping)
             self._tell_gradients(ours)
 
+    @guarded
     def scaled(self, scale: float) -> None:
         """The loss of this iteration is scaled, for mixed precision."""
         self._scale = scale
@@ -382,6 +433,7 @@ class TorchLoop:
         """Steps of one of our optimisers so far."""
         return self.optimizers.get(optimizer)
 
+    @guarded
     def skipped(self, optimizer: Optimizer) -> None:
         """Gradients were not finite, and the scaler has left out the step."""
         self._tell_gradients(self._owned(optimizer))
@@ -396,6 +448,7 @@ class TorchLoop:
 
     # The update
 
+    @guarded
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         parameters = self._ours(optimizer)
         if not parameters:
@@ -409,6 +462,7 @@ class TorchLoop:
         if self.hooks.listened("on_update_begin"):
             self._fire("on_update_begin", parameters, float(optimizer.param_groups[0]["lr"]))
 
+    @guarded
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if not (parameters := self._ours(optimizer)):
             return
@@ -427,7 +481,7 @@ class TorchLoop:
         self._stepped.add(optimizer)
         self._finished = len(self._stepped) >= len(self.optimizers)
         if self._finished:
-            self._passing = False
+            self._passing = self._inside = False
 
     def _ours(self, optimizer: Optimizer) -> list[Parameter]:
         """Parameters of the model that `optimizer` updates; one that has some is one of ours from now on."""
@@ -454,6 +508,9 @@ class TorchLoop:
 
 def _nothing() -> None:
     """A weak reference to no tensor."""
+
+
+LOSSES = (nn.modules.loss._Loss, nn.modules.loss._WeightedLoss)
 
 
 def _inserted(order: dict[str, Layer], before: str, layer: Layer) -> dict[str, Layer]:
