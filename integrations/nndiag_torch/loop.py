@@ -60,6 +60,10 @@ def guarded(method: Callable[Concatenate[TorchLoop, _P], None]) -> Callable[Conc
     return wraps(method)(run)  # type: ignore[return-value]  # still a method of TorchLoop
 
 
+TENSORS = ("loss", "outputs", "targets")
+"""What may be logged as a tensor."""
+
+
 class TorchLoop:
     """A model, its optimisers and its loss in a loop of the user's own.
 
@@ -329,15 +333,25 @@ class TorchLoop:
             self._take_loss(output, args[0], args[1])
 
     def _logged(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Take from what is logged the tensors and what belongs elsewhere; the rest are numbers."""
+        """The numbers in what is logged; the loss and what comes with it are taken out where they are tensors.
+
+        After a fault there is nothing: without the steps of the loop, a row would have no end.
+        """
+        numbers = {name: _number(name, value) for name, value in values.items() if name not in TENSORS}
+        self._take_logged(values, numbers)
+        return numbers if self._handles else {}
+
+    @guarded
+    def _take_logged(self, values: dict[str, Any], numbers: dict[str, Any]) -> None:
+        if not self._handles:
+            return
         if any(name.startswith(("validation_", "val_")) for name in values):
             self._validated()
-        loss, outputs, targets = (values.pop(name, None) for name in ("loss", "outputs", "targets"))
+        loss, outputs, targets = (values.get(name) for name in TENSORS)
         if isinstance(loss, torch.Tensor):
             self._take_loss(loss, outputs, targets)
         elif loss is not None:
-            values["loss"] = loss
-        return {name: _number(name, value) for name, value in values.items()}
+            numbers["loss"] = loss
 
     def _validated(self) -> None:
         """Numbers of a validation: they belong to the iteration that comes, and tell of the passes just made."""

@@ -44,9 +44,9 @@ def _difference(values: Values, name: str, edge: Edge, difference: Tensor | None
     if name_of(edge) != "SubBackward0" or node._saved_alpha != 1:
         return None
     found = [(place, values.unexpanded(inner)) for place, inner in inputs_of(node) if name_of(inner) != LEAF]
-    if len(inputs_of(node)) == 2:  # of two that are learned the output must be known for one
+    if len(inputs_of(node)) == 2:  # of two that are learned the output must be known for one, and not for both
         found = [pair for pair in found if pair[1].matched]
-    if not found:
+    if len(found) != 1:
         return None
     place, value = found[0]
     outputs, targets, both = value.tensor, None, shape_of(edge)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nndiag_torch.graph.nodes import DEPTH, Edge, Node, inputs_of, name_of, saved_by, shape_of, signed
@@ -88,12 +89,20 @@ def nll(values: Values, node: Node) -> Term | None:
         more["weight"] = True
     if (ignored := signed(node._saved_ignore_index)) != -100:
         more["ignore_index"] = ignored
-    axis = min(1, len(value.shape) - 1)
+    axis, ids = min(1, len(value.shape) - 1), saved_by(node, "target")
+    if _places(ids, value.shape):
+        return Term("CrossEntropyLoss", "", "", replace(value, source=None), reduction=node._saved_reduction)
     if softmax is not None and softmax != axis:
         more["softmax_axis"] = softmax
     name = "CrossEntropyLoss" if kind == "logits" else "NLLLoss"
-    return Term(name, "classes", kind, value, saved_by(node, "target"), node._saved_reduction,
+    return Term(name, "classes", kind, value, ids, node._saved_reduction,
                 math.prod(value.shape) // max(1, value.shape[axis]), axis, ignored, more=more)  # fmt: skip
+
+
+def _places(ids: Tensor | None, shape: tuple[int, ...]) -> bool:
+    """Whether each of N samples, 4 or more, is told from all N, as contrastive losses do: no classes of anything."""
+    square = ids is not None and len(shape) == 2 and shape[0] == shape[1] > 3
+    return ids is not None and square and torch.equal(ids, torch.arange(shape[0], device=ids.device))
 
 
 def log_probabilities(values: Values, edge: Edge, saved: Tensor | None = None) -> tuple[str, Value, int | None]:

@@ -208,14 +208,14 @@ class Values:
         return Value(start, shape, saved)
 
     def side(self, node: Node) -> tuple[int, Value] | None:
-        """Which input of a loss of two is the output, and its value: the one that the model returned, or else the first."""
-        found = []
-        for place, edge in inputs_of(node)[:2]:
-            value = self.unexpanded(edge, saved_by(node, ("self", "target")[place]))
-            if value.matched:
-                return place, value
-            found.append((place, value))
-        return found[0] if found else None
+        """Which input of a loss of two is the output, and its value: the one that the model returned, or else the first.
+
+        None where both are what the model returned: they are compared with each other.
+        """
+        found = [(place, self.unexpanded(edge, saved_by(node, ("self", "target")[place])))
+                 for place, edge in inputs_of(node)[:2]]  # fmt: skip
+        matched = [pair for pair in found if pair[1].matched]
+        return None if not found or len(matched) == 2 else (matched or found)[0]
 
     def unexpanded(self, edge: Edge, saved: Tensor | None = None) -> Value:
         """What goes along `edge`, as it was before PyTorch expanded it to the shape of something else."""
