@@ -205,13 +205,15 @@ def by_case(results: list[Result]) -> Iterator[tuple[str, str, str, str, str, st
     """
     for case in {result.case: result.of for result in results}.values():
         runs = [result for result in results if result.case == case.id]
-        faulty, fixed = [r for r in runs if r.faulty], [r for r in runs if r.control]
-        right = [r.right(r.named) for r in faulty]
-        hits = f"{sum(map(bool, right))} of {len(faulty)}: " if faulty else "–"
-        named = hits + (counted(code for codes_ in right for code in codes_) if faulty else "")
-        wrong = counted(code for r in faulty for code in r.named if not r.right([code])) if faulty else "–"
-        blame = counted(f"{code} {r.alarms[code]}" for r in fixed for code in r.blamed(*ALARMS)) if fixed else "–"
-        learned = f"{sum(r.sound for r in fixed)} of {len(fixed)}" if fixed else "–"
+        faulty, fixed = [run for run in runs if run.faulty], [run for run in runs if run.control]
+        named, wrong, learned, blame = "–", "–", "–", "–"
+        if faulty:
+            hits = sum(bool(run.right(run.named)) for run in faulty)
+            named = f"{hits} of {len(faulty)}: {counted(code for run in faulty for code in run.right(run.named))}"
+            wrong = counted(code for run in faulty for code in run.named if not run.right([code]))
+        if fixed:
+            learned = f"{sum(run.sound for run in fixed)} of {len(fixed)}"
+            blame = counted(f"{code} {run.alarms[code]}" for run in fixed for code in run.blamed(*ALARMS))
         yield case.id, " ".join(case.faults), named, wrong, learned, blame
 
 

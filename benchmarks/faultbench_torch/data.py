@@ -157,8 +157,8 @@ def wave_steps(seed: int) -> Data:
 
 
 def uniform_sequences(seed: int) -> Data:
-    """512 sequences (10, 5) of uniform noise, which are their own targets."""
-    x = torch.from_numpy(np.random.default_rng(seed).random((512, 10, 5)).astype(np.float32))
+    """256 sequences (10, 5) of uniform noise, which are their own targets."""
+    x = torch.from_numpy(np.random.default_rng(seed).random((256, 10, 5)).astype(np.float32))
     return x, x
 
 

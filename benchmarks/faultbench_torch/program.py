@@ -64,8 +64,7 @@ class Program:
                 loss = self._epoch(model, optimizer, recorder, train, epoch, seed)
                 if held_out is not None:
                     recorder.log(validation_loss=self._evaluate(model, held_out))
-            report = recorder.check()
-        return self._outcome(report, loss, model, train)
+        return self._outcome(recorder.check(), loss, model, train)
 
     def _epoch(
         self, model: nn.Module, optimizer: Optimizer, recorder: nndiag.Recorder, data: Data, epoch: int, seed: int

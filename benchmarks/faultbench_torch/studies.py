@@ -117,11 +117,11 @@ BASE = Program(digits(), base_net, nn.CrossEntropyLoss(), partial(SGD, lr=0.1, w
                split=hold_out(0.2))  # fmt: skip
 """The sound small network that TheDeepChecker plants faults into."""
 
-DEEP = Program(digits(), deep_net, nn.CrossEntropyLoss(), partial(SGD, lr=0.01, momentum=0.9), 6,
+DEEP = Program(digits(), deep_net, nn.CrossEntropyLoss(), partial(SGD, lr=0.01, momentum=0.9), 5,
                split=hold_out(0.2))  # fmt: skip
-"""Its sound deep network; the rate suits 216 updates where the original's, a tenth of it, suits 15,000."""
+"""Its sound deep network; the rate suits 180 updates where the original's, a tenth of it, suits 15,000."""
 
-MUTANT = Program(digits(), cifar_net, nn.CrossEntropyLoss(), Adam, 10, split=hold_out(0.2))
+MUTANT = Program(digits(), cifar_net, nn.CrossEntropyLoss(), Adam, 8, split=hold_out(0.2))
 """The sound program that DeepCrime makes mutants of."""
 
 
@@ -140,11 +140,11 @@ CASES = (
         "UMLAUT-B", ("LR_HIGH", "ACT_LINEAR_HIDDEN", "DATA_LEAK_VAL"), "I", "classes",
         Program(digits(), lambda: umlaut_net(nn.Identity), nn.CrossEntropyLoss(), partial(Adam, lr=1e3), 10, 128,
                 first_hundred),
-        {"model": lambda: umlaut_net(nn.ReLU), "optimizer": Adam, "split": hold_out(0.2), "epochs": 20},
+        {"model": lambda: umlaut_net(nn.ReLU), "optimizer": Adam, "split": hold_out(0.2), "epochs": 15},
     ),  # CIFAR-10, eight times as many filters, a rate of -1000, which PyTorch refuses
     Case(
         "TDC-IPS_1", ("LOSS_IMPL",), "I", "classes",
-        Program(one_hot(digits(), 10), lambda: tutorial_net((nn.Softmax(dim=1),)), layers.sum_of_logs, Adam, 4),
+        Program(one_hot(digits(), 10), lambda: tutorial_net((nn.Softmax(dim=1),)), layers.sum_of_logs, Adam, 3),
         {"data": digits(), "model": lambda: tutorial_net(()), "loss": nn.CrossEntropyLoss()},
     ),  # MNIST, four times as many filters, 10 epochs at a rate of 1e-4
     planted("TDC-deep-double_normalization", "DATA_DOUBLE_NORM", replace(DEEP, data=scaled(digits(), 1 / 255))),
