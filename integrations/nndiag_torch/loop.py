@@ -34,6 +34,7 @@ from nndiag_torch.layers import (
     layers_of,
     parameters_of,
 )
+from nndiag_torch.optimizers import subtracted
 
 log = logging.getLogger("nndiag")
 
@@ -60,6 +61,9 @@ def guarded(method: Callable[Concatenate[TorchLoop, _P], None]) -> Callable[Conc
     return wraps(method)(run)  # type: ignore[return-value]  # still a method of TorchLoop
 
 
+MANY, LOOKED = 8, 5
+"""Kinds of loss of one loop that are told apart, and iterations in which it is seen which parameters the loss reaches."""
+
 TENSORS = ("loss", "outputs", "targets")
 """What may be logged as a tensor."""
 
@@ -79,17 +83,18 @@ class TorchLoop:
         self.hooks = Hooks(self)
         self.steps = recorder.step_number
         self.optimizers: dict[Optimizer, int] = dict.fromkeys(optimizers, 0)
-        self.objective: Mapping[str, Any] = {}
+        self.reached: set[int] = set()
+        self._objectives: list[dict[str, Any]] = []
         self.clipping_limit: dict[str, Any] = {"gradients": "unknown"}
         self._layers: dict[int, Layer] = {}
         self._parameters: dict[int, Parameter] = {}
         self._order: dict[str, Layer] = {}
         self._foreign: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-        self._described = 0
+        self._described = (0, 0)
         self._began = self._never_steps = False
         self._trains_in_evaluation_mode = False
         self._evaluated_in_training_mode: bool | None = None
-        self._output: torch.Tensor | None = None
+        self._output: Any = None
         self._handles: list[Any] = []
         self._survey()
         self._sums = self._checksum()
@@ -131,6 +136,11 @@ class TorchLoop:
     def describe(self) -> dict[str, Any]:
         """What is known of the loop by now, fit for JSON."""
         return description.loop(self)
+
+    @property
+    def objective(self) -> Mapping[str, Any]:
+        """What the loss is made of, as its graph has shown last."""
+        return self._objectives[-1] if self._objectives else {}
 
     @property
     def layers(self) -> list[Layer]:
@@ -190,8 +200,9 @@ class TorchLoop:
             self._never_steps = not self._updates
             self._tell_gradients(self.parameters)
         self._put_loop()
-        if self._described != len(self._order):
-            self._described = len(self._order)
+        known = len(self._order), len(self.reached)
+        if self._described != known:
+            self._described = known
             self.recorder.describe(**self.describe())
         self.steps += 1
         self._fire("on_step_end")
@@ -270,7 +281,7 @@ class TorchLoop:
         if layer is not None and tensor is not None:
             self._layer_forward(layer, first_tensor(args), tensor)
         if ends:
-            self._output = tensor
+            self._output = output
 
     def _layer_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
         if x is not None and x.data_ptr() != output.data_ptr():  # what works in place has overwritten its input
@@ -372,9 +383,7 @@ class TorchLoop:
             return
         found = graph.objective(loss, self._output)
         self._output = None
-        if found.loss and found.loss != self.objective:
-            self.objective = found.loss
-            recorder.describe(loss=found.loss)
+        self._know(found.loss, loss)
         given = first_tensor(outputs), first_tensor(targets, floating=False)
         seen = found.outputs if given[0] is None else given[0]
         wanted = found.targets if given[1] is None else given[1]
@@ -384,9 +393,18 @@ class TorchLoop:
             self._head(found.head, seen)
             self._fire("on_loss", as_array(seen), None if wanted is None else as_array(wanted), value)
             if found.gradient_source is not None and self.hooks.listened("on_output_gradient"):
-                found.gradient_source.register_hook(self._output_goes_back)
+                found.gradient_source.register_hook(partial(self._output_goes_back, found.delta))
         if loss.requires_grad and not self._in_backward:
             loss.register_hook(self._loss_goes_back)
+
+    def _know(self, objective: dict[str, Any], loss: torch.Tensor) -> None:
+        """Describe the loss where it is new, and which parameters it reaches where that may still grow."""
+        names = [known.get("name") for known in self._objectives]  # a last batch of a single sample says less
+        if objective and objective.get("name") not in names and len(names) < MANY:
+            self._objectives.append(objective)
+            self.recorder.describe(loss=objective)
+        if self.steps < LOOKED:
+            self.reached |= graph.reached(loss)
 
     def _head(self, kind: str, outputs: torch.Tensor) -> None:
         """A function between the last layer and the loss is a layer, too."""
@@ -402,9 +420,9 @@ class TorchLoop:
         self._begin_backward()
 
     @guarded
-    def _output_goes_back(self, gradient: torch.Tensor) -> None:
+    def _output_goes_back(self, delta: Callable[[torch.Tensor], torch.Tensor], gradient: torch.Tensor) -> None:
         self._begin_backward()
-        self._fire("on_output_gradient", self._unscaled(gradient))
+        self._fire("on_output_gradient", self._unscaled(delta(gradient)))
 
     @guarded
     def _goes_back(self, layer: Layer, gradient: torch.Tensor) -> None:
@@ -480,6 +498,10 @@ class TorchLoop:
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if not (parameters := self._ours(optimizer)):
             return
+        if self.hooks.listened("on_update"):
+            taken = subtracted(optimizer)
+            for parameter in parameters:
+                self._fire("on_update", parameter, *taken.get(id(parameter.tensor), (None, 1.0)))
         if self.hooks.listened("on_update_end"):
             self._fire("on_update_end", parameters)
         self.optimizers[optimizer] += 1

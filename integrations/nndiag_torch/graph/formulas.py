@@ -215,8 +215,8 @@ def _divergence(values: Values, node: Node) -> Term | None:
     axis = 1 if _distributions(targets, 1) else targets.ndim - 1
     if not _distributions(targets, axis):
         return None
-    return Term("KLDivLoss", "classes", "log_probabilities", values.value(inner), targets, elements=targets.numel(),
-                axis=axis)  # fmt: skip
+    return Term("KLDivLoss", "classes", "log_probabilities", values.value(inner), targets,
+                elements=targets.numel() // max(1, targets.shape[axis]), axis=axis)  # fmt: skip
 
 
 def _poisson(values: Values, node: Node) -> Term | None:

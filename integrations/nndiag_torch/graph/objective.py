@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nndiag_torch.graph.rows import Rows
 from nndiag_torch.graph.terms import Path, Term
 from nndiag_torch.graph.values import Step, Values, applied, head_of
 from nndiag_torch.graph.walk import terms_of
@@ -30,7 +31,8 @@ class Found:
     axis of a softmax that does not run over the classes.
 
     `outputs` goes into the loss, before a softmax or sigmoid of the loss's own; for a loss over classes it is (samples,
-    classes), and `targets` (samples,) or (samples, classes), without the samples that the loss leaves out. Where only the
+    classes), and `targets` (samples,) or (samples, classes), without the samples that the loss leaves out. Of very many values
+    evenly spaced samples are taken. Where only the
     loss's own log-softmax can be read, they are its values, logits all the same. `head` is the kind of the elementwise function
     right before the loss, "unknown" where arithmetic stands between the two.
 
@@ -134,7 +136,10 @@ def _scale(term: Term, path: Path) -> float | None:
     """How many times the mean of the term's losses is in the loss; of a sum, how many times the sum."""
     if path.factor is None or term.reduction == 1 or not _averaged(term, path):
         return None if path.factor is None else abs(path.factor)
-    return abs(path.factor) * (term.elements if path.kept is None else int(path.kept.sum()))
+    scale = abs(path.factor) * (term.elements if path.kept is None else int(path.kept.sum()))
+    return (
+        scale if path.kept is None or math.isclose(scale, 1.0, rel_tol=1e-3) else None
+    )  # masks differ from batch to batch
 
 
 def _is_count(term: Term, path: Path, number: float) -> bool:
@@ -146,47 +151,15 @@ def _is_count(term: Term, path: Path, number: float) -> bool:
     return any(count > 1 and math.isclose(number, count, rel_tol=1e-6) for count in counts)
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Brings what goes into a loss into rows, classes last where `axis` is theirs, and leaves out what is not `kept`."""
-
-    axis: int | None
-    kept: Tensor | None
-
-    @classmethod
-    def of(cls, term: Term, path: Path) -> Rows:
-        """The rows of a term: what its path masks, and the id that it ignores, do not count."""
-        kept = path.kept
-        if term.axis is None:
-            return cls(None, kept)
-        kept = kept.reshape(-1) if kept is not None and kept.numel() == term.elements else None
-        if term.ignored is not None and term.targets is not None:
-            counted = term.targets.reshape(-1) != term.ignored
-            kept = counted if kept is None else counted & kept
-        return cls(term.axis, None if kept is None or bool(kept.all()) else kept)
-
-    def __call__(self, t: Tensor) -> Tensor:
-        """The rows of outputs, of their gradient, or of targets of the same shape."""
-        if self.axis is None:
-            return t if self.kept is None or t.shape[: self.kept.ndim] != self.kept.shape else t[self.kept]
-        if self.axis != t.ndim - 1:
-            t = t.movedim(self.axis, -1)
-        t = t if t.ndim == 2 else t.reshape(-1, t.shape[-1])
-        return t if self.kept is None else t[self.kept]
-
-    def ids(self, t: Tensor) -> Tensor:
-        """The class of each row."""
-        t = t.reshape(-1)
-        return t if self.kept is None else t[self.kept]
-
-
 def _pair(term: Term, rows: Rows) -> tuple[Tensor | None, Tensor | None]:
     """Outputs and targets of one term, detached."""
     outputs, targets = term.value.tensor, None if term.targets is None else term.targets.detach()
+    if outputs is not None:
+        outputs = rows(outputs).to(term.value.dtype)
     if targets is not None:
         ids = term.axis is not None and tuple(targets.shape) != term.value.shape
         targets = rows.ids(targets) if ids else rows(targets)
-    return None if outputs is None else rows(outputs), targets
+    return outputs, targets
 
 
 def _joined(pairs: list[tuple[Tensor | None, Tensor | None]]) -> tuple[Tensor | None, Tensor | None]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nndiag_torch.graph.nodes import DEPTH, Edge, Node, inputs_of, name_of, number_in, saved_by, shape_of, signed
@@ -20,11 +21,6 @@ CANDIDATES = 16
 def _reshaped(node: Node, at: int) -> Step:
     shape = shape_of((node, at))
     return lambda t: t.reshape(shape)
-
-
-def _cast(node: Node, at: int) -> Step:
-    dtype = node._input_metadata[at].dtype
-    return lambda t: t.to(dtype)
 
 
 def _transposed(node: Node, at: int) -> Step:
@@ -69,7 +65,7 @@ RESHAPES = ("ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0", "Al
             "SqueezeBackward0", "SqueezeBackward1", "SqueezeBackward2", "UnsqueezeBackward0")  # fmt: skip
 VIEWS: dict[str, Callable[[Node, int], Step]] = {
     **dict.fromkeys(RESHAPES, _reshaped),
-    "ToCopyBackward0": _cast,
+    "ToCopyBackward0": lambda node, at: Tensor.detach,
     "TransposeBackward0": _transposed,
     "PermuteBackward0": _permuted,
     "TBackward0": lambda node, at: Tensor.t,
@@ -133,8 +129,15 @@ class Value:
     matched: bool = False
 
     @property
+    def dtype(self) -> torch.dtype:
+        """What it is cast to, if it is."""
+        node, at = self.edge
+        dtype: torch.dtype = node._input_metadata[at].dtype
+        return dtype
+
+    @property
     def tensor(self) -> Tensor | None:
-        """The values, detached."""
+        """The values, detached, not yet cast: a cast copies, and may come after most are left out."""
         return None if self.source is None else applied(self.steps, self.source.detach())
 
 

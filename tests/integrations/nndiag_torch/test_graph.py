@@ -394,6 +394,34 @@ def test_classes_of_any_number_of_axes_come_in_rows(shape: tuple[int, ...]) -> N
     assert torch.allclose(F.cross_entropy(found.outputs, found.targets), F.cross_entropy(z, ids))
 
 
+@pytest.mark.parametrize(
+    ("outputs", "targets", "axis"),
+    [((600, 9000), (600,), -1), ((2, 3, 1000, 1000), (2, 1000, 1000), 1), ((60, 3, 180, 180), (60, 3, 180, 180), None)],
+)
+def test_of_very_many_values_some_are_taken(
+    outputs: tuple[int, ...], targets: tuple[int, ...], axis: int | None
+) -> None:
+    z = torch.zeros(outputs, requires_grad=True) * 1.0
+    y = torch.arange(torch.Size(targets).numel()).reshape(targets)
+    y = y.float() if axis is None else torch.where(y % 5 == 0, -100, y % 3)
+    loss = F.mse_loss(z, y) if axis is None else F.cross_entropy(z, y)
+    found = graph.objective(loss, z)
+    (gradient,) = torch.autograd.grad(loss, z)
+    delta, share = found.delta(gradient), found.outputs.numel() / z.numel()
+
+    assert 1 << 20 < found.outputs.numel() <= 1.01 * (1 << 22)
+    assert 0.1 < share < 1
+    assert delta.shape == found.outputs.shape
+    assert len(found.targets) == len(found.outputs)
+    if axis is None:
+        wanted = -2 * found.targets / z.numel()
+    else:
+        wanted = (torch.full_like(delta, 1 / delta.shape[1]) - F.one_hot(found.targets, delta.shape[1])) / (
+            y >= 0
+        ).sum()
+    assert torch.allclose(delta, wanted, rtol=1e-4, atol=1e-9)
+
+
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "flat": lambda z: z.reshape(-1, C),
     "shifted": lambda z: z[:, :-1].contiguous().view(-1, C).float(),
