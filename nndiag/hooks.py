@@ -57,6 +57,8 @@ class Hook:
     recorder: Recorder
     frame_name: ClassVar[str] = "metrics"
     reads: ClassVar[tuple[str, ...]] = ()
+    takes_inputs: ClassVar[bool] = True
+    """Whether `on_forward` looks at `x`; where no hook does, a loop may hand over the output in its place."""
 
     def attach(self, loop: Any, recorder: Recorder | None = None) -> None:
         """Listen to `loop` (anything with a `hooks` attribute of type `Hooks`), alone or beside other hooks.
@@ -185,6 +187,11 @@ class Hooks:
     def stopping(self) -> bool:
         """Whether a recorder asks the loop to end; the loop looks after each step."""
         return any(hook.recorder.stopping for hook in self._hooks)
+
+    @property
+    def takes_inputs(self) -> bool:
+        """Whether anybody who hears `on_forward` looks at what went in."""
+        return any(hook.takes_inputs for hook, *_ in self._listeners["on_forward"])
 
     def listeners(self, event: str) -> Listeners:
         """Who hears `event` now."""
@@ -321,6 +328,7 @@ class ActivationHook(Hook):
 
     frame_name = "activations"
     reads = ("on_forward", "on_backward")
+    takes_inputs = False
 
     def __init__(self, every: int = 10, *, light: bool = False) -> None:
         self._light = light
@@ -338,9 +346,11 @@ class ActivationHook(Hook):
             self._whole = self._extremes.due(self._step) or recorder.alarmed
         recorder.row.activation(layer.name, output, layer.slope(), whole=self._whole)
 
+    def hears(self, event: str) -> bool:
+        return super().hears(event) and not (self._light and event == "on_backward")
+
     def on_backward(self, layer: LayerLike, gradient: Array) -> None:
-        if not self._light:
-            self.recorder.row.activation_gradient(layer.name, gradient)
+        self.recorder.row.activation_gradient(layer.name, gradient)
 
     def on_validation_forward(self, layer: LayerLike, x: Array, output: Array) -> None:
         if layer.kind == "dropout":
@@ -486,6 +496,7 @@ class HistogramHook(Hook):
 
     frame_name = "histograms"
     reads = ("on_step_begin", "on_forward", "on_gradients")
+    takes_inputs = False
 
     def __init__(self, every: int = 100) -> None:
         self._spacing = Spacing(every, drawn=False)
