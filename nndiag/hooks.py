@@ -461,6 +461,7 @@ class HistogramHook(Hook):
     reads = ("on_step_begin", "on_forward", "on_gradients")
 
     def __init__(self, every: int = 100) -> None:
+        self.every = every
         self._spacing = Spacing(every, drawn=False)
         self._due = True
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from nndiag.errors import NndiagError, ShapeError
 from nndiag.labels import Labels, integral
 from nndiag.statistics import Array, Summary
 from nndiag.table import Buffer
+
+if TYPE_CHECKING:
+    from nndiag import measured
 
 
 class ActivationMeter:
@@ -79,6 +83,36 @@ class ActivationMeter:
         self._buffer.put(self._name, frames.BACKWARD, (norm / math.sqrt(count) if count else math.nan,))
         return nonfinite
 
+    def measured(self, output: measured.Output, signal: float) -> None:
+        """`FORWARD` of an output that was measured elsewhere."""
+        whole, within = output.summary, output.within
+        if self._merged is not None:
+            whole, within = self._merge(self._merged, whole, output.sums)
+        self._merged, self._sums = whole, output.sums
+        count = whole.count or math.nan
+        self._buffer.put(self._name, frames.FORWARD, (
+            whole.mean, whole.m2 / count, within, whole.min, whole.max, whole.zeros / count, self._measured_dead(output),
+            output.saturated, whole.nonfinite, output.summary.rms / signal if signal else math.nan,
+        ))  # fmt: skip
+
+    def _measured_dead(self, output: measured.Output) -> float:
+        if len(output.sums) != self._activity.units:
+            self._activity = st.UnitActivity(len(output.sums))
+        silent = output.silent if output.silent.any() else None
+        return self._activity.add(silent, output.samples) if output.samples else math.nan
+
+    def measured_moments(self, output: measured.Output) -> None:
+        """Mean and variance alone of an output that was measured elsewhere."""
+        self._buffer.put(self._name, frames.MOMENTS, (output.summary.mean, output.summary.variance))
+
+    def measured_gradient(self, gradient: measured.Magnitude) -> None:
+        """`BACKWARD` of a δ that was measured elsewhere."""
+        norm, count = gradient.norm, gradient.count
+        if self._gradient is not None:
+            norm, count = math.hypot(norm, self._gradient[0]), count + self._gradient[1]
+        self._gradient = norm, count
+        self._buffer.put(self._name, frames.BACKWARD, (norm / math.sqrt(count) if count else math.nan,))
+
 
 class GradientMeter:
     """The gradient of one parameter, before clipping."""
@@ -99,6 +133,18 @@ class GradientMeter:
         max_abs = max(-low, high)
         same = weights is not None and _identical_units(array, weights, max_abs)
         self._buffer.put(self._name, frames.EXTREMES, (max_abs, zeros / count if count else math.nan, float(same)))
+
+    def measured(self, gradient: measured.Magnitude) -> None:
+        """`NORM` of a gradient that was measured elsewhere."""
+        norm, count = gradient.norm, gradient.count
+        rms = norm / math.sqrt(count) if count else math.nan
+        known = norm if count or not gradient.nonfinite else math.nan
+        self._buffer.put(self._name, frames.NORM, (known, rms, gradient.nonfinite))
+
+    def measured_extremes(self, gradient: measured.Magnitude, *, same: bool) -> None:
+        """`EXTREMES` of a gradient that was measured elsewhere."""
+        share = gradient.zeros / gradient.count if gradient.count else math.nan
+        self._buffer.put(self._name, frames.EXTREMES, (gradient.largest, share, float(same)))
 
 
 def _identical_units(gradient: Array, weights: Array, max_abs: float) -> bool:
@@ -181,6 +227,12 @@ class UpdateMeter:
         size = self._weight_norm
         self._large = norm > 2 * self._least
         uphill = math.nan if change is None or gradient is None else sign * float(np.vdot(change, gradient))
+        descent = -math.copysign(1.0, uphill) if uphill else uphill
+        self._buffer.put(self._name, frames.UPDATE, (size, norm, norm / size if size else math.nan, descent))
+
+    def measured(self, update: measured.Update) -> None:
+        """`UPDATE` of an update that was measured elsewhere."""
+        size, norm, uphill = update.weight_norm, update.update_norm, update.uphill
         descent = -math.copysign(1.0, uphill) if uphill else uphill
         self._buffer.put(self._name, frames.UPDATE, (size, norm, norm / size if size else math.nan, descent))
 

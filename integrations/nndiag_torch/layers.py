@@ -101,6 +101,10 @@ class Layer:
         """Share that a dropout drops."""
         return float(getattr(self.module, "p", 0.0)) if self.kind == "dropout" else None
 
+    def channels_first(self, axes: int) -> bool:
+        """Whether the units of an output with so many `axes` are in the second: those of images and convolutions are."""
+        return axes > 3 or (axes == 3 and self.kind in CHANNELS_FIRST)
+
     def slope(self) -> Array | None:
         """Derivative of the latest output over its largest possible value, for functions that flatten out at both ends."""
         y = self.latest
@@ -117,7 +121,7 @@ class Parameter:
     def __init__(self, name: str, tensor: nn.Parameter, owner: nn.Module, layer: str) -> None:
         self.name, self.tensor, self.layer = name, tensor, layer
         self.kind = parameter_kind(owner, name, tensor)
-        self.scale = 1.0
+        self.scale: Any = 1.0
         self.std = _std(tensor)
         self._nothing: Array | None = None
 

@@ -8,22 +8,20 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from nndiag.frames import EVALUATION, LOOP
+from nndiag.frames import EVALUATION
 from nndiag.hooks import Hooks
 from nndiag.recorder import Recorder
-from nndiag.statistics import Array
 from nndiag_torch import description, graph, patches
-from nndiag_torch.arrays import as_array, first_tensor
+from nndiag_torch.arrays import first_tensor
+from nndiag_torch.device import Later, is_for
 from nndiag_torch.layers import (
     ALIKE,
-    CHANNELS_FIRST,
     PASSING,
     Layer,
     Parameter,
@@ -32,6 +30,7 @@ from nndiag_torch.layers import (
     layers_of,
     parameters_of,
 )
+from nndiag_torch.telling import Now
 
 ENDLESS = 100
 """Backward passes without any update after which each counts as an iteration of its own: nobody accumulates so many."""
@@ -43,13 +42,17 @@ class TorchLoop:
     The model itself is left alone: the forward hook is one for all modules of the process, and those of the optimisers are,
     too. An iteration begins with the first training pass (gradients on) after the last one ended, and ends when every
     optimiser has stepped. It stays open until the next begins, for what is logged late.
+    Hooks are told of events as they happen, or later where the model lies on another device than the CPU (`deferred`).
     """
+
+    deferred: bool | None = None
 
     def __init__(
         self, model: nn.Module, optimizers: Sequence[Optimizer], loss: Callable[..., Any] | None, recorder: Recorder
     ) -> None:
         self.model, self.loss, self.recorder = model, loss, recorder
         self.hooks = Hooks(self)
+        self.teller: Now | Later = Now(self)
         self.steps = recorder.step_number
         self.optimizers: dict[Optimizer, int] = dict.fromkeys(optimizers, 0)
         self.objective: Mapping[str, Any] = {}
@@ -87,6 +90,7 @@ class TorchLoop:
         self._handles.clear()
         patches.remove(self)
         self._finish()
+        self.teller.leave()
         self.hooks.remove(self.recorder)
         self._output = None
 
@@ -118,10 +122,11 @@ class TorchLoop:
         self._passing = self._in_backward = self._finished = False
         self._stepped: set[Optimizer] = set()
         self._told: set[int] = set()
-        self._backward_passes = self._updates = self._skipped = 0
-        self._gradients_kept = math.nan
+        self._backward_passes = self._updates = 0
+        self._gradients_kept: Any = math.nan
         self._evaluation_mode = 0.0
-        self._scale = 1.0
+        self._skips: list[Any] = []
+        self._scale: Any = 1.0
         self._output = None
         self._previous: Layer | None = None
         self._function = ""
@@ -135,11 +140,17 @@ class TorchLoop:
         self._previous = self._output = None
         self._function = ""
         self._evaluation_mode = max(self._evaluation_mode, float(not self.model.training))
+        self._begin()
+        if self.teller.wants("on_step_begin") and (x := first_tensor(args, floating=False)) is not None:
+            self.teller.batch(x)
+
+    def _begin(self) -> None:
+        """Training begins, unless it has."""
         if not self._began:
             self._began = True
-            self._fire("on_train_begin", self)
-        if self.hooks.listened("on_step_begin") and (x := first_tensor(args, floating=False)) is not None:
-            self._fire("on_step_begin", as_array(x), None)
+            self.teller.fire("on_train_begin", self)
+            if is_for(self) if self.deferred is None else self.deferred:
+                self.teller = Later(self)
 
     def _finish(self) -> None:
         """The iteration under way is over, if there is one."""
@@ -148,29 +159,22 @@ class TorchLoop:
         if not self._finished:
             self._never_steps = not self._updates
             self._tell_gradients(self.parameters)
-        self._put_loop()
+        self.teller.iteration(self._backward_passes, self._updates, self._skips, self._gradients_kept,
+                              self._evaluation_mode, self._scale, by_hand=self._never_steps)  # fmt: skip
         if self._described != len(self._order):
             self._described = len(self._order)
             self.recorder.describe(**self.describe())
         self.steps += 1
-        self._fire("on_step_end")
+        self.teller.iteration_ends()
         self._new_iteration()
 
-    def _put_loop(self) -> None:
-        """What this iteration did, for the checks of the loop."""
-        if self.recorder.recording:
-            updates = math.nan if self._never_steps and self._checksum() != self._sums else self._updates
-            self.recorder.row.buffers["loop"].put("", LOOP, (
-                self._backward_passes, updates, self._skipped, self._gradients_kept, self._evaluation_mode, self._scale,
-            ))  # fmt: skip
+    def moved(self) -> bool:
+        """Whether a parameter is not what it was at first."""
+        return self._checksum() != self._sums
 
     def _checksum(self) -> list[float]:
         """Sums that change when somebody updates the parameters without an optimiser."""
         return [float(tensor.detach().double().sum()) for tensor in self._smallest()]
-
-    def _fire(self, event: str, *arguments: Any) -> None:
-        with np.errstate(all="ignore"):
-            self.hooks.fire(event, *arguments)
 
     # Forward
 
@@ -217,7 +221,7 @@ class TorchLoop:
         if not self._passing or self._in_backward:
             self._begin_pass(args)
         tensor = first_tensor(output)
-        if layer is not None and tensor is not None and self.hooks.listened("on_forward"):
+        if layer is not None and tensor is not None and self.teller.wants("on_forward"):
             self._layer_forward(layer, first_tensor(args), tensor)
         if module is self.model:
             self._output = tensor
@@ -246,21 +250,11 @@ class TorchLoop:
             self._function = ALIKE.get(layer.kind, layer.kind)
         if layer.shape is None:
             layer.shape = tuple(output.shape[1:])
-        array = self._unit_last(layer, as_array(output))
-        layer.latest = array
-        self._fire("on_forward", layer, array if x is None else as_array(x), array)
-        layer.latest = None
+        self.teller.forward(layer, x, output)
         self._await_gradient(layer, output)
 
-    def _unit_last(self, layer: Layer, array: Array) -> Array:
-        """An output with its units in the last axis: those of images and of what convolutions put out are channels."""
-        if array.ndim < 3:
-            return array
-        channels = array.ndim > 3 or layer.kind in CHANNELS_FIRST
-        return np.moveaxis(array, 1, -1) if channels else array
-
     def _await_gradient(self, layer: Layer, output: torch.Tensor | None) -> None:
-        if output is not None and output.requires_grad and self.hooks.listened("on_backward"):
+        if output is not None and output.requires_grad and self.teller.wants("on_backward"):
             output.register_hook(partial(self._goes_back, layer))
 
     # The loss
@@ -271,47 +265,47 @@ class TorchLoop:
 
     def _logged(self, values: dict[str, Any]) -> dict[str, Any]:
         """Take from what is logged the tensors and what belongs elsewhere; the rest are numbers."""
-        if any(name.startswith(("validation_", "val_")) for name in values):
+        validates = any(name.startswith(("validation_", "val_")) for name in values)
+        if validates:
             self._validated()
         loss, outputs, targets = (values.pop(name, None) for name in ("loss", "outputs", "targets"))
         if isinstance(loss, torch.Tensor):
             self._take_loss(loss, outputs, targets)
         elif loss is not None:
             values["loss"] = loss
-        return {name: _number(name, value) for name, value in values.items()}
+        values = self.teller.logged(values)
+        if validates:
+            self.teller.catch_up()
+        return values
 
     def _validated(self) -> None:
         """Numbers of a validation: they belong to the iteration that comes, and tell of the passes just made."""
         if self._finished:
             self._finish()
+        self.teller.catch_up()
         if self._evaluated_in_training_mode is not None:
             self.recorder.row.buffers["loop"].put("", EVALUATION, (float(self._evaluated_in_training_mode),))
             self._evaluated_in_training_mode = None
 
     def _take_loss(self, loss: torch.Tensor, outputs: Any, targets: Any) -> None:
-        value = float(loss.detach().mean())
-        recorder = self.recorder
-        if self._loss_is_in:
-            recorder.row.train[-1:] = []
-        self._loss_is_in = True
-        if not recorder.recording or not self.hooks.listened("on_loss"):
-            recorder.loss(value)
+        self._begin()
+        value, again, self._loss_is_in = loss.detach().mean(), self._loss_is_in, True
+        if not self.teller.reading or not self.teller.wants("on_loss"):
+            self.teller.loss(value, None, None, again=again)
             return
         found = graph.objective(loss, self._output)
         self._output = None
         if found.loss and found.loss != self.objective:
             self.objective = found.loss
-            recorder.describe(loss=found.loss)
+            self.recorder.describe(loss=found.loss)
         given = first_tensor(outputs), first_tensor(targets, floating=False)
         seen = found.outputs if given[0] is None else given[0]
         wanted = found.targets if given[1] is None else given[1]
-        if seen is None:
-            recorder.loss(value)
-        else:
+        if seen is not None:
             self._head(found.head, seen)
-            self._fire("on_loss", as_array(seen), None if wanted is None else as_array(wanted), value)
-            if found.gradient_source is not None and self.hooks.listened("on_output_gradient"):
-                found.gradient_source.register_hook(self._output_goes_back)
+        self.teller.loss(value, seen, wanted, again=again)
+        if seen is not None and found.gradient_source is not None and self.teller.wants("on_output_gradient"):
+            found.gradient_source.register_hook(self._output_goes_back)
         if loss.requires_grad and not self._in_backward:
             loss.register_hook(self._loss_goes_back)
 
@@ -329,23 +323,19 @@ class TorchLoop:
 
     def _output_goes_back(self, gradient: torch.Tensor) -> None:
         self._begin_backward()
-        self._fire("on_output_gradient", self._unscaled(gradient))
+        self.teller.output_gradient(gradient, self._scale)
 
     def _goes_back(self, layer: Layer, gradient: torch.Tensor) -> None:
         self._begin_backward()
-        self._fire("on_backward", layer, self._unscaled(gradient))
-
-    def _unscaled(self, gradient: torch.Tensor) -> Array:
-        array = as_array(gradient)
-        return array if self._scale == 1.0 else array / self._scale
+        self.teller.backward(layer, gradient, self._scale)
 
     def _begin_backward(self) -> None:
         if self._in_backward:
             return
         self._in_backward, self._output = True, None
         self._backward_passes += 1
-        if self._backward_passes == 1:
-            self._gradients_kept = float(any(bool(p.grad.any()) for p in self._smallest() if p.grad is not None))
+        if self._backward_passes == 1 and self.teller.reading:
+            self._gradients_kept = self.teller.any_nonzero(p.grad for p in self._smallest() if p.grad is not None)
 
     def _smallest(self) -> list[nn.Parameter]:
         """A few parameters that are quickly looked through, to see whether gradients were cleared."""
@@ -361,9 +351,9 @@ class TorchLoop:
                 self.recorder.describe(clipping=clipping)
             self._tell_gradients(ours)
 
-    def scaled(self, scale: float) -> None:
+    def scaled(self, scale: Any) -> None:
         """The loss of this iteration is scaled, for mixed precision."""
-        self._scale = scale
+        self._scale = self.teller.number(scale)
 
     def steps_of(self, optimizer: Optimizer) -> int | None:
         """Steps of one of our optimisers so far."""
@@ -372,14 +362,16 @@ class TorchLoop:
     def skipped(self, optimizer: Optimizer) -> None:
         """Gradients were not finite, and the scaler has left out the step."""
         self._tell_gradients(self._owned(optimizer))
-        self._skipped += 1
+        self._updates += 1
+        self._skips.append(True)
         self._stepped_with(optimizer)
 
     def _tell_gradients(self, parameters: Iterable[Parameter]) -> None:
         new = [p for p in parameters if id(p.tensor) not in self._told]
         if new:
             self._told |= {id(p.tensor) for p in new}
-            self._fire("on_gradients", new)
+            if self.teller.wants("on_gradients"):
+                self.teller.gradients(new)
 
     # The update
 
@@ -391,22 +383,19 @@ class TorchLoop:
             self._finish()
         scale = getattr(optimizer, "grad_scale", None)  # fused optimisers take the scale off themselves
         for parameter in parameters:
-            parameter.scale = 1.0 if scale is None else float(scale)
+            parameter.scale = 1.0 if scale is None else self.teller.number(scale)
         self._tell_gradients(parameters if self._stepped else [*parameters, *self._unowned()])
-        if self.hooks.listened("on_update_begin"):
-            self._fire("on_update_begin", parameters, float(optimizer.param_groups[0]["lr"]))
+        self.teller.update_begins(parameters, optimizer.param_groups[0]["lr"])
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if not (parameters := self._ours(optimizer)):
             return
-        if self.hooks.listened("on_update_end"):
-            self._fire("on_update_end", parameters)
+        self.teller.update_ends(parameters)
         self.optimizers[optimizer] += 1
+        self._updates += 1
         skipped = getattr(optimizer, "found_inf", None)  # fused optimisers leave a step out themselves
-        if skipped is not None and float(skipped):
-            self._skipped += 1
-        else:
-            self._updates += 1
+        if skipped is not None:
+            self._skips.append(self.teller.number(skipped))
         self._never_steps = False
         self._stepped_with(optimizer)
 
@@ -452,14 +441,3 @@ def _inserted(order: dict[str, Layer], before: str, layer: Layer) -> dict[str, L
 def _recomputing() -> bool:
     """Whether this forward pass is a checkpoint's second, within a backward pass."""
     return bool(torch._C._current_graph_task_id() != -1)
-
-
-def _number(name: str, value: Any) -> Any:
-    """A tensor of one value as a number; anything else as it is, for `log` to judge."""
-    if isinstance(value, torch.Tensor):
-        if value.numel() != 1:
-            raise TypeError(
-                f"log({name}=tensor of shape {tuple(value.shape)}): wanted a single number; take its mean()"
-            )
-        return value.item()
-    return value
