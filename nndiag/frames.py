@@ -195,7 +195,7 @@ def histogram_entry(array: Array) -> tuple[float, ...] | None:
     """
     values = array.ravel()
     if values.size > SAMPLED:
-        values = values[:: _stride(values.size // SAMPLED, array.shape[-1])]
+        values = values[:: stride(values.size // SAMPLED, array.shape[-1])]
     values = values[np.isfinite(values)].astype(np.float64)
     if not len(values):
         return None
@@ -209,6 +209,6 @@ def histogram_entry(array: Array) -> tuple[float, ...] | None:
     return (low, high, *counts.tolist())
 
 
-def _stride(least: int, width: int) -> int:
+def stride(least: int, width: int) -> int:
     """The first number from `least` on that shares no factor with `width`, so that all columns are met."""
     return next(k for k in itertools.count(max(1, least)) if math.gcd(k, width) == 1)

@@ -8,7 +8,7 @@ a first loss that is not finite brings about comes when it is seen: the steps be
 
 Everything is exact but what needs the values themselves. Inputs, outputs and targets are looked at in a sample of evenly
 spaced rows, up to `SAMPLE` bytes each; where that is not all, number of rows and sums of δ are still those of the whole, and
-`squared_error` is not known. Of parameters with more than `COPIED` bytes together, updates are measured on every k-th value.
+`squared_error` is not known. Of parameters with more than `COPIED` bytes together, updates are measured on every k-th value, k prime to the width.
 In float32, variances below 1e-38 or above 1e38 are not seen. Of a tensor with values that are not finite, an extreme is
 not known (NaN) where it lies on the other side of 0 than all values.
 
@@ -36,7 +36,7 @@ from nndiag.statistics import Array
 from nndiag_torch import measure
 from nndiag_torch.arrays import dense
 from nndiag_torch.tape import Tape
-from nndiag_torch.telling import loop_row, one_value
+from nndiag_torch.telling import loop_row, one_value, own
 
 if TYPE_CHECKING:
     from nndiag_torch.layers import Layer, Parameter
@@ -57,7 +57,8 @@ ARRAYS = ("on_step_begin", "on_forward", "on_loss", "on_output_gradient", "on_ba
           "on_update", "on_update_end")  # fmt: skip
 """Events that come with arrays."""
 
-FILLS = {"batch": "data", "forward": "activations", "backward": "activations", "loss": "losses", "output_gradient": "outputs",
+FILLS = {"batch": "data", "forward": "activations", "backward": "activations", "measured": "activations",
+         "measured_backward": "activations", "loss": "losses", "output_gradient": "outputs",
          "gradients": "gradients", "update_begins": "updates", "update_ends": "updates"}  # fmt: skip
 """The frame that is not whole without each part."""
 
@@ -71,14 +72,10 @@ def is_for(loop: TorchLoop) -> bool:
     """
     if all(parameter.tensor.device.type in ("cpu", "meta") for parameter in loop.parameters):
         return False
-    others = [hook for hook in loop.hooks if any(overrides(hook, event) for event in ARRAYS) and not _own(hook)]
+    others = [hook for hook in loop.hooks if any(overrides(hook, event) for event in ARRAYS) and not own(hook)]
     if others:
         log.warning("%s wants the values of every layer: each step that is read waits for the device", others)
     return not others
-
-
-def _own(hook: Hook) -> bool:
-    return type(hook).__module__ == Hook.__module__
 
 
 def part(method: Callable[Concatenate[Later, _P], None]) -> Callable[Concatenate[Later, _P], None]:
@@ -122,7 +119,7 @@ class Later:
         self._pictured = bool(self._pictures)
         self._channels = False
         self._before: dict[int, torch.Tensor] = {}
-        self._stride = 1
+        self._least = 1
         self.recorder.row = MeasuredRow(self.recorder.row)
         self.recorder.cadence = self._recall
         self.recorder.on_asking(self.catch_up)
@@ -171,13 +168,15 @@ class Later:
             sizes = tuple(map(len, parts))
             self.tape.add(self._forward, layer, sizes, self._picture(rows), *map(measure.output, parts))
 
-    def measured(self, layer: Layer, vector: torch.Tensor) -> None:
-        """`layer` has put out what `vector` says: samples, and the values of `measure.output`."""
-        self.tape.add(self._forward_measured, layer, vector)
+    @part
+    def measured(self, layers: Sequence[Layer], vectors: Sequence[torch.Tensor]) -> None:
+        """`layers` have put out what a compiled region has measured: samples, and the values of `measure.output`."""
+        self.tape.add(self._measured, layers, tuple(map(len, vectors)), torch.cat(list(vectors)))
 
-    def _forward_measured(self, layer: Layer, vector: Array) -> None:
-        if vector[0]:
-            self._forward(layer, (int(vector[0]),), None, vector[1:])
+    def _measured(self, layers: Sequence[Layer], sizes: Sequence[int], vectors: Array) -> None:
+        for layer, vector in zip(layers, np.split(vectors, np.cumsum(sizes)[:-1]), strict=True):
+            if vector[0]:
+                self._forward(layer, (int(vector[0]),), None, vector[1:])
 
     def _forward(self, layer: Layer, sizes: Sequence[int], sample: Array | None, *vectors: Array) -> None:
         output = measure.as_output(zip(sizes, vectors, strict=True), layer.kind, sample)
@@ -256,13 +255,15 @@ class Later:
         if gradient.numel():
             self.tape.add(self._backward, layer, gradient.numel(), scale, _magnitude(dense(gradient)))
 
-    def measured_backward(self, layer: Layer, vector: torch.Tensor, scale: Any) -> None:
-        """δ of `layer`, times `scale`, is what `vector` says: its size, and the values of `measure.magnitude`."""
-        self.tape.add(self._backward_measured, layer, scale, vector)
+    @part
+    def measured_backward(self, layers: Sequence[Layer], vectors: Sequence[torch.Tensor], scale: Any) -> None:
+        """δ of `layers`, times `scale`, as a compiled region has measured it: size, and the values of `measure.magnitude`."""
+        self.tape.add(self._measured_backward, layers, scale, torch.stack(list(vectors)))
 
-    def _backward_measured(self, layer: Layer, scale: Any, vector: Array) -> None:
-        if vector[0]:
-            self._backward(layer, int(vector[0]), scale, vector[1:])
+    def _measured_backward(self, layers: Sequence[Layer], scale: Any, vectors: Array) -> None:
+        for layer, vector in zip(layers, vectors, strict=True):
+            if vector[0]:
+                self._backward(layer, int(vector[0]), scale, vector[1:])
 
     def _backward(self, layer: Layer, size: int, scale: Any, vectors: Array) -> None:
         self.fire("on_backward", layer, measure.as_magnitude(vectors, size, float(scale)))
@@ -305,12 +306,12 @@ class Later:
         if not self.wants("on_update_begin"):
             return
         moving = [parameter for parameter in parameters if not parameter.frozen]
-        self._stride = max(1, -(-sum(p.tensor.numel() * p.tensor.element_size() for p in moving) // COPIED))
+        self._least = max(1, -(-sum(p.tensor.numel() * p.tensor.element_size() for p in moving) // COPIED))
         self._before = {id(p.tensor): self._flat(p.tensor).clone() for p in moving}
         self.tape.add(self._update_begins, parameters, self.number(lr))
 
     def _flat(self, tensor: torch.Tensor) -> torch.Tensor:
-        return dense(tensor).reshape(-1)[:: self._stride]
+        return measure.every(dense(tensor), self._least)
 
     def _update_begins(self, parameters: Sequence[Parameter], lr: Any) -> None:
         nothing = Magnitude(math.nan, 0, 0)
@@ -328,7 +329,8 @@ class Later:
         changes = [self._flat(p.tensor).sub(one) for p, one in zip(moved, old, strict=True)]
         along = [self._along(change, p.tensor.grad) for p, change in zip(moved, changes, strict=True)]
         norms, largest = measure.norms(changes, 2), measure.norms(changes, math.inf)
-        self.tape.add(self._update_ends, moved, self._stride, *sizes, *norms, *largest, *along)
+        shares = [one.numel() / p.tensor.numel() for p, one in zip(moved, old, strict=True)]
+        self.tape.add(self._update_ends, moved, shares, *sizes, *norms, *largest, *along)
 
     def _along(self, change: torch.Tensor, gradient: torch.Tensor | None) -> torch.Tensor:
         """Δw·g; NaN without a gradient."""
@@ -337,9 +339,9 @@ class Later:
         dtype = measure.exact(change)
         return torch.dot(change.to(dtype), self._flat(gradient).to(dtype))
 
-    def _update_ends(self, moved: Sequence[Parameter], stride: int, *values: Array) -> None:
+    def _update_ends(self, moved: Sequence[Parameter], shares: Sequence[float], *values: Array) -> None:
         table = np.array(values, np.float64).reshape(4, -1).T.tolist()
-        updates = [measure.as_update(*row, stride) for row in table]
+        updates = [measure.as_update(*row, share) for row, share in zip(table, shares, strict=True)]
         told = [Told(parameter, update, None) for parameter, update in zip(moved, updates, strict=True)]
         self.fire("on_update_end", told)
 

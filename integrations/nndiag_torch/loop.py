@@ -17,7 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from nndiag.frames import EVALUATION
 from nndiag.hooks import Hooks
 from nndiag.recorder import Recorder
-from nndiag_torch import description, graph, patches
+from nndiag_torch import compiled, description, graph, patches
 from nndiag_torch.arrays import first_tensor
 from nndiag_torch.device import Later, is_for
 from nndiag_torch.layers import (
@@ -60,6 +60,9 @@ class TorchLoop:
         self._layers: dict[int, Layer] = {}
         self._parameters: dict[int, Parameter] = {}
         self._order: dict[str, Layer] = {}
+        self._parts: dict[int, nn.Module] = {}
+        self._roots: dict[int, nn.Module] = {id(model): model}
+        self._compiled = compiled.Compiled(self._layers, self._traced)
         self._foreign: WeakSet[nn.Module] = WeakSet()
         self._described = 0
         self._began = self._never_steps = False
@@ -75,6 +78,9 @@ class TorchLoop:
 
     def listen(self) -> None:
         """Hear what PyTorch does from now on."""
+        compiled.forget(self.model)
+        compiled.quiet()
+        self._compiled.reading = self.teller.wants("on_forward")
         self._handles = [
             register_module_forward_hook(self._called),
             register_optimizer_step_pre_hook(self._before_step),
@@ -88,6 +94,8 @@ class TorchLoop:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._compiled.reading = False
+        compiled.loud()
         patches.remove(self)
         self._finish()
         self.teller.leave()
@@ -110,11 +118,11 @@ class TorchLoop:
 
     def _survey(self) -> None:
         """Find the layers and parameters of the model, also those that it has got since."""
+        self._parts |= {id(module): module for module in self.model.modules()}
         for module, name in layers_of(self.model):
             if id(module) not in self._layers:
                 self._layers[id(module)] = Layer(name, kind_of(module), module)
-        known = self._parameters
-        self._parameters = {id(p.tensor): known.get(id(p.tensor), p) for p in parameters_of(self.model)}
+        self._parameters = {id(p.tensor): p for p in parameters_of(self.model, self._parameters)}
 
     # The iteration
 
@@ -130,13 +138,15 @@ class TorchLoop:
         self._output = None
         self._previous: Layer | None = None
         self._function = ""
-        self._loss_is_in = False
+        self._loss_is_in = self._collected = False
+        self._compiled.reading = self.teller.wants("on_forward")
 
     def _begin_pass(self, args: Any) -> None:
         """A training pass begins: of a new iteration, or one more of the iteration under way."""
         if self._finished or self._backward_passes >= (1 if self._never_steps else ENDLESS):
             self._finish()
-        self._passing, self._in_backward, self._loss_is_in = True, False, False
+        self._collect_gradients()
+        self._passing, self._in_backward, self._loss_is_in, self._collected = True, False, False, False
         self._previous = self._output = None
         self._function = ""
         self._evaluation_mode = max(self._evaluation_mode, float(not self.model.training))
@@ -159,6 +169,7 @@ class TorchLoop:
         if not self._finished:
             self._never_steps = not self._updates
             self._tell_gradients(self.parameters)
+            self._collect_gradients()
         self.teller.iteration(self._backward_passes, self._updates, self._skips, self._gradients_kept,
                               self._evaluation_mode, self._scale, by_hand=self._never_steps)  # fmt: skip
         if self._described != len(self._order):
@@ -178,29 +189,38 @@ class TorchLoop:
 
     # Forward
 
-    def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        """Any module of the process has been called."""
+    def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Any module of the process has been called. While a graph is traced, what this gives back is handed on instead."""
         if torch.compiler.is_compiling():
-            return
-        layer = self._layers.get(id(module))
-        if layer is None and module is not self.model:
-            if module is self.loss:
-                self._take_loss_module(args, output)
-            elif module not in self._foreign:
-                self._meet(module, args, output)
-            return
-        if not torch.is_grad_enabled() and not (self._passing and layer is not None):
+            return self._compiled.passed(module, output)
+        if id(module) in self._parts:
+            self._part_called(module, args, output)
+        elif module is self.loss:
+            self._take_loss_module(args, output)
+        elif module not in self._foreign:
+            self._meet(module, args, output)
+        return None
+
+    def _part_called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """A module of the model, or the model itself, has been called."""
+        root = id(module) in self._roots
+        if not torch.is_grad_enabled() and (root or not self._passing):
             self._evaluates()
         elif self.model.training or self._trains_in_evaluation_mode:
-            self._train_forward(layer, module, args, output)
+            self._train_forward(self._layers.get(id(module)), root, args, output)
+            if compiled.is_region(module):
+                self._compiled.collect(self.teller.measured, "output", among=module)
+                self._collected = self._collected or root
         elif (tensor := first_tensor(output)) is not None and tensor.requires_grad:
             tensor.register_hook(self._evaluation_pass_goes_back)
 
     def _meet(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """A module that was not there when the model was surveyed: a new part of it, or none of ours."""
         self._survey()
-        if id(module) in self._layers:
-            self._called(module, args, output)
+        if getattr(module, "_orig_mod", None) is self.model:  # what torch.compile has made of it
+            self._parts[id(module)] = self._roots[id(module)] = module
+        if id(module) in self._parts:
+            self._part_called(module, args, output)
         else:
             self._foreign.add(module)
 
@@ -213,7 +233,7 @@ class TorchLoop:
         self._trains_in_evaluation_mode = True
         self._evaluation_mode = 1.0
 
-    def _train_forward(self, layer: Layer | None, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def _train_forward(self, layer: Layer | None, root: bool, args: tuple[Any, ...], output: Any) -> None:
         if _recomputing():
             if layer is not None:
                 self._await_gradient(layer, first_tensor(output))
@@ -223,8 +243,23 @@ class TorchLoop:
         tensor = first_tensor(output)
         if layer is not None and tensor is not None and self.teller.wants("on_forward"):
             self._layer_forward(layer, first_tensor(args), tensor)
-        if module is self.model:
+        if root:
             self._output = tensor
+
+    def _traced(self, layer: Layer) -> None:
+        """`layer` is part of a compiled region, which is traced just now."""
+        self._order.setdefault(layer.name, layer)
+
+    def _collect_outputs(self) -> None:
+        """Take over what compiled regions have measured in this pass."""
+        if not self._collected:
+            self._collected = True
+            self._compiled.collect(self.teller.measured, "output", among=None)
+
+    def _collect_gradients(self) -> None:
+        """Take over δ, as compiled regions have measured it in the last pass."""
+        if self._in_backward:
+            self._compiled.collect(self.teller.measured_backward, "gradient", self._scale, among=None)
 
     def _layer_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
         if x is not None and x.data_ptr() != output.data_ptr():  # what works in place has overwritten its input
@@ -288,7 +323,10 @@ class TorchLoop:
             self._evaluated_in_training_mode = None
 
     def _take_loss(self, loss: torch.Tensor, outputs: Any, targets: Any) -> None:
+        if self._finished and self._loss_is_in and self._compiled.traced:
+            self._begin_pass(())  # one that was compiled as a whole
         self._begin()
+        self._collect_outputs()
         value, again, self._loss_is_in = loss.detach().mean(), self._loss_is_in, True
         if not self.teller.reading or not self.teller.wants("on_loss"):
             self.teller.loss(value, None, None, again=again)
@@ -330,9 +368,12 @@ class TorchLoop:
         self.teller.backward(layer, gradient, self._scale)
 
     def _begin_backward(self) -> None:
-        if self._in_backward:
+        if self._in_backward and not self._finished:
             return
-        self._in_backward, self._output = True, None
+        if self._finished:
+            self._begin_pass(())  # one that was compiled as a whole
+        self._collect_outputs()
+        self._in_backward, self._output, self._collected = True, None, False
         self._backward_passes += 1
         if self._backward_passes == 1 and self.teller.reading:
             self._gradients_kept = self.teller.any_nonzero(p.grad for p in self._smallest() if p.grad is not None)
@@ -361,6 +402,7 @@ class TorchLoop:
 
     def skipped(self, optimizer: Optimizer) -> None:
         """Gradients were not finite, and the scaler has left out the step."""
+        self._collect_gradients()
         self._tell_gradients(self._owned(optimizer))
         self._updates += 1
         self._skips.append(True)
@@ -381,6 +423,7 @@ class TorchLoop:
             return
         if optimizer in self._stepped:
             self._finish()
+        self._collect_gradients()
         scale = getattr(optimizer, "grad_scale", None)  # fused optimisers take the scale off themselves
         for parameter in parameters:
             parameter.scale = 1.0 if scale is None else self.teller.number(scale)
@@ -441,3 +484,6 @@ def _inserted(order: dict[str, Layer], before: str, layer: Layer) -> dict[str, L
 def _recomputing() -> bool:
     """Whether this forward pass is a checkpoint's second, within a backward pass."""
     return bool(torch._C._current_graph_task_id() != -1)
+
+
+compiled.keep_out(TorchLoop._called.__code__)

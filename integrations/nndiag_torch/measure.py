@@ -182,26 +182,29 @@ def norms(tensors: Sequence[torch.Tensor], order: float) -> list[torch.Tensor]:
     return [found[i] for i in range(len(tensors))]
 
 
-def as_update(weight: float, change: float, largest: float, uphill: float, stride: int) -> measured.Update:
-    """An update of which every `stride`-th value was measured.
+def as_update(weight: float, change: float, largest: float, uphill: float, share: float) -> measured.Update:
+    """An update of which this `share` of the values was measured.
 
     Where squares have left the range of float32, the norm of the update is not known (NaN).
     """
     if largest and not 1 / HUGE < change * change < HUGE:
         change = math.nan
-    grown = math.sqrt(stride)
+    grown = math.sqrt(1 / share)
     return measured.Update(weight * grown, change * grown, uphill)
 
 
 # Samples
 
 
-def spaced(tensor: torch.Tensor, most: int) -> torch.Tensor:
-    """At most `most` values of a tensor, evenly spaced, every k-th with k prime to the last axis: a picture of all."""
+def every(tensor: torch.Tensor, least: int) -> torch.Tensor:
+    """Every k-th value of a tensor in one axis, k at least `least` and prime to the last axis, so that all columns are met."""
     flat = tensor.reshape(-1)
-    if len(flat) <= most:
-        return flat.clone()
-    return flat[:: frames._stride(-(-len(flat) // most), tensor.shape[-1])].clone()
+    return flat if least <= 1 or tensor.ndim < 1 else flat[:: frames.stride(least, tensor.shape[-1])]
+
+
+def spaced(tensor: torch.Tensor, most: int) -> torch.Tensor:
+    """At most `most` values of a tensor, evenly spaced: a picture of all."""
+    return every(tensor, -(-tensor.numel() // most)).clone()
 
 
 def thinned(tensor: torch.Tensor, most: int, *, channels: bool = False) -> tuple[slice, ...]:

@@ -9,7 +9,10 @@ import numpy as np
 import torch
 
 from nndiag.frames import LOOP
+from nndiag.hooks import Hook
+from nndiag.measured import MeasuredRow
 from nndiag.statistics import Array
+from nndiag_torch import measure
 from nndiag_torch.arrays import as_array
 
 if TYPE_CHECKING:
@@ -64,6 +67,29 @@ class Now:
         """δ of `layer`, times `scale`."""
         self.fire("on_backward", layer, _over(gradient, scale))
 
+    def measured(self, layers: Sequence[Layer], vectors: Sequence[torch.Tensor]) -> None:
+        """`layers` have put out what a compiled region has measured: samples, and the values of `measure.output`."""
+        for layer, vector in zip(layers, map(as_array, vectors), strict=True):
+            if vector[0]:
+                output = measure.as_output([(int(vector[0]), vector[1:])], layer.kind)
+                self._fire_measured("on_forward", layer, None, output)
+
+    def measured_backward(self, layers: Sequence[Layer], vectors: Sequence[torch.Tensor], scale: Any) -> None:
+        """δ of `layers`, times `scale`, as a compiled region has measured it: size, and the values of `measure.magnitude`."""
+        for layer, vector in zip(layers, map(as_array, vectors), strict=True):
+            if vector[0]:
+                gradient = measure.as_magnitude(vector[1:], int(vector[0]), scale)
+                self._fire_measured("on_backward", layer, gradient)
+
+    def _fire_measured(self, event: str, *arguments: Any) -> None:
+        """Tell nndiag's own hooks; another's wants arrays, which there are none of."""
+        if not isinstance(self.recorder.row, MeasuredRow):
+            self.recorder.row = MeasuredRow(self.recorder.row)
+        hooks = self.loop.hooks
+        others = tuple(one for one in hooks.listeners(event) if not own(one[0]))
+        with np.errstate(all="ignore"):
+            hooks.fire_anew(event, others, *arguments) if others else hooks.fire(event, *arguments)
+
     def loss(self, value: torch.Tensor, outputs: torch.Tensor | None, targets: torch.Tensor | None, *, again: bool) -> None:
         """The loss, and what went into it where that is looked at; `again` where it stands for one told before."""
         if again:
@@ -109,6 +135,11 @@ class Now:
         """Tell what was kept back: nothing."""
 
     leave = catch_up
+
+
+def own(hook: Hook) -> bool:
+    """Whether a hook is one of nndiag's, which take measured values as well as arrays."""
+    return type(hook).__module__ == Hook.__module__
 
 
 def loop_row(
