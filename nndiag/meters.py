@@ -19,7 +19,7 @@ from nndiag.statistics import Array, Summary
 from nndiag.table import Buffer
 
 if TYPE_CHECKING:
-    from nndiag import measured
+    from nndiag.measured import Magnitude, Output, Update
 
 
 class ActivationMeter:
@@ -83,7 +83,7 @@ class ActivationMeter:
         self._buffer.put(self._name, frames.BACKWARD, (norm / math.sqrt(count) if count else math.nan,))
         return nonfinite
 
-    def measured(self, output: measured.Output, signal: float) -> None:
+    def measured(self, output: Output, signal: float) -> None:
         """`FORWARD` of an output that was measured elsewhere."""
         whole, within = output.summary, output.within
         if self._merged is not None:
@@ -95,17 +95,17 @@ class ActivationMeter:
             output.saturated, whole.nonfinite, output.summary.rms / signal if signal else math.nan,
         ))  # fmt: skip
 
-    def _measured_dead(self, output: measured.Output) -> float:
+    def _measured_dead(self, output: Output) -> float:
         if len(output.sums) != self._activity.units:
             self._activity = st.UnitActivity(len(output.sums))
         silent = output.silent if output.silent.any() else None
         return self._activity.add(silent, output.samples) if output.samples else math.nan
 
-    def measured_moments(self, output: measured.Output) -> None:
+    def measured_moments(self, output: Output) -> None:
         """Mean and variance alone of an output that was measured elsewhere."""
         self._buffer.put(self._name, frames.MOMENTS, (output.summary.mean, output.summary.variance))
 
-    def measured_gradient(self, gradient: measured.Magnitude) -> None:
+    def measured_gradient(self, gradient: Magnitude) -> None:
         """`BACKWARD` of a δ that was measured elsewhere."""
         norm, count = gradient.norm, gradient.count
         if self._gradient is not None:
@@ -134,14 +134,14 @@ class GradientMeter:
         same = weights is not None and _identical_units(array, weights, max_abs)
         self._buffer.put(self._name, frames.EXTREMES, (max_abs, zeros / count if count else math.nan, float(same)))
 
-    def measured(self, gradient: measured.Magnitude) -> None:
+    def measured(self, gradient: Magnitude) -> None:
         """`NORM` of a gradient that was measured elsewhere."""
         norm, count = gradient.norm, gradient.count
         rms = norm / math.sqrt(count) if count else math.nan
         known = norm if count or not gradient.nonfinite else math.nan
         self._buffer.put(self._name, frames.NORM, (known, rms, gradient.nonfinite))
 
-    def measured_extremes(self, gradient: measured.Magnitude, *, same: bool) -> None:
+    def measured_extremes(self, gradient: Magnitude, *, same: bool) -> None:
         """`EXTREMES` of a gradient that was measured elsewhere."""
         share = gradient.zeros / gradient.count if gradient.count else math.nan
         self._buffer.put(self._name, frames.EXTREMES, (gradient.largest, share, float(same)))
@@ -230,7 +230,7 @@ class UpdateMeter:
         descent = -math.copysign(1.0, uphill) if uphill else uphill
         self._buffer.put(self._name, frames.UPDATE, (size, norm, norm / size if size else math.nan, descent))
 
-    def measured(self, update: measured.Update) -> None:
+    def measured(self, update: Update) -> None:
         """`UPDATE` of an update that was measured elsewhere."""
         size, norm, uphill = update.weight_norm, update.update_norm, update.uphill
         descent = -math.copysign(1.0, uphill) if uphill else uphill

@@ -57,7 +57,10 @@ class Compiled:
             _ensure(self, id(module), units, tensor.device, measure.exact(rows))
             count = layer.slots.output.new_full((1,), rows.shape[0])
             layer.slots.output.copy_(torch.cat((count, measure.output(rows))))
-        return Tap.apply(tensor, layer.slots.gradient) if tensor is output and tensor.requires_grad else None  # type: ignore[no-any-return,no-untyped-call]
+        if tensor is not output or not tensor.requires_grad:
+            return None
+        handed_on: torch.Tensor = Tap.apply(tensor, layer.slots.gradient)
+        return handed_on
 
     def trace(self, key: int, units: int, device: torch.device, dtype: torch.dtype) -> None:
         """A layer is traced: it gets slots, unless it has such ones."""
@@ -95,16 +98,16 @@ def _ensure(compiled: Compiled, *details: Any) -> bool:
     return True
 
 
-class Tap(torch.autograd.Function):
+class Tap(torch.autograd.Function):  # type: ignore[misc]  # mypy does not look into PyTorch
     """The identity, whose backward pass writes the magnitude of the gradient into a slot."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
         ctx.slot = slot
         return x.clone()  # of a view, what follows could not work in place
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         count = ctx.slot.new_full((1,), gradient.numel())
         ctx.slot.copy_(torch.cat((count, measure.magnitude(gradient.detach().reshape(-1)))))
         return gradient, None

@@ -8,8 +8,8 @@ a first loss that is not finite brings about comes when it is seen: the steps be
 
 Everything is exact but what needs the values themselves. Inputs, outputs and targets are looked at in a sample of evenly
 spaced rows, up to `SAMPLE` bytes each; where that is not all, number of rows and sums of δ are still those of the whole, and
-`squared_error` is not known. Of parameters with more than `COPIED` bytes together, updates are measured on every k-th value, k prime to the width.
-In float32, variances below 1e-38 or above 1e38 are not seen. Of a tensor with values that are not finite, an extreme is
+`squared_error` is not known. Of parameters with more than `COPIED` bytes together, updates are measured on every k-th value,
+with k prime to the width. In float32, variances below 1e-38 or above 1e38 are not seen. Of a tensor with values that are not finite, an extreme is
 not known (NaN) where it lies on the other side of 0 than all values.
 
 Memory on the device: `COPIED` bytes between a read step's beginning and end, copies of `measure.CHUNK` values for a moment, and
@@ -30,7 +30,7 @@ import torch
 from torch.linalg import vector_norm
 
 from nndiag.frames import LOOP, SAME_GRADIENTS, SAME_WEIGHTS, SAMPLED
-from nndiag.hooks import Hook, HistogramHook, Spacing, overrides
+from nndiag.hooks import HistogramHook, Spacing, overrides
 from nndiag.measured import Magnitude, MeasuredRow
 from nndiag.statistics import Array
 from nndiag_torch import measure
@@ -115,7 +115,9 @@ class Later:
         self._cadence: list[bool] = []
         self._told: list[Told] = []
         self._events = {event for event in ARRAYS if any(overrides(hook, event) for hook in loop.hooks)}
-        self._pictures = {hook: Spacing(hook.every, drawn=False) for hook in loop.hooks if isinstance(hook, HistogramHook)}
+        self._pictures = {
+            hook: Spacing(hook.every, drawn=False) for hook in loop.hooks if isinstance(hook, HistogramHook)
+        }
         self._pictured = bool(self._pictures)
         self._channels = False
         self._before: dict[int, torch.Tensor] = {}
@@ -149,7 +151,8 @@ class Later:
         """A training pass on `x` begins."""
         if self._pictures:
             step = self.recorder.step_number + len(self._cadence)
-            self._pictured = any([spacing.due(step) for spacing in self._pictures.values()])
+            due = [spacing.due(step) for spacing in self._pictures.values()]
+            self._pictured = any(due)
         x = dense(x)
         sample = x[measure.thinned(x, SAMPLE)]
         self.tape.add(self._batch, sample.clone(), len(x) - len(sample) if x.ndim else 0)
@@ -188,7 +191,9 @@ class Later:
     # Loss
 
     @part
-    def loss(self, value: torch.Tensor, outputs: torch.Tensor | None, targets: torch.Tensor | None, *, again: bool) -> None:
+    def loss(
+        self, value: torch.Tensor, outputs: torch.Tensor | None, targets: torch.Tensor | None, *, again: bool
+    ) -> None:
         """The loss, and what went into it where that is looked at; `again` where it stands for one told before."""
         if outputs is None:
             self.tape.add(self._loss, value, again)
@@ -207,7 +212,12 @@ class Later:
         return 1 if outputs.ndim < 2 else outputs.shape[1 if self._channels else -1]
 
     def _loss(
-        self, value: Array, again: bool, outputs: Array | None = None, targets: Array | None = None, rows: int | None = None
+        self,
+        value: Array,
+        again: bool,
+        outputs: Array | None = None,
+        targets: Array | None = None,
+        rows: int | None = None,
     ) -> None:
         if again:
             self.row.train[-1:] = []
@@ -341,7 +351,7 @@ class Later:
 
     def _update_ends(self, moved: Sequence[Parameter], shares: Sequence[float], *values: Array) -> None:
         table = np.array(values, np.float64).reshape(4, -1).T.tolist()
-        updates = [measure.as_update(*row, share) for row, share in zip(table, shares, strict=True)]
+        updates = [measure.as_update(row, share) for row, share in zip(table, shares, strict=True)]
         told = [Told(parameter, update, None) for parameter, update in zip(moved, updates, strict=True)]
         self.fire("on_update_end", told)
 
@@ -364,7 +374,9 @@ class Later:
         if self.tape.playing:
             return values
         numbers = {name: value for name, value in values.items() if isinstance(value, int | float | np.generic)}
-        tensors = {name: one_value(name, t).detach().clone() for name, t in values.items() if isinstance(t, torch.Tensor)}
+        tensors = {
+            name: one_value(name, t).detach().clone() for name, t in values.items() if isinstance(t, torch.Tensor)
+        }
         if kept := numbers | tensors:
             self.tape.add(self._logged, tuple(kept), *kept.values())
         return {name: value for name, value in values.items() if name not in kept}

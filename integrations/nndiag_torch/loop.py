@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -31,6 +32,8 @@ from nndiag_torch.layers import (
     parameters_of,
 )
 from nndiag_torch.telling import Now
+
+log = logging.getLogger("nndiag")
 
 ENDLESS = 100
 """Backward passes without any update after which each counts as an iteration of its own: nobody accumulates so many."""
@@ -64,7 +67,7 @@ class TorchLoop:
         self._roots: dict[int, nn.Module] = {id(model): model}
         self._compiled = compiled.Compiled(self._layers, self._traced)
         self._foreign: WeakSet[nn.Module] = WeakSet()
-        self._described = 0
+        self._described = self._unheard = 0
         self._began = self._never_steps = False
         self._trains_in_evaluation_mode = False
         self._evaluated_in_training_mode: bool | None = None
@@ -170,6 +173,7 @@ class TorchLoop:
             self._never_steps = not self._updates
             self._tell_gradients(self.parameters)
             self._collect_gradients()
+        self._mind_silence()
         self.teller.iteration(self._backward_passes, self._updates, self._skips, self._gradients_kept,
                               self._evaluation_mode, self._scale, by_hand=self._never_steps)  # fmt: skip
         if self._described != len(self._order):
@@ -178,6 +182,16 @@ class TorchLoop:
         self.steps += 1
         self.teller.iteration_ends()
         self._new_iteration()
+
+    def _mind_silence(self) -> None:
+        """Say so, once, where iterations go by without any layer that was heard."""
+        if not self._order and self.teller.wants("on_forward"):
+            self._unheard += 1
+            if self._unheard == 2:
+                log.warning(
+                    "no layer of %s was heard: of what torch.compile has compiled by then, nothing can be; nndiag.watch before "
+                    "the first call, or call torch.compiler.reset() after it", type(self.model).__name__
+                )  # fmt: skip
 
     def moved(self) -> bool:
         """Whether a parameter is not what it was at first."""

@@ -33,7 +33,8 @@ def exact(tensor: torch.Tensor) -> torch.dtype:
 def chunks(rows: torch.Tensor) -> Sequence[torch.Tensor]:
     """`rows` (n, …) in parts of at most `CHUNK` values, but of one row at least."""
     per_row = max(1, rows.numel() // max(1, len(rows)))
-    return rows.split(max(1, CHUNK // per_row))
+    parts: Sequence[torch.Tensor] = rows.split(max(1, CHUNK // per_row))
+    return parts
 
 
 def unit_rows(output: torch.Tensor, *, channels: bool) -> torch.Tensor:
@@ -182,11 +183,12 @@ def norms(tensors: Sequence[torch.Tensor], order: float) -> list[torch.Tensor]:
     return [found[i] for i in range(len(tensors))]
 
 
-def as_update(weight: float, change: float, largest: float, uphill: float, share: float) -> measured.Update:
-    """An update of which this `share` of the values was measured.
+def as_update(values: Sequence[float], share: float) -> measured.Update:
+    """An update of which this `share` of the values was measured: norms of weight and change, its largest value, and Δw·g.
 
     Where squares have left the range of float32, the norm of the update is not known (NaN).
     """
+    weight, change, largest, uphill = values
     if largest and not 1 / HUGE < change * change < HUGE:
         change = math.nan
     grown = math.sqrt(1 / share)

@@ -90,7 +90,9 @@ class Now:
         with np.errstate(all="ignore"):
             hooks.fire_anew(event, others, *arguments) if others else hooks.fire(event, *arguments)
 
-    def loss(self, value: torch.Tensor, outputs: torch.Tensor | None, targets: torch.Tensor | None, *, again: bool) -> None:
+    def loss(
+        self, value: torch.Tensor, outputs: torch.Tensor | None, targets: torch.Tensor | None, *, again: bool
+    ) -> None:
         """The loss, and what went into it where that is looked at; `again` where it stands for one told before."""
         if again:
             self.recorder.row.train[-1:] = []
@@ -121,7 +123,9 @@ class Now:
     def iteration(self, passes: int, updates: int, skipped: Sequence[Any], *rest: Any, by_hand: bool) -> None:
         """What the iteration did: see `loop_row`."""
         if self.reading:
-            self.recorder.row.buffers["loop"].put("", LOOP, loop_row(self.loop, passes, updates, skipped, *rest, by_hand=by_hand))
+            self.recorder.row.buffers["loop"].put(
+                "", LOOP, loop_row(self.loop, passes, updates, skipped, *rest, by_hand=by_hand)
+            )
 
     def logged(self, values: dict[str, Any]) -> dict[str, Any]:
         """Numbers that the user has logged, for the recorder to take."""
