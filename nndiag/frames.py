@@ -201,7 +201,7 @@ def histogram_entry(array: Array) -> tuple[float, ...] | None:
     """
     values = array.ravel()
     if values.size > SAMPLED:
-        values = values[:: _stride(values.size // SAMPLED, array.shape[-1])]
+        values = values[:: stride(values.size // SAMPLED, array.shape[-1])]
     finite = np.isfinite(values)
     if not finite.all():
         values = values[finite]
@@ -220,6 +220,6 @@ def histogram_entry(array: Array) -> tuple[float, ...] | None:
     return (low, high, *counts[: BINS - 1], sum(counts[BINS - 1 :]))  # the largest value lies on the last edge
 
 
-def _stride(least: int, width: int) -> int:
+def stride(least: int, width: int) -> int:
     """The first number from `least` on that shares no factor with `width`, so that all columns are met."""
     return next(k for k in itertools.count(max(1, least)) if math.gcd(k, width) == 1)

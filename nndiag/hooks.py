@@ -499,6 +499,7 @@ class HistogramHook(Hook):
     takes_inputs = False
 
     def __init__(self, every: int = 100) -> None:
+        self.every = every
         self._spacing = Spacing(every, drawn=False)
         self._due = True
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from math import hypot, nan, sqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from nndiag.errors import NndiagError, ShapeError
 from nndiag.labels import Labels, integral
 from nndiag.statistics import Array, Summary
 from nndiag.table import Buffer, Slot
+
+if TYPE_CHECKING:
+    from nndiag.measured import Magnitude, Output, Update
 
 
 class ActivationMeter:
@@ -100,6 +104,36 @@ class ActivationMeter:
         buffer.fill(self._backward, (norm / sqrt(count) if count else nan,))
         return nonfinite
 
+    def measured(self, output: Output, signal: float) -> None:
+        """`FORWARD` of an output that was measured elsewhere."""
+        whole, within, buffer = output.summary, output.within, self._buffer
+        if self._passed_in == buffer.number:
+            whole, within = self._merge(whole, output.sums)
+        self._merged, self._sums, self._passed_in = whole, output.sums, buffer.number
+        self.rms, count = output.summary.rms, whole.count or nan
+        buffer.put(self._name, frames.FORWARD, (
+            whole.mean, whole.m2 / count, within, whole.min, whole.max, whole.zeros / count, self._measured_dead(output),
+            output.saturated, whole.nonfinite, self.rms / signal if signal else nan,
+        ))  # fmt: skip
+
+    def _measured_dead(self, output: Output) -> float:
+        if len(output.sums) != self._activity.units:
+            self._activity = st.UnitActivity(len(output.sums))
+        silent = output.silent if output.silent.any() else None
+        return self._activity.add(silent, output.samples) if output.samples else nan
+
+    def measured_moments(self, output: Output) -> None:
+        """Mean and variance alone of an output that was measured elsewhere."""
+        self._buffer.put(self._name, frames.MOMENTS, (output.summary.mean, output.summary.variance))
+
+    def measured_gradient(self, gradient: Magnitude) -> None:
+        """`BACKWARD` of a δ that was measured elsewhere."""
+        norm, count = gradient.norm, gradient.count
+        if self._returned_in == self._buffer.number:
+            norm, count = hypot(norm, self._gradient[0]), count + self._gradient[1]
+        self._gradient, self._returned_in = (norm, count), self._buffer.number
+        self._buffer.put(self._name, frames.BACKWARD, (norm / sqrt(count) if count else nan,))
+
 
 class GradientMeter:
     """The gradient of one parameter, before clipping."""
@@ -123,6 +157,18 @@ class GradientMeter:
         max_abs = max(-low, high)
         same = weights is not None and _identical_units(array, weights, max_abs)
         self._buffer.put(self._name, frames.EXTREMES, (max_abs, zeros / count if count else nan, float(same)))
+
+    def measured(self, gradient: Magnitude) -> None:
+        """`NORM` of a gradient that was measured elsewhere."""
+        norm, count = gradient.norm, gradient.count
+        rms = norm / sqrt(count) if count else nan
+        known = norm if count or not gradient.nonfinite else nan
+        self._buffer.put(self._name, frames.NORM, (known, rms, gradient.nonfinite))
+
+    def measured_extremes(self, gradient: Magnitude, *, same: bool) -> None:
+        """`EXTREMES` of a gradient that was measured elsewhere."""
+        share = gradient.zeros / gradient.count if gradient.count else math.nan
+        self._buffer.put(self._name, frames.EXTREMES, (gradient.largest, share, float(same)))
 
 
 def _identical_units(gradient: Array, weights: Array, max_abs: float) -> bool:
@@ -209,6 +255,12 @@ class UpdateMeter:
         if self._slot is None:
             self._slot = self._buffer.slot(self._name, frames.UPDATE)
         self._buffer.fill(self._slot, (size, norm, norm / size if size else nan, descent))
+
+    def measured(self, update: Update) -> None:
+        """`UPDATE` of an update that was measured elsewhere."""
+        size, norm, uphill = update.weight_norm, update.update_norm, update.uphill
+        descent = -math.copysign(1.0, uphill) if uphill else uphill
+        self._buffer.put(self._name, frames.UPDATE, (size, norm, norm / size if size else math.nan, descent))
 
 
 class OutputMeter:

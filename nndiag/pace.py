@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Literal
 
@@ -68,6 +70,25 @@ class Pace:
         self._spent_before += seconds
         self._last += seconds
         self.entered += seconds
+
+    def owe(self, seconds: float) -> None:
+        """Count time that reading has cost where the clock does not see it, such as that of kernels on a device."""
+        self.spent += seconds
+        self._spent_before += seconds
+        self._debt += seconds
+
+    @contextmanager
+    def owing(self) -> Iterator[None]:
+        """What is done here belongs to steps that are over: all of its time is a debt, whether this step is read or not."""
+        running, entered, spent, before, begun = (
+            self.running, self.entered, self.spent, self._spent_before, perf_counter()
+        )  # fmt: skip
+        try:
+            yield
+        finally:
+            aside = self._spent_before - before
+            self.running, self.entered, self.spent = running, entered, spent + aside
+            self.owe(perf_counter() - begun - aside)
 
     def next(self, step: int) -> bool:
         """Whether `step`, which begins now, is to be read."""

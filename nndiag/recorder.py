@@ -146,6 +146,8 @@ class Recorder:
         self._exporters: list[Exporter] = []
         self._on_close: list[Callable[[], None]] = []
         self._on_reading: list[Callable[[], None]] = []
+        self._on_asking: list[Callable[[], None]] = []
+        self.cadence: Callable[[int], bool] | None = None
         self._translators: list[Callable[[dict[str, Any]], dict[str, Any]]] = []
         self._ended: str | None = None
         self._waiting = 0
@@ -329,6 +331,7 @@ class Recorder:
 
     def begin_epoch(self, epoch: int) -> None:
         """Epoch `epoch`, from 0, begins."""
+        self.catch_up()
         remembered = self.row.remembers
         self.row.begin_epoch(_epoch(epoch))
         if remembered != self.row.remembers:
@@ -353,7 +356,7 @@ class Recorder:
             self._finish_step()  # whoever runs the clock sees to a fault
         elif "step" not in self._broken:
             self._finish_step_alone()
-        self._read(self.pace.next(self.step_number))
+        self._read((self.cadence or self.pace.next)(self.step_number))
 
     def _finish_step_alone(self) -> None:
         """Without its clock, a recorder would merge all that follows into one row: a fault switches it off as a whole."""
@@ -378,6 +381,18 @@ class Recorder:
     def on_reading(self, action: Callable[[], None]) -> None:
         """Have `action` done whenever `recording` changes, or what a hook wants to hear: adapters listen anew then."""
         self._on_reading.append(action)
+
+    def on_asking(self, action: Callable[[], None]) -> None:
+        """Have `action` done before anybody looks at the record: adapters that hand iterations over late catch up then.
+
+        Such an adapter asks `pace.next` when an iteration really begins, and has `cadence` repeat the answer afterwards.
+        """
+        self._on_asking.append(action)
+
+    def catch_up(self) -> None:
+        """Have the adapters hand over what they have kept back."""
+        for action in self._on_asking:
+            action()
 
     def listen_anew(self) -> None:
         """Tell the adapters that what the hooks want to hear has changed."""
@@ -463,6 +478,7 @@ class Recorder:
         """What is recorded so far, the row under way included."""
         from nndiag.run import Run
 
+        self.catch_up()
         self.row.fill(self.recording)
         new = {name: [*part.blocks(), *part.pending(self.step_number)] for name, part in self.row.buffers.items()}
         tables = {frame: Table.of(parts) for frame, parts in self._journal.blocks(new).items()}
@@ -517,6 +533,7 @@ class Recorder:
 
     def flush(self) -> None:
         """Write finished rows to the run folder; where that fails they stay in memory, with one warning."""
+        self.catch_up()
         self._waiting = 0
         self._journal.append({frame: buffer.take() for frame, buffer in self.row.buffers.items()})
         self._exporting(lambda exporter: exporter.flush())
@@ -530,6 +547,7 @@ class Recorder:
             self._attempt(action)
         self._on_close.clear()
         self._on_reading.clear()
+        self._on_asking.clear()
         self._translators.clear()
         atexit.unregister(self._at_exit)
         _HELD.discard(self._journal)

@@ -17,13 +17,15 @@ def as_array(tensor: torch.Tensor) -> Array:
     """The values of a dense or sparse tensor on any device, of bfloat16 and the like as float32; not to be written to."""
     tensor = tensor.detach()
     if tensor.dtype not in VIEWED or tensor.layout is not torch.strided or tensor.device.type != "cpu":
-        tensor = _dense(tensor)
+        tensor = dense(tensor)
+        tensor = (tensor if tensor.dtype in VIEWED else tensor.to(torch.float32)).cpu()
     array: Array = tensor.numpy()
     return array
 
 
-def _dense(tensor: torch.Tensor) -> torch.Tensor:
-    """A CPU tensor of a type that NumPy has, from any other."""
+def dense(tensor: torch.Tensor) -> torch.Tensor:
+    """A plain tensor of real numbers on the same device, of one that is distributed, sparse, quantised or complex."""
+    tensor = tensor.detach()
     if hasattr(tensor, "full_tensor"):  # a distributed tensor
         tensor = tensor.full_tensor()
     if tensor.layout is not torch.strided:
@@ -32,9 +34,7 @@ def _dense(tensor: torch.Tensor) -> torch.Tensor:
         tensor = tensor.dequantize()
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
-    if tensor.dtype not in VIEWED:
-        tensor = tensor.to(torch.float32)
-    return tensor.cpu()
+    return tensor
 
 
 def first_tensor(value: Any, *, floating: bool = True) -> torch.Tensor | None:

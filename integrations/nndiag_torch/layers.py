@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -96,11 +96,16 @@ class Layer:
         self.shape: tuple[int, ...] | None = None
         self.after: str | None = None
         self.latest: Array | None = None
+        self.slots: Any = None
 
     @property
     def rate(self) -> float | None:
         """Share that a dropout drops."""
         return float(getattr(self.module, "p", 0.0)) if self.kind == "dropout" else None
+
+    def channels_first(self, axes: int) -> bool:
+        """Whether the units of an output with so many `axes` are in the second: those of images and convolutions are."""
+        return axes > 3 or (axes == 3 and self.kind in CHANNELS_FIRST)
 
     def slope(self) -> Array | None:
         """Derivative of the latest output over its largest possible value, for functions that flatten out at both ends."""
@@ -118,7 +123,7 @@ class Parameter:
     def __init__(self, name: str, tensor: nn.Parameter, owner: nn.Module, layer: str) -> None:
         self.name, self.tensor, self.layer = name, tensor, layer
         self.kind = parameter_kind(owner, name, tensor)
-        self.scale = 1.0
+        self.scale: Any = 1.0
         self.std = _std(tensor)
         self._nothing: Array | None = None
 
@@ -171,22 +176,28 @@ def parameter_kind(owner: nn.Module, name: str, tensor: torch.Tensor) -> str:
 
 def layers_of(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
     """The modules whose outputs are recorded, with their paths: those without children, and others of a known kind."""
-    for name, module in model.named_modules():
+    for path, module in model.named_modules():
+        name = _uncompiled(path)
         leaf = next(module.children(), None) is None
         if (leaf or kind_of(module) != "unknown") and "parametrizations" not in name:
             yield module, name or type(module).__name__.lower()
 
 
-def parameters_of(model: nn.Module) -> Iterator[Parameter]:
-    """Every parameter once, by its first name, with the module and layer that own it."""
+def parameters_of(model: nn.Module, known: Mapping[int, Parameter]) -> Iterator[Parameter]:
+    """Every parameter once, by its first name, with the module and layer that own it; of `known` ones by id what is there."""
     seen: set[int] = set()
-    for path, module in model.named_modules():
+    for place, module in model.named_modules():
+        path = _uncompiled(place)
         for name, tensor in module.named_parameters(recurse=False):
             if id(tensor) not in seen:
                 seen.add(id(tensor))
-                yield Parameter(
-                    f"{path}.{name}" if path else name, tensor, module, path or type(model).__name__.lower()
-                )
+                whole = f"{path}.{name}" if path else name
+                yield known.get(id(tensor)) or Parameter(whole, tensor, module, path or type(model).__name__.lower())
+
+
+def _uncompiled(path: str) -> str:
+    """Path of a module without what torch.compile puts between it and its name."""
+    return path.removesuffix("._orig_mod").replace("_orig_mod.", "")
 
 
 def function_before(tensor: torch.Tensor) -> str:

@@ -10,22 +10,20 @@ from functools import partial, wraps
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from nndiag.frames import EVALUATION, FRAMES, LOOP
+from nndiag.frames import EVALUATION, FRAMES
 from nndiag.hooks import Hooks
 from nndiag.recorder import Recorder
-from nndiag.statistics import Array
-from nndiag_torch import description, graph, patches
-from nndiag_torch.arrays import as_array, first_tensor
+from nndiag_torch import compiled, description, graph, patches
+from nndiag_torch.arrays import first_tensor
+from nndiag_torch.device import Later, is_for
 from nndiag_torch.layers import (
     ALIKE,
-    CHANNELS_FIRST,
     PASSING,
     Layer,
     Parameter,
@@ -34,7 +32,7 @@ from nndiag_torch.layers import (
     layers_of,
     parameters_of,
 )
-from nndiag_torch.optimizers import subtracted
+from nndiag_torch.telling import Now
 
 log = logging.getLogger("nndiag")
 
@@ -74,13 +72,17 @@ class TorchLoop:
     The model itself is left alone: the forward hook is one for all modules of the process, and those of the optimisers are,
     too. An iteration begins with the first training pass (gradients on) after the last one ended, and ends when every
     optimiser has stepped. It stays open until the next begins, for what is logged late.
+    Hooks are told of events as they happen, or later where the model lies on another device than the CPU (`deferred`).
     """
+
+    deferred: bool | None = None
 
     def __init__(
         self, model: nn.Module, optimizers: Sequence[Optimizer], loss: Callable[..., Any] | None, recorder: Recorder
     ) -> None:
         self.model, self.loss, self.recorder = model, loss, recorder
         self.hooks = Hooks(self)
+        self.teller: Now | Later = Now(self)
         self.steps = recorder.step_number
         self.optimizers: dict[Optimizer, int] = dict.fromkeys(optimizers, 0)
         self.reached: set[int] = set()
@@ -89,8 +91,12 @@ class TorchLoop:
         self._layers: dict[int, Layer] = {}
         self._parameters: dict[int, Parameter] = {}
         self._order: dict[str, Layer] = {}
+        self._parts: dict[int, nn.Module] = {}
+        self._roots: dict[int, nn.Module] = {id(model): model}
+        self._compiled = compiled.Compiled(self._layers, self._traced)
         self._foreign: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._described = (0, 0)
+        self._unheard = 0
         self._began = self._never_steps = False
         self._trains_in_evaluation_mode = False
         self._evaluated_in_training_mode: bool | None = None
@@ -104,6 +110,9 @@ class TorchLoop:
 
     def listen(self) -> None:
         """Hear what PyTorch does from now on."""
+        compiled.forget(self.model)
+        compiled.quiet()
+        self._compiled.reading = self.teller.wants("on_forward")
         self._handles = [
             register_module_forward_hook(self._called),
             register_optimizer_step_pre_hook(self._before_step),
@@ -117,8 +126,11 @@ class TorchLoop:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._compiled.reading = False
+        compiled.loud()
         patches.remove(self)
         self._finish()
+        self.teller.leave()
         self.hooks.remove(self.recorder)
         self._output = None
 
@@ -154,11 +166,11 @@ class TorchLoop:
 
     def _survey(self) -> None:
         """Find the layers and parameters of the model, also those that it has got since."""
+        self._parts |= {id(module): module for module in self.model.modules()}
         for module, name in layers_of(self.model):
             if id(module) not in self._layers:
                 self._layers[id(module)] = Layer(name, kind_of(module), module)
-        known = self._parameters
-        self._parameters = {id(p.tensor): known.get(id(p.tensor), p) for p in parameters_of(self.model)}
+        self._parameters = {id(p.tensor): p for p in parameters_of(self.model, self._parameters)}
 
     # The iteration
 
@@ -167,30 +179,39 @@ class TorchLoop:
         self._surveyed = False
         self._stepped: set[Optimizer] = set()
         self._told: set[int] = set()
-        self._backward_passes = self._updates = self._skipped = 0
-        self._gradients_kept = math.nan
+        self._backward_passes = self._updates = 0
+        self._gradients_kept: Any = math.nan
         self._evaluation_mode = 0.0
-        self._scale = 1.0
+        self._skips: list[Any] = []
+        self._scale: Any = 1.0
         self._output = None
         self._previous: Layer | None = None
         self._function = ""
         self._latest: tuple[Callable[[], torch.Tensor | None], int] = (_nothing, 0)
-        self._loss_is_in = False
+        self._loss_is_in = self._collected = False
+        self._compiled.reading = self.teller.wants("on_forward")
 
     def _begin_pass(self, args: Any) -> None:
         """A training pass begins: of a new iteration, or one more of the iteration under way."""
         if self._finished or self._backward_passes >= (1 if self._never_steps else ENDLESS):
             self._finish()
-        self._passing, self._in_backward, self._loss_is_in = True, False, False
+        self._collect_gradients()
+        self._passing, self._in_backward, self._loss_is_in, self._collected = True, False, False, False
         self._previous = self._output = None
         self._function = ""
-        self._reads = self.recorder.recording
+        self._reads = self.teller.reading
         self._evaluation_mode = max(self._evaluation_mode, float(not self.model.training))
+        self._begin()
+        if self.teller.wants("on_step_begin") and (x := first_tensor(args, floating=False)) is not None:
+            self.teller.batch(x)
+
+    def _begin(self) -> None:
+        """Training begins, unless it has."""
         if not self._began:
             self._began = True
-            self._fire("on_train_begin", self)
-        if self.hooks.listened("on_step_begin") and (x := first_tensor(args, floating=False)) is not None:
-            self._fire("on_step_begin", as_array(x), None)
+            self.teller.fire("on_train_begin", self)
+            if is_for(self) if self.deferred is None else self.deferred:
+                self.teller = Later(self)
 
     def _finish(self) -> None:
         """The iteration under way is over, if there is one."""
@@ -199,49 +220,65 @@ class TorchLoop:
         if not self._finished:
             self._never_steps = not self._updates
             self._tell_gradients(self.parameters)
-        self._put_loop()
+            self._collect_gradients()
+        self._mind_silence()
+        self.teller.iteration(self._backward_passes, self._updates, self._skips, self._gradients_kept,
+                              self._evaluation_mode, self._scale, by_hand=self._never_steps)  # fmt: skip
         known = len(self._order), len(self.reached)
         if self._described != known:
             self._described = known
             self.recorder.describe(**self.describe())
         self.steps += 1
-        self._fire("on_step_end")
+        self.teller.iteration_ends()
         self._new_iteration()
 
-    def _put_loop(self) -> None:
-        """What this iteration did, for the checks of the loop."""
-        if self.recorder.recording:
-            updates = math.nan if self._never_steps and self._checksum() != self._sums else self._updates
-            self.recorder.row.buffers["loop"].put("", LOOP, (
-                self._backward_passes, updates, self._skipped, self._gradients_kept, self._evaluation_mode, self._scale,
-            ))  # fmt: skip
+    def _mind_silence(self) -> None:
+        """Say so, once, where iterations go by without any layer that was heard."""
+        if not self._order and self.teller.wants("on_forward"):
+            self._unheard += 1
+            if self._unheard == 2:
+                log.warning(
+                    "no layer of %s was heard: of what torch.compile has compiled by then, nothing can be; nndiag.watch before "
+                    "the first call, or call torch.compiler.reset() after it", type(self.model).__name__
+                )  # fmt: skip
+
+    def moved(self) -> bool:
+        """Whether a parameter is not what it was at first."""
+        return self._checksum() != self._sums
 
     def _checksum(self) -> list[float]:
         """Sums that change when somebody updates the parameters without an optimiser."""
         return [float(tensor.detach().double().sum()) for tensor in self._smallest()]
 
-    def _fire(self, event: str, *arguments: Any) -> None:
-        with np.errstate(all="ignore"):
-            self.hooks.fire(event, *arguments)
-
     # Forward
 
+    def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Any module of the process has been called. While a graph is traced, what this gives back is handed on instead."""
+        if torch.compiler.is_compiling():
+            return self._compiled.passed(module, output)
+        if torch._C._functorch.peek_interpreter_stack() is None:  # what runs under vmap and the like has no values
+            self._really_called(module, args, output)
+        return None
+
     @guarded
-    def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        """Any module of the process has been called."""
-        if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
-            return  # what is traced, and what runs under vmap and the like, has no values
-        layer = self._layers.get(id(module))
-        if layer is None and module is not self.model:
-            if module is self.loss:
-                self._take_loss_module(args, output)
-            elif module not in self._foreign:
-                self._meet(module, args, output)
-            return
-        if not torch.is_grad_enabled() and not self._inside:
+    def _really_called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if id(module) in self._parts:
+            self._part_called(module, args, output)
+        elif module is self.loss:
+            self._take_loss_module(args, output)
+        elif module not in self._foreign:
+            self._meet(module, args, output)
+
+    def _part_called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """A module of the model, or the model itself, has been called."""
+        root = id(module) in self._roots
+        if not torch.is_grad_enabled() and (root or not self._inside):
             self._evaluates()
         elif self.model.training or self._trains_in_evaluation_mode:
-            self._train_forward(layer, module, args, output)
+            self._train_forward(self._layers.get(id(module)), root, args, output)
+            if compiled.is_region(module):
+                self._compiled.collect(self.teller.measured, "output", among=module)
+                self._collected = self._collected or root
         elif (tensor := first_tensor(output)) is not None and tensor.requires_grad:
             tensor.register_hook(self._evaluation_pass_goes_back)
 
@@ -251,8 +288,10 @@ class TorchLoop:
             return
         self._surveyed = True  # once in an iteration: some loops make a new module at every step
         self._survey()
-        if id(module) in self._layers:
-            self._called(module, args, output)
+        if getattr(module, "_orig_mod", None) is self.model:  # what torch.compile has made of it
+            self._parts[id(module)] = self._roots[id(module)] = module
+        if id(module) in self._parts:
+            self._part_called(module, args, output)
         else:
             self._foreign.add(module)
 
@@ -266,22 +305,36 @@ class TorchLoop:
         self._trains_in_evaluation_mode = True
         self._evaluation_mode = 1.0
 
-    def _train_forward(self, layer: Layer | None, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def _train_forward(self, layer: Layer | None, root: bool, args: tuple[Any, ...], output: Any) -> None:
         if _recomputing():
             if layer is not None:
                 self._await_gradient(layer, first_tensor(output))
             return
         if not self._passing or self._in_backward:
             self._begin_pass(args)
-        ends = module is self.model
-        self._inside = not ends
+        self._inside = not root
         if not self._reads:
             return
         tensor = first_tensor(output)
-        if layer is not None and tensor is not None:
+        if layer is not None and tensor is not None and self.teller.wants("on_forward"):
             self._layer_forward(layer, first_tensor(args), tensor)
-        if ends:
+        if root:
             self._output = output
+
+    def _traced(self, layer: Layer) -> None:
+        """`layer` is part of a compiled region, which is traced just now."""
+        self._order.setdefault(layer.name, layer)
+
+    def _collect_outputs(self) -> None:
+        """Take over what compiled regions have measured in this pass."""
+        if not self._collected:
+            self._collected = True
+            self._compiled.collect(self.teller.measured, "output", among=None)
+
+    def _collect_gradients(self) -> None:
+        """Take over δ, as compiled regions have measured it in the last pass."""
+        if self._in_backward:
+            self._compiled.collect(self.teller.measured_backward, "gradient", self._scale, among=None)
 
     def _layer_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
         if x is not None and x.data_ptr() != output.data_ptr():  # what works in place has overwritten its input
@@ -319,22 +372,11 @@ class TorchLoop:
             self._function = ALIKE.get(layer.kind, layer.kind)
         if layer.shape is None:
             layer.shape = tuple(output.shape[1:])
-        if self.hooks.listened("on_forward"):
-            array = self._unit_last(layer, as_array(output))
-            layer.latest = array
-            self._fire("on_forward", layer, array if x is None else as_array(x), array)
-            layer.latest = None
+        self.teller.forward(layer, x, output)
         self._await_gradient(layer, output)
 
-    def _unit_last(self, layer: Layer, array: Array) -> Array:
-        """An output with its units in the last axis: those of images and of what convolutions put out are channels."""
-        if array.ndim < 3:
-            return array
-        channels = array.ndim > 3 or layer.kind in CHANNELS_FIRST
-        return np.moveaxis(array, 1, -1) if channels else array
-
     def _await_gradient(self, layer: Layer, output: torch.Tensor | None) -> None:
-        if output is not None and output.requires_grad and self.hooks.listened("on_backward"):
+        if output is not None and output.requires_grad and self.teller.wants("on_backward"):
             output.register_hook(partial(self._goes_back, layer))
 
     # The loss
@@ -348,15 +390,19 @@ class TorchLoop:
 
         After a fault there is nothing: without the steps of the loop, a row would have no end.
         """
-        numbers = {name: _number(name, value) for name, value in values.items() if name not in TENSORS}
-        self._take_logged(values, numbers)
+        numbers = {name: value for name, value in values.items() if name not in TENSORS}
+        validates = any(name.startswith(("validation_", "val_")) for name in values)
+        self._take_logged(values, numbers, validates)
+        numbers = self.teller.logged(numbers)
+        if validates:
+            self.teller.catch_up()
         return numbers if self._handles else {}
 
     @guarded
-    def _take_logged(self, values: dict[str, Any], numbers: dict[str, Any]) -> None:
+    def _take_logged(self, values: dict[str, Any], numbers: dict[str, Any], validates: bool) -> None:
         if not self._handles:
             return
-        if any(name.startswith(("validation_", "val_")) for name in values):
+        if validates:
             self._validated()
         loss, outputs, targets = (values.get(name) for name in TENSORS)
         if isinstance(loss, torch.Tensor):
@@ -368,18 +414,19 @@ class TorchLoop:
         """Numbers of a validation: they belong to the iteration that comes, and tell of the passes just made."""
         if self._finished:
             self._finish()
+        self.teller.catch_up()
         if self._evaluated_in_training_mode is not None:
             self.recorder.row.buffers["loop"].put("", EVALUATION, (float(self._evaluated_in_training_mode),))
             self._evaluated_in_training_mode = None
 
     def _take_loss(self, loss: torch.Tensor, outputs: Any, targets: Any) -> None:
-        value = float(loss.detach().mean())
-        recorder = self.recorder
-        if self._loss_is_in:
-            recorder.row.train[-1:] = []
-        self._loss_is_in = True
-        if not recorder.recording or not self.hooks.listened("on_loss"):
-            recorder.loss(value)
+        if self._finished and self._loss_is_in and self._compiled.traced:
+            self._begin_pass(())  # one that was compiled as a whole
+        self._begin()
+        self._collect_outputs()
+        value, again, self._loss_is_in = loss.detach().mean(), self._loss_is_in, True
+        if not self.teller.reading or not self.teller.wants("on_loss"):
+            self.teller.loss(value, None, None, again=again)
             return
         found = graph.objective(loss, self._output)
         self._output = None
@@ -387,13 +434,11 @@ class TorchLoop:
         given = first_tensor(outputs), first_tensor(targets, floating=False)
         seen = found.outputs if given[0] is None else given[0]
         wanted = found.targets if given[1] is None else given[1]
-        if seen is None:
-            recorder.loss(value)
-        else:
+        if seen is not None:
             self._head(found.head, seen)
-            self._fire("on_loss", as_array(seen), None if wanted is None else as_array(wanted), value)
-            if found.gradient_source is not None and self.hooks.listened("on_output_gradient"):
-                found.gradient_source.register_hook(partial(self._output_goes_back, found.delta))
+        self.teller.loss(value, seen, wanted, again=again)
+        if seen is not None and found.gradient_source is not None and self.teller.wants("on_output_gradient"):
+            found.gradient_source.register_hook(partial(self._output_goes_back, found.delta))
         if loss.requires_grad and not self._in_backward:
             loss.register_hook(self._loss_goes_back)
 
@@ -422,24 +467,23 @@ class TorchLoop:
     @guarded
     def _output_goes_back(self, delta: Callable[[torch.Tensor], torch.Tensor], gradient: torch.Tensor) -> None:
         self._begin_backward()
-        self._fire("on_output_gradient", self._unscaled(delta(gradient)))
+        self.teller.output_gradient(delta(gradient), self._scale)
 
     @guarded
     def _goes_back(self, layer: Layer, gradient: torch.Tensor) -> None:
         self._begin_backward()
-        self._fire("on_backward", layer, self._unscaled(gradient))
-
-    def _unscaled(self, gradient: torch.Tensor) -> Array:
-        array = as_array(gradient)
-        return array if self._scale == 1.0 else array / self._scale
+        self.teller.backward(layer, gradient, self._scale)
 
     def _begin_backward(self) -> None:
-        if self._in_backward:
+        if self._in_backward and not self._finished:
             return
-        self._in_backward, self._inside, self._output = True, False, None
+        if self._finished:
+            self._begin_pass(())  # one that was compiled as a whole
+        self._collect_outputs()
+        self._in_backward, self._inside, self._output, self._collected = True, False, None, False
         self._backward_passes += 1
-        if self._backward_passes == 1:
-            self._gradients_kept = float(any(bool(p.grad.any()) for p in self._smallest() if p.grad is not None))
+        if self._backward_passes == 1 and self.teller.reading:
+            self._gradients_kept = self.teller.any_nonzero(p.grad for p in self._smallest() if p.grad is not None)
 
     def _smallest(self) -> list[nn.Parameter]:
         """A few parameters that are quickly looked through, to see whether gradients were cleared."""
@@ -457,9 +501,9 @@ class TorchLoop:
             self._tell_gradients(ours)
 
     @guarded
-    def scaled(self, scale: float) -> None:
+    def scaled(self, scale: Any) -> None:
         """The loss of this iteration is scaled, for mixed precision."""
-        self._scale = scale
+        self._scale = self.teller.number(scale)
 
     def steps_of(self, optimizer: Optimizer) -> int | None:
         """Steps of one of our optimisers so far."""
@@ -468,15 +512,18 @@ class TorchLoop:
     @guarded
     def skipped(self, optimizer: Optimizer) -> None:
         """Gradients were not finite, and the scaler has left out the step."""
+        self._collect_gradients()
         self._tell_gradients(self._owned(optimizer))
-        self._skipped += 1
+        self._updates += 1
+        self._skips.append(True)
         self._stepped_with(optimizer)
 
     def _tell_gradients(self, parameters: Iterable[Parameter]) -> None:
         new = [p for p in parameters if id(p.tensor) not in self._told]
         if new:
             self._told |= {id(p.tensor) for p in new}
-            self._fire("on_gradients", new)
+            if self.teller.wants("on_gradients"):
+                self.teller.gradients(new)
 
     # The update
 
@@ -487,29 +534,23 @@ class TorchLoop:
             return
         if optimizer in self._stepped:
             self._finish()
+        self._collect_gradients()
         scale = getattr(optimizer, "grad_scale", None)  # fused optimisers take the scale off themselves
         for parameter in parameters:
-            parameter.scale = 1.0 if scale is None else float(scale)
+            parameter.scale = 1.0 if scale is None else self.teller.number(scale)
         self._tell_gradients(parameters if self._stepped else [*parameters, *self._unowned()])
-        if self.hooks.listened("on_update_begin"):
-            self._fire("on_update_begin", parameters, float(optimizer.param_groups[0]["lr"]))
+        self.teller.update_begins(parameters, optimizer.param_groups[0]["lr"])
 
     @guarded
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if not (parameters := self._ours(optimizer)):
             return
-        if self.hooks.listened("on_update"):
-            taken = subtracted(optimizer)
-            for parameter in parameters:
-                self._fire("on_update", parameter, *taken.get(id(parameter.tensor), (None, 1.0)))
-        if self.hooks.listened("on_update_end"):
-            self._fire("on_update_end", parameters)
+        self.teller.update_ends(optimizer, parameters)
         self.optimizers[optimizer] += 1
+        self._updates += 1
         skipped = getattr(optimizer, "found_inf", None)  # fused optimisers leave a step out themselves
-        if skipped is not None and float(skipped):
-            self._skipped += 1
-        else:
-            self._updates += 1
+        if skipped is not None:
+            self._skips.append(self.teller.number(skipped))
         self._never_steps = False
         self._stepped_with(optimizer)
 
@@ -564,12 +605,4 @@ def _recomputing() -> bool:
     return bool(torch._C._current_graph_task_id() != -1)
 
 
-def _number(name: str, value: Any) -> Any:
-    """A tensor of one value as a number; anything else as it is, for `log` to judge."""
-    if isinstance(value, torch.Tensor):
-        if value.numel() != 1:
-            raise TypeError(
-                f"log({name}=tensor of shape {tuple(value.shape)}): wanted a single number; take its mean()"
-            )
-        return value.item()
-    return value
+compiled.keep_out(TorchLoop._called.__code__)

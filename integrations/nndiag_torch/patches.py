@@ -17,8 +17,8 @@ class Watcher(Protocol):
     def clipping(self, tensors: list[torch.Tensor], limit: dict[str, float]) -> None:
         """Gradients of `tensors` are about to be clipped: "max_norm" or "value" is the limit."""
 
-    def scaled(self, scale: float) -> None:
-        """The loss is multiplied by `scale` before its backward pass."""
+    def scaled(self, scale: Any) -> None:
+        """The loss is multiplied by `scale`, a number or a tensor that will change, before its backward pass."""
 
     def steps_of(self, optimizer: torch.optim.Optimizer) -> int | None:
         """Steps of this optimiser so far; None for one of another loop."""
@@ -93,10 +93,16 @@ def _scales(original: Callable[..., Any]) -> Callable[..., Any]:
         scaled = original(self, outputs)
         if self.is_enabled():
             for watcher in list(WATCHERS):
-                watcher.scaled(self.get_scale())
+                watcher.scaled(_scale_of(self))
         return scaled
 
     return scale
+
+
+def _scale_of(scaler: Any) -> Any:
+    """The scale as the tensor that a scaler keeps: `get_scale` would wait for the device."""
+    kept = getattr(scaler, "_scale", None)
+    return scaler.get_scale() if kept is None else kept
 
 
 def _steps(original: Callable[..., Any]) -> Callable[..., Any]:

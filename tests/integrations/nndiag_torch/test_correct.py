@@ -593,7 +593,7 @@ def test_a_fault_of_the_adapter_ends_the_watching_and_not_the_training(monkeypat
     optimizer = sgd(model)
     with nndiag.watch(model, optimizer, every=1) as recorder:
         programs.train(model, optimizer, data[:3], recorder)
-        monkeypatch.setattr("nndiag_torch.loop.as_array", None)
+        monkeypatch.setattr("nndiag_torch.telling.as_array", None)
         programs.train(model, optimizer, data[3:], recorder)
         assert len(caplog.records) == 1
     assert "TorchLoop" in str(recorder.run.meta.faults)

@@ -1,0 +1,183 @@
+"""How the hooks of a PyTorch loop are told of its events: at once, with arrays; `nndiag_torch.device` tells them later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.optim import Optimizer
+
+from nndiag.frames import LOOP
+from nndiag.hooks import Hook
+from nndiag.measured import MeasuredRow
+from nndiag.statistics import Array
+from nndiag_torch import measure
+from nndiag_torch.arrays import as_array
+from nndiag_torch.optimizers import subtracted
+
+if TYPE_CHECKING:
+    from nndiag_torch.layers import Layer, Parameter
+    from nndiag_torch.loop import TorchLoop
+
+
+class Now:
+    """Tells every event as it happens. Arrays are views of the tensors where those lie on a CPU, and copies otherwise."""
+
+    def __init__(self, loop: TorchLoop) -> None:
+        self.loop, self.recorder = loop, loop.recorder
+
+    @property
+    def reading(self) -> bool:
+        """Whether the iteration under way is read."""
+        return self.recorder.recording
+
+    def wants(self, event: str) -> bool:
+        """Whether anybody listens to `event` in this iteration."""
+        return self.loop.hooks.listened(event)
+
+    def number(self, value: Any) -> Any:
+        """A number that may be a tensor, as it is now."""
+        return float(value)
+
+    def any_nonzero(self, tensors: Iterable[torch.Tensor]) -> Any:
+        """1 where any value of `tensors` is not 0, else 0."""
+        return float(any(bool(tensor.any()) for tensor in tensors))
+
+    def fire(self, event: str, *arguments: Any) -> None:
+        """Tell the hooks of `event`."""
+        with np.errstate(all="ignore"):
+            self.loop.hooks.fire(event, *arguments)
+
+    def batch(self, x: torch.Tensor) -> None:
+        """A training pass on `x` begins."""
+        self.fire("on_step_begin", as_array(x), None)
+
+    def forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
+        """`layer` has put out `output`, of `x` where that is known."""
+        array = self._unit_last(layer, as_array(output))
+        layer.latest = array
+        inputs = as_array(x) if x is not None and self.loop.hooks.takes_inputs else array
+        self.fire("on_forward", layer, inputs, array)
+        layer.latest = None
+
+    def _unit_last(self, layer: Layer, array: Array) -> Array:
+        """An output with its units in the last axis: those of images and of what convolutions put out are channels."""
+        return np.moveaxis(array, 1, -1) if layer.channels_first(array.ndim) else array
+
+    def backward(self, layer: Layer, gradient: torch.Tensor, scale: Any) -> None:
+        """δ of `layer`, times `scale`."""
+        self.fire("on_backward", layer, _over(gradient, scale))
+
+    def measured(self, layers: Sequence[Layer], vectors: Sequence[torch.Tensor]) -> None:
+        """`layers` have put out what a compiled region has measured: samples, and the values of `measure.output`."""
+        for layer, vector in zip(layers, map(as_array, vectors), strict=True):
+            if vector[0]:
+                output = measure.as_output([(int(vector[0]), vector[1:])], layer.kind)
+                self._fire_measured("on_forward", layer, None, output)
+
+    def measured_backward(self, layers: Sequence[Layer], vectors: Sequence[torch.Tensor], scale: Any) -> None:
+        """δ of `layers`, times `scale`, as a compiled region has measured it: size, and the values of `measure.magnitude`."""
+        for layer, vector in zip(layers, map(as_array, vectors), strict=True):
+            if vector[0]:
+                gradient = measure.as_magnitude(vector[1:], int(vector[0]), scale)
+                self._fire_measured("on_backward", layer, gradient)
+
+    def _fire_measured(self, event: str, *arguments: Any) -> None:
+        """Tell nndiag's own hooks; another's wants arrays, which there are none of."""
+        if not isinstance(self.recorder.row, MeasuredRow):
+            self.recorder.row = MeasuredRow(self.recorder.row)
+        hooks = self.loop.hooks
+        others = tuple(one for one in hooks.listeners(event) if not own(one[0]))
+        with np.errstate(all="ignore"):
+            hooks.fire_anew(event, others, *arguments) if others else hooks.fire(event, *arguments)
+
+    def loss(
+        self, value: torch.Tensor, outputs: torch.Tensor | None, targets: torch.Tensor | None, *, again: bool
+    ) -> None:
+        """The loss, and what went into it where that is looked at; `again` where it stands for one told before."""
+        if again:
+            self.recorder.row.train[-1:] = []
+        number = float(value)
+        if outputs is None:
+            self.recorder.loss(number)
+        else:
+            self.fire("on_loss", as_array(outputs), None if targets is None else as_array(targets), number)
+
+    def output_gradient(self, gradient: torch.Tensor, scale: Any) -> None:
+        """δ of the outputs, times `scale`."""
+        self.fire("on_output_gradient", _over(gradient, scale))
+
+    def gradients(self, parameters: Sequence[Parameter]) -> None:
+        """The gradients of `parameters` are there."""
+        self.fire("on_gradients", parameters)
+
+    def update_begins(self, parameters: Sequence[Parameter], lr: Any) -> None:
+        """The optimiser is about to update `parameters`."""
+        if self.wants("on_update_begin"):
+            self.fire("on_update_begin", parameters, float(lr))
+
+    def update_ends(self, optimizer: Optimizer, parameters: Sequence[Parameter]) -> None:
+        """`optimizer` has updated `parameters`."""
+        if self.wants("on_update"):
+            taken = subtracted(optimizer)
+            for parameter in parameters:
+                self.fire("on_update", parameter, *taken.get(id(parameter.tensor), (None, 1.0)))
+        if self.wants("on_update_end"):
+            self.fire("on_update_end", parameters)
+
+    def iteration(self, passes: int, updates: int, skipped: Sequence[Any], *rest: Any, by_hand: bool) -> None:
+        """What the iteration did: see `loop_row`."""
+        if self.reading:
+            self.recorder.row.buffers["loop"].put(
+                "", LOOP, loop_row(self.loop, passes, updates, skipped, *rest, by_hand=by_hand)
+            )
+
+    def logged(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Numbers that the user has logged, for the recorder to take."""
+        return {name: number(name, value) for name, value in values.items()}
+
+    def iteration_ends(self) -> None:
+        """The iteration is over."""
+        self.fire("on_step_end")
+
+    def catch_up(self) -> None:
+        """Tell what was kept back: nothing."""
+
+    leave = catch_up
+
+
+def own(hook: Hook) -> bool:
+    """Whether a hook is one of nndiag's, which take measured values as well as arrays."""
+    return type(hook).__module__ == Hook.__module__
+
+
+def loop_row(
+    loop: TorchLoop, passes: int, updates: int, skipped: Sequence[Any], kept: Any, evaluation: float, scale: Any,
+    *, by_hand: bool,
+) -> tuple[float, ...]:  # fmt: skip
+    """Values of `LOOP`; `skipped` says of each step whether it was left out, `by_hand` that no optimiser steps.
+
+    Updates by hand are not counted: where they are made, their number is not known (NaN).
+    """
+    left_out = sum(map(bool, skipped))
+    moved = float("nan") if by_hand and loop.moved() else updates - left_out
+    return passes, moved, left_out, float(kept), evaluation, float(scale)
+
+
+def number(name: str, value: Any) -> Any:
+    """A tensor of one value as a number; anything else as it is, for `log` to judge."""
+    return one_value(name, value).item() if isinstance(value, torch.Tensor) else value
+
+
+def one_value(name: str, value: torch.Tensor) -> torch.Tensor:
+    """`value`, if it is a single number. Raises TypeError otherwise."""
+    if value.numel() != 1:
+        raise TypeError(f"log({name}=tensor of shape {tuple(value.shape)}): wanted a single number; take its mean()")
+    return value
+
+
+def _over(gradient: torch.Tensor, scale: Any) -> Array:
+    array = as_array(gradient)
+    return array if scale == 1.0 else array / scale

@@ -1,0 +1,256 @@
+"""Compiled models: as many graphs as without nndiag, and the numbers of the model that is not compiled."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import logging
+import shutil
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import nndiag
+
+torch = pytest.importorskip("torch")
+pytestmark = [
+    pytest.mark.frameworks,
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor"),  # of PyTorch where a part is compiled
+]
+
+import torch._dynamo as dynamo  # noqa: E402
+from torch import nn  # noqa: E402
+
+from nndiag_torch.loop import TorchLoop  # noqa: E402
+from tests.integrations.nndiag_torch import programs  # noqa: E402
+
+BACKENDS = ["eager", "aot_eager"]
+CE = nn.CrossEntropyLoss()
+
+
+class Block(nn.Module):
+    def __init__(self, width=16):
+        super().__init__()
+        self.norm, self.fc, self.relu = nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        return x + self.relu(self.fc(self.norm(x)))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.enter, self.block, self.drop, self.out = nn.Linear(8, 16), Block(), nn.Dropout(0.1), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.out(self.drop(self.block(self.enter(x))))
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    dynamo.reset()
+    dynamo.utils.counters.clear()
+    torch.manual_seed(0)
+    yield
+    dynamo.reset()
+    gc.collect()
+
+
+def compiled(model, how, backend):
+    """What to call instead of `model`, of which a part or the whole is compiled."""
+    if how == "torch.compile":
+        return torch.compile(model, backend=backend)
+    if how == "compile":
+        model.compile(backend=backend)
+    elif how == "part":
+        model.block = torch.compile(model.block, backend=backend)
+    elif how == "part in place":
+        model.block.compile(backend=backend)
+    return model
+
+
+HOW = ["torch.compile", "compile", "part", "part in place"]
+
+
+def trained(how, backend, options, count=9, **watched):
+    """Losses, weights and record of a training; `options` None is one without nndiag."""
+    dynamo.reset()
+    dynamo.utils.counters.clear()
+    torch.manual_seed(0)
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    called = compiled(model, how, backend)
+    recorder = None if options is None else nndiag.watch(model, optimizer, strict=True, **options)
+    losses = programs.train(called, optimizer, programs.batches(8, count=count), recorder)
+    if recorder:
+        recorder.close()
+    return losses, [p.detach().clone() for p in model.parameters()], recorder and recorder.run
+
+
+def graphs():
+    """Graphs that were compiled, and what has broken any."""
+    return dynamo.utils.counters["stats"]["unique_graphs"], list(dynamo.utils.counters["graph_break"])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("how", HOW)
+def test_graphs_are_as_many_and_training_is_bit_for_bit_the_same(how, backend):
+    bare = trained(how, backend, None)
+    wanted, none = graphs()
+    assert wanted > 0
+    assert none == []
+    for options, more in (({"every": 1}, 0), ({"every": 3}, wanted)):
+        seen = trained(how, backend, options)
+        assert graphs() == (wanted + more, [])
+        if backend == "eager":
+            assert seen[0] == bare[0]
+            assert all(torch.equal(one, other) for one, other in zip(seen[1], bare[1], strict=True))
+
+
+@pytest.mark.parametrize("deferred", [False, True])
+@pytest.mark.parametrize("how", HOW)
+def test_the_numbers_are_those_of_the_model_that_is_not_compiled(how, deferred, monkeypatch):
+    monkeypatch.setattr(TorchLoop, "deferred", deferred)
+    wanted = trained("", "", {"every": 1})[2]
+    seen = trained(how, "aot_eager", {"every": 1})[2]
+    for name in ("activations", "gradients", "updates", "losses", "data", "outputs"):
+        one, other = getattr(wanted, name), getattr(seen, name)
+        assert set(one.columns) == set(other.columns)
+        pd.testing.assert_frame_equal(one, other[one.columns], rtol=2e-4, atol=1e-6, check_exact=False, obj=name)
+    assert [layer.name for layer in seen.meta.layers] == [layer.name for layer in wanted.meta.layers]
+    assert [p.name for p in seen.meta.parameters] == [p.name for p in wanted.meta.parameters]
+
+
+def test_unread_steps_have_a_graph_of_their_own_and_evaluation_has_one_as_ever():
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    called = torch.compile(model, backend="aot_eager")
+    data = programs.batches(8, count=12)
+    with nndiag.watch(model, optimizer, every=3, strict=True) as recorder:
+        programs.train(called, optimizer, data, recorder, evaluate=data[0])
+    assert graphs() == (3, [])
+    mean = recorder.run.activations["mean"].dropna(how="all")
+    assert list(mean.index) == [0, 3, 6, 9]
+    assert mean.notna().all().all()
+
+
+def test_micro_batches_merge():
+    def run(how):
+        torch.manual_seed(0)
+        model = Net()
+        model.drop.p = 0.0
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        called = compiled(model, how, "aot_eager")
+        with nndiag.watch(model, optimizer, every=1, strict=True) as recorder:
+            for number, (x, y) in enumerate(programs.batches(8, count=8)):
+                loss = CE(called(x), y) / 4
+                recorder.log(loss=loss)
+                loss.backward()
+                if number % 4 == 3:
+                    optimizer.step()
+                    optimizer.zero_grad()
+        return recorder.run.activations
+
+    wanted = run("")
+    for how in HOW:
+        seen = run(how)
+        pd.testing.assert_frame_equal(wanted, seen[wanted.columns], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["torch.compile", "compile"])
+def test_what_was_compiled_and_called_before_is_compiled_anew(how):
+    model, data = Net(), programs.batches(8)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    called = compiled(model, how, "aot_eager")
+    programs.train(called, optimizer, data[:2])
+    with nndiag.watch(model, optimizer, every=1, strict=True) as recorder:
+        programs.train(called, optimizer, data, recorder)
+    assert recorder.run.activations["gradient_rms"].notna().all().all()
+    assert graphs() == (2, [])
+    programs.train(called, optimizer, data)
+    assert graphs() == (3, [])  # once more, without what nndiag has measured
+
+
+def test_a_step_that_is_compiled_as_a_whole():
+    model, data = Net(), programs.batches(8)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    forward = torch.compile(lambda x, y: CE(model(x), y), backend="aot_eager", fullgraph=True)
+    with nndiag.watch(model, optimizer, every=1, strict=True) as recorder:
+        losses = []
+        for x, y in data:
+            loss = forward(x, y)
+            recorder.log(loss=loss)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+    run = recorder.run
+    assert run.steps == len(data)
+    np.testing.assert_allclose(run.losses["train"], losses, rtol=1e-6)
+    assert run.activations["gradient_rms"].notna().all().all()
+    assert run.gradients["norm"].notna().all().all()
+
+
+def test_dynamic_sizes():
+    model = nn.Sequential(nn.ReLU(), nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    called = torch.compile(model, backend="aot_eager", dynamic=True, fullgraph=True)
+    means = []
+    with nndiag.watch(model, optimizer, every=1, strict=True) as recorder:
+        for size in (4, 6, 9):
+            x, y = programs.batches(8, count=1, size=size)[0]
+            means.append(torch.relu(x).mean().item())
+            programs.train(called, optimizer, [(x, y)], recorder)
+    np.testing.assert_allclose(recorder.run.activations["mean", "0"], means, rtol=1e-5)
+
+
+def test_pytorch_warns_of_nothing(recwarn):
+    warnings.simplefilter("always")
+    before = list(warnings.filters)
+    trained("torch.compile", "eager", {"every": 1}, count=2)
+    assert not [warning for warning in recwarn if "global hooks" in str(warning.message)]
+    assert warnings.filters == before
+
+
+def test_a_copy_of_a_watched_model_is_nobodys_business():
+    model, data = Net(), programs.batches(8)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    called = torch.compile(model, backend="aot_eager")
+    with nndiag.watch(model, optimizer, every=1, strict=True) as recorder:
+        twin = copy.deepcopy(model)
+        programs.train(called, optimizer, data[:2], recorder)
+        torch.compile(twin, backend="aot_eager")(100 * data[0][0]).sum().backward()
+        programs.train(called, optimizer, data[2:4], recorder)
+    assert recorder.run.activations["max"].max().max() < 20
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch itself, while inductor is imported
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+def test_inductor():
+    wanted = trained("", "", {"every": 1}, count=3)[2]
+    bare = trained("torch.compile", "inductor", None, count=3)
+    number = graphs()
+    seen = trained("torch.compile", "inductor", {"every": 1}, count=3)
+    assert graphs() == number == (1, [])
+    np.testing.assert_allclose(seen[0], bare[0], rtol=1e-5)
+    columns = [column for column in wanted.activations.columns if column[1] not in ("drop", "out")]
+    first = wanted.activations[columns].iloc[0]
+    np.testing.assert_allclose(seen[2].activations[columns].iloc[0], first, rtol=1e-3, atol=1e-6)
+
+
+def test_a_part_that_cannot_be_heard_is_told(caplog):
+    model, data = Net(), programs.batches(8)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    step = torch.compile(lambda x: model(x), backend="eager")
+    step(data[0][0])
+    with caplog.at_level(logging.WARNING, "nndiag"), nndiag.watch(model, optimizer, every=1) as recorder:
+        for x, y in data:
+            loss = CE(step(x), y)
+            recorder.log(loss=loss)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert "no layer of Net was heard" in caplog.text
+    assert recorder.run.gradients["norm"].notna().all().all()
