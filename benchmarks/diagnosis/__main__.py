@@ -68,6 +68,12 @@ def run(options: argparse.Namespace, apply: harm.Apply) -> int:
     """Measure and tell; 1 where a floor is broken."""
     chosen = gate.jobs() if options.part == "ci" else jobs(options.part, options.base, options.fault)
     outcomes: list[Outcome] = list(apply(measure, chosen))
+    publish(options, outcomes)
+    return gated(options, outcomes, gate.FILE) if options.part == "ci" else 0
+
+
+def publish(options: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
+    """Print the tables, and write them and the outcomes into the files asked for."""
     if options.verbose:
         print("\n".join(tables.details(outcomes)))
     text = tables.report(outcomes)
@@ -76,13 +82,13 @@ def run(options: argparse.Namespace, apply: harm.Apply) -> int:
         options.markdown.write_text(text, encoding="utf-8")
     if options.json:
         options.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1), encoding="utf-8")
-    return _gated(options, outcomes) if options.part == "ci" else 0
 
 
-def _gated(options: argparse.Namespace, outcomes: list[Outcome]) -> int:
+def gated(options: argparse.Namespace, outcomes: Sequence[Outcome], file: Path) -> int:
+    """1 where a floor of `file` is broken; with --update what was measured becomes the floor first."""
     if options.update:
-        gate.update(outcomes)
-    worse = list(gate.broken(outcomes))
+        gate.update(outcomes, file)
+    worse = list(gate.broken(outcomes, file))
     print("\n".join(worse) or "the floors are kept")
     return int(bool(worse))
 

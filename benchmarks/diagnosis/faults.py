@@ -631,7 +631,7 @@ def _wrong(y: Array, share: float, rng: np.random.Generator) -> Array:
     return y
 
 
-def _permuted(y: Array, rng: np.random.Generator) -> Array:
+def permuted(y: Array, rng: np.random.Generator) -> Array:
     """`y` in an order in which no more of it stands right than by chance."""
     tries = [rng.permutation(len(y)) for _ in range(50)]
     order: Array = min(tries, key=lambda order: abs(_agreement(y, y[order])))
@@ -649,7 +649,7 @@ def _agreement(y: Array, other: Array) -> float:
 @fault("ND707", structural=True)
 def labels_shuffled(program: Program, level: float) -> Program:
     """Training targets in another order than the inputs."""
-    return program.edit_data(training(lambda x, y, rng: (x, _permuted(y, rng))))
+    return program.edit_data(training(lambda x, y, rng: (x, permuted(y, rng))))
 
 
 @fault("ND707", structural=True)

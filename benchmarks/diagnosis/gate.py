@@ -38,16 +38,16 @@ def measured(outcomes: Sequence[Outcome]) -> dict[str, float]:
     }
 
 
-def update(outcomes: Sequence[Outcome]) -> None:
-    """Make what was measured the floor, with some slack of the recall."""
+def update(outcomes: Sequence[Outcome], file: Path | None = None) -> None:
+    """Make what was measured the floor, with some slack of the recall; in `FILE` where no other is given."""
     floors = measured(outcomes)
     floors["recall"] = math.floor(100 * (floors["recall"] - SLACK)) / 100
-    FILE.write_text(json.dumps(floors, indent=1) + "\n", encoding="utf-8")
+    (file or FILE).write_text(json.dumps(floors, indent=1) + "\n", encoding="utf-8")
 
 
-def broken(outcomes: Sequence[Outcome]) -> Iterator[str]:
+def broken(outcomes: Sequence[Outcome], file: Path | None = None) -> Iterator[str]:
     """What is worse than the floors allow, in words."""
-    floors, now = json.loads(FILE.read_text(encoding="utf-8")), measured(outcomes)
+    floors, now = json.loads((file or FILE).read_text(encoding="utf-8")), measured(outcomes)
     if now["recall"] < floors["recall"]:
         yield f"the right headline was given for {now['recall']:.1%} of the faulty runs, wanted {floors['recall']:.0%}"
     for name, what in (("fails", "a FAIL"), ("alarms", "an alarm")):

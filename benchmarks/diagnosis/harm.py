@@ -46,18 +46,18 @@ def measure(apply: Apply) -> dict[str, Any]:
     jobs = [(base, seed) for base in BASES for seed in SOUND_SEEDS]
     sound: dict[str, list[float | None]] = {base: [] for base in BASES}
     for (base, _), value in zip(jobs, apply(sound_error, jobs), strict=True):
-        sound[base].append(_rounded(value))
+        sound[base].append(rounded(value))
     faulty: dict[str, list[float | None]] = {}
     measured = [(base, name) for base, name in pairs(BASES) if not FAULTS[name].structural]
     for (base, name), values in zip(measured, apply(faulty_errors, measured), strict=True):
-        faulty[f"{base}/{name}"] = [_rounded(value) for value in values]
+        faulty[f"{base}/{name}"] = [rounded(value) for value in values]
     return {"sound": sound, "faulty": faulty}
 
 
-def write(table: dict[str, Any]) -> None:
-    """Put the table into its file, a line for each base and pair; null stands for an infinite error."""
+def write(table: dict[str, Any], file: Path = FILE) -> None:
+    """Put the table into a file, a line for each base and pair; null stands for an infinite error."""
     parts = [f" {json.dumps(name)}: {{\n{_lines(rows)}\n }}" for name, rows in table.items()]
-    FILE.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+    file.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 
 
 def _lines(rows: dict[str, Any]) -> str:
@@ -73,7 +73,7 @@ def read() -> dict[str, Any]:
 
 def limit(base: str) -> float:
     """The error above which a fault has harmed `base`."""
-    return MARGIN + max(_number(value) for value in read()["sound"][base])
+    return MARGIN + max(number(value) for value in read()["sound"][base])
 
 
 def harmful(base: str, name: str) -> list[float]:
@@ -81,7 +81,7 @@ def harmful(base: str, name: str) -> list[float]:
     fault = FAULTS[name]
     if fault.structural:
         return list(fault.levels)
-    errors = [_number(value) for value in read()["faulty"][f"{base}/{name}"]]
+    errors = [number(value) for value in read()["faulty"][f"{base}/{name}"]]
     return [level for level, error in zip(fault.levels, errors, strict=True) if error > limit(base)]
 
 
@@ -93,9 +93,11 @@ def cases() -> Iterator[tuple[str, str, float]]:
             yield base, name, level
 
 
-def _rounded(value: float) -> float | None:
+def rounded(value: float) -> float | None:
+    """To four digits, and None for infinity, which JSON does not know."""
     return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
-def _number(value: float | None) -> float:
+def number(value: float | None) -> float:
+    """What `rounded` was given."""
     return math.inf if value is None else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from benchmarks.diagnosis import harm, split
 from benchmarks.diagnosis.bases import BASES
@@ -24,6 +24,21 @@ PREFIXES = (1, 2, 5, 10, 20, 25, 30, 40, 50, 60, 80, 100, 125, 150, 200, 250, 30
 """Numbers of updates at which a run is looked at while it goes on."""
 SEED = 100
 """Seed of the runs of the matrix, which harm has not seen."""
+
+
+class Case(Protocol):
+    """What was run, as far as tables need to know; `group` and `kind` say what sound programs it is counted with."""
+
+    @property
+    def base(self) -> str: ...
+    @property
+    def fault(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,16 @@ class Job:
         if self.fault:
             return FAULTS[self.fault].inject(BASES[self.base], self.level)
         return BASES[self.base] if self.base in BASES else ZOO[self.base].program
+
+    @property
+    def group(self) -> str:
+        """The zoo or the bases."""
+        return "zoo" if self.base in ZOO else "bases"
+
+    @property
+    def kind(self) -> str:
+        """What kind of program of the zoo it is."""
+        return ZOO[self.base].kind if self.base in ZOO else "bases"
 
     @property
     def held_out(self) -> bool:
@@ -77,7 +102,7 @@ class Outcome:
     `right_layer` and `steps_to_right` are None where the fault has no place, or was not found.
     """
 
-    job: Job
+    job: Case
     held_out: bool
     error: float
     steps: int
@@ -135,12 +160,12 @@ def measure(job: Job) -> Outcome:
     report = Checklist().examine(run)
     outcome = Outcome(job, job.held_out, error, run.steps, report.headlines, named(report),
                       tuple(Seen.of(finding) for finding in report.findings))  # fmt: skip
-    return _compared(outcome, run, report) if job.fault else outcome
+    return _compared(outcome, job, run, report) if job.fault else outcome
 
 
-def _compared(outcome: Outcome, run: Run, report: Report) -> Outcome:
+def _compared(outcome: Outcome, job: Job, run: Run, report: Report) -> Outcome:
     """With the fault that is there."""
-    job, fault = outcome.job, FAULTS[outcome.job.fault]
+    fault = FAULTS[job.fault]
     right = [finding for finding in report.findings if finding.code in fault.expected]
     return Outcome(
         job,

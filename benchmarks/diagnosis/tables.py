@@ -6,10 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import median
 
-from benchmarks.diagnosis.bases import BASES
-from benchmarks.diagnosis.faults import FAULTS
 from benchmarks.diagnosis.measure import Outcome
-from benchmarks.diagnosis.zoo import ZOO
 from benchmarks.scoring import Share, table
 
 RECALL = ("runs", "any alarm", "right headline", "right among three", "right layer", "median steps")
@@ -67,9 +64,16 @@ def by_part(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, list[Outcome]]]:
 
 def _sound_rows(healthy: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
     for part, rows in by_part(healthy):
-        for name, names in (("zoo", ZOO), ("bases", BASES)):
-            if chosen := [outcome for outcome in rows if outcome.job.base in names]:
-                yield f"{part}, {name}", *_alarm_row(chosen, str)
+        for group, chosen in grouped(rows, lambda outcome: outcome.job.group).items():
+            yield f"{part}, {group}", *_alarm_row(chosen, str)
+
+
+def grouped(outcomes: Iterable[Outcome], key: Callable[[Outcome], str]) -> dict[str, list[Outcome]]:
+    """The outcomes of each group, in the order in which the groups appear."""
+    groups: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault(key(outcome), []).append(outcome)
+    return groups
 
 
 def _alarm_row(rows: Sequence[Outcome], show: Callable[[Share], str]) -> tuple[str, ...]:
@@ -96,20 +100,16 @@ def _short(share: Share) -> str:
 def by_fault(matrix: Sequence[Outcome]) -> str:
     """A row for each fault."""
     rows = [
-        (f"{name}", ", ".join(sorted(fault.expected)), *_recall_row(chosen, _short))
-        for name, fault in FAULTS.items()
-        if (chosen := [outcome for outcome in matrix if outcome.job.fault == name])
+        (name, ", ".join(chosen[0].expected), *_recall_row(chosen, _short))
+        for name, chosen in grouped(matrix, lambda outcome: outcome.job.fault).items()
     ]
     return table(("fault", "expected", *RECALL), rows)
 
 
 def by_base(matrix: Sequence[Outcome]) -> str:
     """A row for each base."""
-    rows = [
-        (base, *_recall_row(chosen, _short))
-        for base in BASES
-        if (chosen := [outcome for outcome in matrix if outcome.job.base == base])
-    ]
+    groups = grouped(matrix, lambda outcome: outcome.job.base)
+    rows = [(base, *_recall_row(chosen, _short)) for base, chosen in groups.items()]
     return table(("base", *RECALL), rows)
 
 
@@ -140,9 +140,7 @@ def _verdicts(outcome: Outcome) -> dict[str, str]:
 
 def by_kind(healthy: Sequence[Outcome]) -> str:
     """False alarms for each kind of sound program."""
-    kinds: dict[str, list[Outcome]] = {}
-    for outcome in healthy:
-        kinds.setdefault(ZOO[outcome.job.base].kind if outcome.job.base in ZOO else "bases", []).append(outcome)
+    kinds = grouped(healthy, lambda outcome: outcome.job.kind)
     return table(("kind", *SOUND), [(kind, *_alarm_row(rows, _short)) for kind, rows in kinds.items()])
 
 
