@@ -97,7 +97,7 @@ class TorchLoop:
         self._foreign: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._described = (0, 0)
         self._unheard = 0
-        self._began = self._never_steps = False
+        self._began = self._never_steps = self._failed = False
         self._trains_in_evaluation_mode = False
         self._evaluated_in_training_mode: bool | None = None
         self._output: Any = None
@@ -139,6 +139,7 @@ class TorchLoop:
         if self.recorder.strict:
             raise fault
         log.error("the PyTorch adapter failed in %s and is detached; training goes on", where, exc_info=fault)
+        self._failed = True
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -396,11 +397,11 @@ class TorchLoop:
         numbers = self.teller.logged(numbers)
         if validates:
             self.teller.catch_up()
-        return numbers if self._handles else {}
+        return {} if self._failed else numbers
 
     @guarded
     def _take_logged(self, values: dict[str, Any], numbers: dict[str, Any], validates: bool) -> None:
-        if not self._handles:
+        if self._failed:
             return
         if validates:
             self._validated()
