@@ -9,8 +9,8 @@ a first loss that is not finite brings about comes when it is seen: the steps be
 Everything is exact but what needs the values themselves. Inputs, outputs and targets are looked at in a sample of evenly
 spaced rows, up to `SAMPLE` bytes each; where that is not all, number of rows and sums of δ are still those of the whole, and
 `squared_error` is not known. Of parameters with more than `COPIED` bytes together, updates are measured on every k-th value,
-with k prime to the width. In float32, variances below 1e-38 or above 1e38 are not seen. Of a tensor with values that are not finite, an extreme is
-not known (NaN) where it lies on the other side of 0 than all values.
+with k prime to the width. In float32, variances below 1e-38 or above 1e38 are not seen. Of a tensor with values that are not
+finite, an extreme is not known (NaN) where it lies on the other side of 0 than all values.
 
 Memory on the device: `COPIED` bytes between a read step's beginning and end, copies of `measure.CHUNK` values for a moment, and
 `tape.BYTES` of vectors and samples, or those of one layer where they are more.
@@ -83,7 +83,7 @@ def part(method: Callable[Concatenate[Later, _P], None]) -> Callable[Concatenate
     name = method.__name__
 
     def guarded(self: Later, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        if name in self.broken:
+        if name in self.broken or _capturing():
             return
         begun = perf_counter()
         self.clock.start()
@@ -91,11 +91,7 @@ def part(method: Callable[Concatenate[Later, _P], None]) -> Callable[Concatenate
             with torch.no_grad():
                 method(self, *args, **kwargs)
         except Exception as fault:
-            if self.recorder.strict:
-                raise
-            self.broken.add(name)
-            log.error("%s on the device failed and is switched off; training goes on", name, exc_info=fault)
-            self.recorder.fault("Later", name, fault, [FILLS[name]] if name in FILLS else [])
+            self.failed(name, fault)
         finally:
             self.clock.stop(perf_counter() - begun)
             self.recorder.pace.spent += perf_counter() - begun
@@ -108,7 +104,7 @@ class Later:
 
     def __init__(self, loop: TorchLoop) -> None:
         self.loop, self.recorder = loop, loop.recorder
-        self.tape = Tape()
+        self.tape = Tape(self.failed)
         self.reading = self.recorder.recording
         self.broken: set[str] = set()
         self.clock = _clock(loop)
@@ -125,6 +121,15 @@ class Later:
         self.recorder.row = MeasuredRow(self.recorder.row)
         self.recorder.cadence = self._recall
         self.recorder.on_asking(self.catch_up)
+
+    def failed(self, name: str, fault: Exception) -> None:
+        """Switch the part called `name` off; with `strict` raises the fault instead."""
+        if self.recorder.strict:
+            raise fault
+        if name not in self.broken:
+            self.broken.add(name)
+            log.error("%s on the device failed and is switched off; training goes on", name, exc_info=fault)
+            self.recorder.fault("Later", name, fault, [FILLS[name]] if name in FILLS else [])
 
     def wants(self, event: str) -> bool:
         """Whether anybody will listen to `event` of this iteration."""
@@ -395,9 +400,9 @@ class Later:
         self._play(wait=False)
 
     def _iteration_ends(self, device_seconds: Callable[[], float]) -> None:
-        self.recorder.pace.owe(device_seconds())
         self._cadence.pop(0)
         self.fire("on_step_end")
+        self.recorder.pace.owe(device_seconds())
 
     def _recall(self, step: int) -> bool:
         """Whether the iteration that is told next was read."""
@@ -474,6 +479,11 @@ class CudaClock(Clock):
 def _clock(loop: TorchLoop) -> Clock:
     devices = {parameter.tensor.device for parameter in loop.parameters}
     return CudaClock() if len(devices) == 1 and devices.pop().type == "cuda" else Clock()
+
+
+def _capturing() -> bool:
+    """Whether a CUDA graph is being captured: what is launched now would be part of it."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def _magnitude(tensor: torch.Tensor) -> torch.Tensor:

@@ -377,11 +377,12 @@ def test_a_loss_that_is_not_finite_is_noticed():
     assert recorder.run.meta.first_nonfinite["step"] == 7
 
 
-def test_what_fails_is_switched_off_and_training_goes_on(monkeypatch, caplog):
+@pytest.mark.parametrize("half", ["output", "as_output"])  # on the device, on the host
+def test_what_fails_is_switched_off_and_training_goes_on(half, monkeypatch, caplog):
     def fails(*args):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(measure, "output", fails)
+    monkeypatch.setattr(measure, half, fails)
     model, data = programs.mlp(), programs.batches(8)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with nndiag.watch(model, optimizer, every=1) as recorder:
