@@ -483,7 +483,7 @@ def _clock(loop: TorchLoop) -> Clock:
 
 def _capturing() -> bool:
     """Whether a CUDA graph is being captured: what is launched now would be part of it."""
-    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+    return bool(torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
 
 
 def _magnitude(tensor: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from nndiag_torch import device, measure, tape  # noqa: E402
 from nndiag_torch.loop import TorchLoop  # noqa: E402
-from tests.integrations.nndiag_torch import programs, test_contract  # noqa: E402
+from tests.integrations.nndiag_torch import programs, test_contract, test_undisturbed  # noqa: E402
 
 CE = nn.CrossEntropyLoss()
 FRAMES = ("activations", "gradients", "updates", "losses", "metrics", "data", "outputs", "histograms", "loop")
@@ -92,6 +92,15 @@ def test_the_steps_that_are_read_are_those_that_the_cadence_had(every, monkeypat
     pd.testing.assert_frame_equal(wanted.losses, seen.losses, rtol=1e-6)
     if every == 3:
         same(wanted, seen)
+
+
+@pytest.mark.parametrize("name", programs.MODELS)
+def test_training_is_bit_for_bit_the_same(name):
+    bare = test_undisturbed.trained(name, "adamw", watched=False)
+    seen = test_undisturbed.trained(name, "adamw", watched=True, every=2)
+    assert seen[0] == bare[0]
+    assert all(torch.equal(one, other) for one, other in zip(seen[1], bare[1], strict=True))
+    assert torch.equal(seen[2], bare[2])
 
 
 # The measures
