@@ -125,7 +125,7 @@ class Training:
 
     def __init__(self, way: str, options: argparse.Namespace) -> None:
         torch.manual_seed(0)
-        self.way, self.options = way, options
+        self.way, self.options, self.total = way, options, 0.0
         self.sizes = TINY if options.tiny else SIZES
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = Language(**self.sizes).to(self.device)
@@ -162,7 +162,9 @@ class Training:
         for _ in range(steps):
             self.step()
         self._wait()
-        return perf_counter() - begun
+        took = perf_counter() - begun
+        self.total += took
+        return took
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
@@ -179,7 +181,7 @@ class Training:
 
     def share(self) -> float:
         """nndiag's own time over all time, as it sees that itself."""
-        return math.nan if self.recorder is None else self.recorder.cost["share"]
+        return math.nan if self.recorder is None else self.recorder.cost["seconds"] / self.total
 
     def describe(self) -> str:
         """What is trained where."""

@@ -84,7 +84,7 @@ def part(method: Callable[Concatenate[Later, _P], None]) -> Callable[Concatenate
     name = method.__name__
 
     def guarded(self: Later, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        if name in self.broken:
+        if name in self.broken or _capturing():
             return
         begun = perf_counter()
         self.clock.start()
@@ -92,11 +92,7 @@ def part(method: Callable[Concatenate[Later, _P], None]) -> Callable[Concatenate
             with torch.no_grad():
                 method(self, *args, **kwargs)
         except Exception as fault:
-            if self.recorder.strict:
-                raise
-            self.broken.add(name)
-            log.error("%s on the device failed and is switched off; training goes on", name, exc_info=fault)
-            self.recorder.fault("Later", name, fault, [FILLS[name]] if name in FILLS else [])
+            self.failed(name, fault)
         finally:
             self.clock.stop(perf_counter() - begun)
             self.recorder.pace.spent += perf_counter() - begun
@@ -109,7 +105,7 @@ class Later:
 
     def __init__(self, loop: TorchLoop) -> None:
         self.loop, self.recorder = loop, loop.recorder
-        self.tape = Tape()
+        self.tape = Tape(self.failed)
         self.reading = self.recorder.recording
         self.broken: set[str] = set()
         self.clock = _clock(loop)
@@ -126,6 +122,15 @@ class Later:
         self.recorder.row = MeasuredRow(self.recorder.row)
         self.recorder.cadence = self._recall
         self.recorder.on_asking(self.catch_up)
+
+    def failed(self, name: str, fault: Exception) -> None:
+        """Switch the part called `name` off; with `strict` raises the fault instead."""
+        if self.recorder.strict:
+            raise fault
+        if name not in self.broken:
+            self.broken.add(name)
+            log.error("%s on the device failed and is switched off; training goes on", name, exc_info=fault)
+            self.recorder.fault("Later", name, fault, [FILLS[name]] if name in FILLS else [])
 
     def wants(self, event: str) -> bool:
         """Whether anybody will listen to `event` of this iteration."""
@@ -396,9 +401,9 @@ class Later:
         self._play(wait=False)
 
     def _iteration_ends(self, device_seconds: Callable[[], float]) -> None:
-        self.recorder.pace.owe(device_seconds())
         self._cadence.pop(0)
         self.fire("on_step_end")
+        self.recorder.pace.owe(device_seconds())
 
     def _recall(self, step: int) -> bool:
         """Whether the iteration that is told next was read."""
@@ -475,6 +480,11 @@ class CudaClock(Clock):
 def _clock(loop: TorchLoop) -> Clock:
     devices = {parameter.tensor.device for parameter in loop.parameters}
     return CudaClock() if len(devices) == 1 and devices.pop().type == "cuda" else Clock()
+
+
+def _capturing() -> bool:
+    """Whether a CUDA graph is being captured: what is launched now would be part of it."""
+    return bool(torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
 
 
 def _magnitude(tensor: torch.Tensor) -> torch.Tensor:

@@ -56,11 +56,14 @@ class _Parcel:
 class Tape:
     """Takes functions with tensors for arguments; calls each, in that order, when its tensors are arrays on the host.
 
+    Of one that fails `failed` is told, with its name; the others are called all the same.
+
     Nothing is asked of a device in between. Tensors that are added must not be changed afterwards. Memory: `BYTES` on the
     device, and twice that on the host, pinned, since one parcel may travel while the next is filled.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, failed: Callable[[str, Exception], None]) -> None:
+        self._failed = failed
         self._entries: list[Entry] = []
         self._waiting = 0
         self._parcels: deque[_Parcel] = deque()
@@ -135,7 +138,10 @@ class Tape:
         try:
             arrays = {device: packed.numpy() for device, packed in parcel.bytes.items()}
             for tell, arguments in parcel.entries:
-                tell(*(_array(arrays[a.device], a) if isinstance(a, _Place) else a for a in arguments))
+                try:
+                    tell(*(_array(arrays[a.device], a) if isinstance(a, _Place) else a for a in arguments))
+                except Exception as fault:
+                    self._failed(tell.__name__.strip("_"), fault)
         finally:
             self.playing = False
 
