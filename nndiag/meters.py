@@ -251,7 +251,7 @@ class UpdateMeter:
         size = self._weight_norm
         self._large = norm > 2 * self._least
         uphill = nan if change is None or gradient is None else sign * float(change.ravel().dot(gradient.ravel()))
-        descent = -math.copysign(1.0, uphill) if uphill else uphill
+        descent = _against(uphill)
         if self._slot is None:
             self._slot = self._buffer.slot(self._name, frames.UPDATE)
         self._buffer.fill(self._slot, (size, norm, norm / size if size else nan, descent))
@@ -259,8 +259,13 @@ class UpdateMeter:
     def measured(self, update: Update) -> None:
         """`UPDATE` of an update that was measured elsewhere."""
         size, norm, uphill = update.weight_norm, update.update_norm, update.uphill
-        descent = -math.copysign(1.0, uphill) if uphill else uphill
+        descent = _against(uphill)
         self._buffer.put(self._name, frames.UPDATE, (size, norm, norm / size if size else math.nan, descent))
+
+
+def _against(uphill: float) -> float:
+    """Whether an update went down, 1, or up, -1, by its product with the gradient; 0 and NaN stay."""
+    return -math.copysign(1.0, uphill) if uphill < 0 or uphill > 0 else uphill
 
 
 class OutputMeter:

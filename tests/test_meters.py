@@ -270,3 +270,14 @@ def test_passes_of_which_one_was_not_looked_at_have_no_extremes_together() -> No
     row = row_of(buffer)
     assert all(math.isnan(row[statistic, "h"]) for statistic in ("min", "max", "zero_fraction"))
     assert row["mean", "h"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_without_a_gradient_the_direction_of_an_update_is_not_known() -> None:
+    buffer = Buffer()
+    meter = UpdateMeter("w", buffer)
+    for step, gradient in enumerate((None, np.ones(3), -np.ones(3), np.zeros(3))):
+        meter.before(np.ones(3), copy=True)
+        meter.after(np.zeros(3), gradient)
+        buffer.close_row(step)
+    descents = Table.of(buffer.blocks()).values[:, 3]
+    np.testing.assert_array_equal(descents, [np.nan, 1.0, -1.0, 0.0])

@@ -16,11 +16,16 @@ VIEWED = frozenset({torch.float32, torch.float64, torch.float16, torch.int64, to
 def as_array(tensor: torch.Tensor) -> Array:
     """The values of a dense or sparse tensor on any device, of bfloat16 and the like as float32; not to be written to."""
     tensor = tensor.detach()
-    if tensor.dtype not in VIEWED or tensor.layout is not torch.strided or tensor.device.type != "cpu":
+    if not is_viewed(tensor):
         tensor = dense(tensor)
         tensor = (tensor if tensor.dtype in VIEWED else tensor.to(torch.float32)).cpu()
     array: Array = tensor.numpy()
     return array
+
+
+def is_viewed(tensor: torch.Tensor) -> bool:
+    """Whether `as_array` gives a view of the memory of `tensor`."""
+    return tensor.dtype in VIEWED and tensor.layout is torch.strided and tensor.device.type == "cpu"
 
 
 def dense(tensor: torch.Tensor) -> torch.Tensor:

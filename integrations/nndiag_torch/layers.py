@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nndiag.statistics import Array
-from nndiag_torch.arrays import as_array
+from nndiag_torch.arrays import as_array, is_viewed
 
 KINDS: dict[str, str] = {
     **dict.fromkeys(("Linear", "Bilinear", "LazyLinear"), "affine"),
@@ -126,6 +126,7 @@ class Parameter:
         self.scale: Any = 1.0
         self.std = _std(tensor)
         self._nothing: Array | None = None
+        self._viewed: tuple[int, Array] | None = None
 
     @property
     def frozen(self) -> bool:
@@ -135,7 +136,13 @@ class Parameter:
     @property
     def value(self) -> Array:
         """Its values."""
-        return as_array(self.tensor)
+        tensor, viewed = self.tensor, self._viewed
+        if viewed is not None and viewed[0] == tensor.data_ptr():
+            return viewed[1]
+        values = as_array(tensor)
+        if is_viewed(tensor):
+            self._viewed = tensor.data_ptr(), values
+        return values
 
     @property
     def gradient(self) -> Array:

@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
@@ -114,6 +114,7 @@ class TorchLoop:
         compiled.quiet()
         self._compiled.reading = self.teller.wants("on_forward")
         self._handles = [
+            register_module_forward_pre_hook(self._entered),
             register_module_forward_hook(self._called),
             register_optimizer_step_pre_hook(self._before_step),
             register_optimizer_step_post_hook(self._after_step),
@@ -172,6 +173,9 @@ class TorchLoop:
             if id(module) not in self._layers:
                 self._layers[id(module)] = Layer(name, kind_of(module), module)
         self._parameters = {id(p.tensor): p for p in parameters_of(self.model, self._parameters)}
+        self._owners: dict[Optimizer, tuple[int, list[Parameter]]] = {}
+        trainable = [p.tensor for p in self._parameters.values() if p.tensor.requires_grad]
+        self._smallest = sorted(trainable, key=torch.Tensor.numel)[:4]  # quick to look through
 
     # The iteration
 
@@ -182,7 +186,9 @@ class TorchLoop:
         self._told: set[int] = set()
         self._backward_passes = self._updates = 0
         self._gradients_kept: Any = math.nan
-        self._evaluation_mode = 0.0
+        self._evaluation_mode = 1.0 if self._trains_in_evaluation_mode else math.inf
+        self._goes_back_in_evaluation_mode = False
+        self._entering: tuple[Any, ...] = ()
         self._skips: list[Any] = []
         self._scale: Any = 1.0
         self._output = None
@@ -201,9 +207,14 @@ class TorchLoop:
         self._previous = self._output = None
         self._function = ""
         self._reads = self.teller.reading
-        self._evaluation_mode = max(self._evaluation_mode, float(not self.model.training))
+        self._evaluation_mode = min(self._evaluation_mode, float(not self.model.training))
         self._begin()
-        if self.teller.wants("on_step_begin") and (x := first_tensor(args, floating=False)) is not None:
+        given, self._entering = self._entering, ()
+        x = first_tensor(
+            given, floating=False
+        )  # of the model, where it takes a tensor as it is, or else of its first module
+        x = first_tensor(args, floating=False) if x is None else x
+        if x is not None and self.teller.wants("on_step_begin"):
             self.teller.batch(x)
 
     def _begin(self) -> None:
@@ -223,6 +234,10 @@ class TorchLoop:
             self._tell_gradients(self.parameters)
             self._collect_gradients()
         self._mind_silence()
+        if math.isinf(self._evaluation_mode):  # without a pass in training mode: this loop trains in the other
+            self._trains_in_evaluation_mode = self._goes_back_in_evaluation_mode
+            self._evaluation_mode = float(self._goes_back_in_evaluation_mode)
+        self._trains_in_evaluation_mode &= self._evaluation_mode > 0
         self.teller.iteration(self._backward_passes, self._updates, self._skips, self._gradients_kept,
                               self._evaluation_mode, self._scale, by_hand=self._never_steps)  # fmt: skip
         known = len(self._order), len(self.reached)
@@ -249,9 +264,14 @@ class TorchLoop:
 
     def _checksum(self) -> list[float]:
         """Sums that change when somebody updates the parameters without an optimiser."""
-        return [float(tensor.detach().double().sum()) for tensor in self._smallest()]
+        return [float(tensor.detach().double().sum()) for tensor in self._smallest]
 
     # Forward
+
+    def _entered(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Any module of the process is about to be called; of the model, what goes in is a batch."""
+        if not torch.compiler.is_compiling() and id(module) in self._roots and torch.is_grad_enabled():
+            self._entering = args
 
     def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Any module of the process has been called. While a graph is traced, what this gives back is handed on instead."""
@@ -303,8 +323,7 @@ class TorchLoop:
     @guarded
     def _evaluation_pass_goes_back(self, gradient: torch.Tensor) -> None:
         """A pass in evaluation mode was one of training after all."""
-        self._trains_in_evaluation_mode = True
-        self._evaluation_mode = 1.0
+        self._goes_back_in_evaluation_mode = True
 
     def _train_forward(self, layer: Layer | None, root: bool, args: tuple[Any, ...], output: Any) -> None:
         if _recomputing():
@@ -483,13 +502,9 @@ class TorchLoop:
         self._collect_outputs()
         self._in_backward, self._inside, self._output, self._collected = True, False, None, False
         self._backward_passes += 1
-        if self._backward_passes == 1 and self.teller.reading:
-            self._gradients_kept = self.teller.any_nonzero(p.grad for p in self._smallest() if p.grad is not None)
-
-    def _smallest(self) -> list[nn.Parameter]:
-        """A few parameters that are quickly looked through, to see whether gradients were cleared."""
-        trainable = [p.tensor for p in self._parameters.values() if p.tensor.requires_grad]
-        return sorted(trainable, key=torch.Tensor.numel)[:4]
+        if self.teller.reading:  # kept is what was cleared before none of the passes
+            kept = self.teller.any_nonzero(p.grad for p in self._smallest if p.grad is not None)
+            self._gradients_kept = kept if self._backward_passes == 1 else kept * self._gradients_kept
 
     @guarded
     def clipping(self, tensors: list[torch.Tensor], limit: dict[str, float]) -> None:
@@ -570,8 +585,13 @@ class TorchLoop:
         return owned
 
     def _owned(self, optimizer: Optimizer) -> list[Parameter]:
-        tensors = (tensor for group in optimizer.param_groups for tensor in group["params"])
-        return [found for tensor in tensors if (found := self._parameters.get(id(tensor)))]
+        held = sum(len(group["params"]) for group in optimizer.param_groups)
+        count, owned = self._owners.get(optimizer, (-1, []))
+        if count != held:
+            tensors = (tensor for group in optimizer.param_groups for tensor in group["params"])
+            owned = [found for tensor in tensors if (found := self._parameters.get(id(tensor)))]
+            self._owners[optimizer] = held, owned
+        return owned
 
     def _unowned(self) -> list[Parameter]:
         """Parameters that no optimiser updates."""
