@@ -39,6 +39,12 @@ SAMPLED = 1 << 14
 BINS = 30
 """Bins of a histogram: as many as TensorBoard draws."""
 HISTOGRAM = ("low", "high", *(f"bin{i}" for i in range(BINS)))
+LOOP = ("backward_passes", "updates", "skipped_updates", "gradients_kept", "evaluation_mode", "loss_scale")
+"""What a loop did in one iteration, as an adapter saw it: backward passes; steps of the optimiser (0 where none was made);
+steps that a gradient scaler left out; 1 if gradients of before were still in the buffers when its first backward pass began; 1
+if a pass that a backward pass followed was made in evaluation mode; the factor on the loss, 1 without a gradient scaler."""
+EVALUATION = ("training_mode",)
+"""Of the row that holds a validation: 1 if the passes without gradients since the last update were made in training mode."""
 
 FRAMES: dict[str, tuple[str, ...]] = {
     "activations": FORWARD + BACKWARD,
@@ -196,17 +202,22 @@ def histogram_entry(array: Array) -> tuple[float, ...] | None:
     values = array.ravel()
     if values.size > SAMPLED:
         values = values[:: _stride(values.size // SAMPLED, array.shape[-1])]
-    values = values[np.isfinite(values)].astype(np.float64)
+    finite = np.isfinite(values)
+    if not finite.all():
+        values = values[finite]
+    values = values.astype(np.float64)
     if not len(values):
         return None
-    low, high = float(values.min()), float(values.max())
+    low, high = values.item(values.argmin()), values.item(values.argmax())
     if not low / 2 < high / 2:
         pad = max(abs(low), 1.0) / 2
         low, high = low - pad, high + pad
-    half = high / 2 - low / 2  # halves, since the whole range of ±1e308 is not a number
-    places = ((values / 2 - low / 2) / half * BINS).astype(np.intp)
-    counts = np.bincount(np.minimum(places, BINS - 1), minlength=BINS)
-    return (low, high, *counts.tolist())
+    values *= 0.5  # halves, since the whole range of ±1e308 is not a number
+    values -= low / 2
+    values /= high / 2 - low / 2
+    values *= BINS
+    counts = np.bincount(values.astype(np.intp), minlength=BINS).tolist()
+    return (low, high, *counts[: BINS - 1], sum(counts[BINS - 1 :]))  # the largest value lies on the last edge
 
 
 def _stride(least: int, width: int) -> int:

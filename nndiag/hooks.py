@@ -57,6 +57,8 @@ class Hook:
     recorder: Recorder
     frame_name: ClassVar[str] = "metrics"
     reads: ClassVar[tuple[str, ...]] = ()
+    takes_inputs: ClassVar[bool] = True
+    """Whether `on_forward` looks at `x`; where no hook does, a loop may hand over the output in its place."""
 
     def attach(self, loop: Any, recorder: Recorder | None = None) -> None:
         """Listen to `loop` (anything with a `hooks` attribute of type `Hooks`), alone or beside other hooks.
@@ -110,8 +112,8 @@ class Hook:
     def on_update_begin(self, parameters: Sequence[ParameterLike], lr: float) -> None:
         """The optimiser is about to update `parameters` with learning rate `lr`; gradients are clipped by now."""
 
-    def on_update(self, parameter: ParameterLike, update: Array | None) -> None:
-        """The optimiser has subtracted `update` from `parameter`; None where it has moved it in more than one way."""
+    def on_update(self, parameter: ParameterLike, update: Array | None, factor: float = 1.0) -> None:
+        """The optimiser has subtracted `factor` · `update` from `parameter`; None where it has moved it in more than one way."""
 
     def on_update_end(self, parameters: Sequence[ParameterLike]) -> None:
         """The optimiser has updated `parameters`."""
@@ -150,6 +152,7 @@ class Hooks:
     def __init__(self, loop: Any, hooks: Iterable[Hook] = ()) -> None:
         self.loop = loop
         self._hooks: list[Hook] = []
+        self._able: dict[str, Listeners] = dict.fromkeys(EVENTS, ())
         self._listeners: dict[str, Listeners] = dict.fromkeys(EVENTS, ())
         if hooks := list(hooks):
             self.add(hooks, Recorder(every=1))
@@ -185,6 +188,11 @@ class Hooks:
         """Whether a recorder asks the loop to end; the loop looks after each step."""
         return any(hook.recorder.stopping for hook in self._hooks)
 
+    @property
+    def takes_inputs(self) -> bool:
+        """Whether anybody who hears `on_forward` looks at what went in."""
+        return any(hook.takes_inputs for hook, *_ in self._listeners["on_forward"])
+
     def listeners(self, event: str) -> Listeners:
         """Who hears `event` now."""
         return self._listeners[event]
@@ -211,19 +219,26 @@ class Hooks:
             keeper.recorder = recorder
             keepers.append(keeper)
             recorder.on_reading(self._listen)
-        self._hooks = [*(hook for hook in self if not isinstance(hook, StepHook)), *hooks, *keepers]
-        self._listen()
+        self._hold([*(hook for hook in self if not isinstance(hook, StepHook)), *hooks, *keepers])
 
     def remove(self, recorder: Recorder) -> None:
         """Detach every hook that feeds `recorder`."""
-        self._hooks = [hook for hook in self if hook.recorder is not recorder]
+        self._hold([hook for hook in self if hook.recorder is not recorder])
+
+    def _hold(self, hooks: list[Hook]) -> None:
+        """Have these hooks, and note which event each could hear at all."""
+        self._hooks = hooks
+        self._able = {
+            event: tuple((hook, getattr(hook, event), hook.recorder.pace) for hook in hooks if overrides(hook, event))
+            for event in EVENTS
+        }
         self._listen()
 
     def _listen(self) -> None:
         """Who hears what on the steps from here on: an event that nobody hears costs the loop nothing."""
         self._listeners = {
-            event: tuple((hook, getattr(hook, event), hook.recorder.pace) for hook in self._hooks if hook.hears(event))
-            for event in EVENTS
+            event: tuple([one for one in able if one[0].hears(event)]) if able else ()
+            for event, able in self._able.items()
         }
 
     def _fail(self, hook: Hook, event: str, fault: Exception) -> None:
@@ -233,8 +248,7 @@ class Hooks:
         log.error("%s failed in %s and is detached; training goes on", name, event, exc_info=fault)
         keeper = isinstance(hook, StepHook)  # without its clock, a recorder would merge all that follows into one row
         lost = [other for other in self if other is hook or (keeper and other.recorder is recorder)]
-        self._hooks = [other for other in self if other not in lost]
-        self._listen()
+        self._hold([other for other in self if other not in lost])
         try:
             recorder.fault(name, event, fault, [frame for other in lost for frame in other.fills])
         except Exception as another:
@@ -308,25 +322,35 @@ class StepHook(Hook):
 class ActivationHook(Hook):
     """Records what flows forward through every layer, and δ, the gradient that flows back to its output.
 
-    With `light` only the mean and the variance of each output.
+    The extremes and zeros of an output, which take three more passes, are looked at in the first 50 steps and then `every`
+    steps apart, and whenever its RMS has doubled since; with `light` only the mean and the variance of each output are taken.
     """
 
     frame_name = "activations"
     reads = ("on_forward", "on_backward")
+    takes_inputs = False
 
-    def __init__(self, *, light: bool = False) -> None:
+    def __init__(self, every: int = 10, *, light: bool = False) -> None:
         self._light = light
+        self._extremes = Spacing(every, always=ALWAYS)
+        self._step, self._whole = -1, True
         self._dropped = 0.0
 
     def on_forward(self, layer: LayerLike, x: Array, output: Array) -> None:
+        recorder = self.recorder
         if self._light:
-            self.recorder.row.moments(layer.name, output)
-        else:
-            self.recorder.row.activation(layer.name, output, layer.slope())
+            recorder.row.moments(layer.name, output)
+            return
+        if recorder.step_number != self._step:
+            self._step = recorder.step_number
+            self._whole = self._extremes.due(self._step) or recorder.alarmed
+        recorder.row.activation(layer.name, output, layer.slope(), whole=self._whole)
+
+    def hears(self, event: str) -> bool:
+        return super().hears(event) and not (self._light and event == "on_backward")
 
     def on_backward(self, layer: LayerLike, gradient: Array) -> None:
-        if not self._light:
-            self.recorder.row.activation_gradient(layer.name, gradient)
+        self.recorder.row.activation_gradient(layer.name, gradient)
 
     def on_validation_forward(self, layer: LayerLike, x: Array, output: Array) -> None:
         if layer.kind == "dropout":
@@ -351,31 +375,44 @@ class GradientHook(Hook):
     def on_gradients(self, parameters: Sequence[ParameterLike]) -> None:
         recorder = self.recorder
         whole = not self._light and (self._extremes.due(recorder.step_number) or recorder.alarmed)
+        row = recorder.row
         for parameter in parameters:
             if not parameter.frozen:
-                recorder.row.gradient(parameter.name, parameter.gradient)
+                row.gradient(parameter.name, parameter.gradient)
                 if whole:
-                    recorder.row.gradient_extremes(parameter.name, parameter.gradient, parameter.value)
+                    row.gradient_extremes(parameter.name, parameter.gradient, parameter.value)
 
 
 class UpdateHook(Hook):
-    """Records what the optimiser really did to every trainable parameter, in proportion to its size."""
+    """Records what the optimiser really did to every trainable parameter, in proportion to its size.
+
+    Whether it went downhill, which takes one more pass, is looked at in the first 50 steps and then `every` steps apart.
+    """
 
     frame_name = "updates"
     reads = ("on_update_begin", "on_update", "on_update_end")
 
+    def __init__(self, every: int = 10) -> None:
+        self._descent = Spacing(every, always=ALWAYS)
+        self._step, self._whole = -1, True
+
     def on_update_begin(self, parameters: Sequence[ParameterLike], lr: float) -> None:
+        recorder = self.recorder
+        row, step = recorder.row, recorder.step_number
+        if step != self._step:
+            self._step, self._whole = step, self._descent.due(step) or recorder.alarmed
         for parameter in parameters:
             if not parameter.frozen:
-                self.recorder.row.before_update(parameter.name, parameter.value, copy=False)
+                row.before_update(parameter.name, parameter.value, copy=False)
 
-    def on_update(self, parameter: ParameterLike, update: Array | None) -> None:
-        self.recorder.row.update(parameter.name, update, parameter.gradient)
+    def on_update(self, parameter: ParameterLike, update: Array | None, factor: float = 1.0) -> None:
+        self.recorder.row.update(parameter.name, update, parameter.gradient if self._whole else None, factor)
 
     def on_update_end(self, parameters: Sequence[ParameterLike]) -> None:
+        row = self.recorder.row
         for parameter in parameters:
             if not parameter.frozen:
-                self.recorder.row.after_update(parameter.name, parameter.value, parameter.gradient)
+                row.after_update(parameter.name, parameter.value, parameter.gradient if self._whole else None)
 
 
 class LossHook(Hook):
@@ -459,6 +496,7 @@ class HistogramHook(Hook):
 
     frame_name = "histograms"
     reads = ("on_step_begin", "on_forward", "on_gradients")
+    takes_inputs = False
 
     def __init__(self, every: int = 100) -> None:
         self._spacing = Spacing(every, drawn=False)

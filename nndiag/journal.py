@@ -18,7 +18,7 @@ from nndiag.memory import Memory
 from nndiag.meta import Meta
 from nndiag.stored import Stored
 from nndiag.table import KEPT, STEPS, Block, Table
-from nndiag.thinning import Thinning
+from nndiag.thinning import FOLLOWING, Thinning
 
 log = logging.getLogger("nndiag")
 
@@ -210,5 +210,5 @@ def updates(found: Stored) -> int:
 def _updates(frame: str, table: Table) -> int:
     last = table.between(len(table) - 1, len(table))
     seen = {column for column, value in zip(table.columns, last.values[0], strict=True) if not np.isnan(value)}
-    evaluated = frame in ("losses", "metrics") and all(c in KEPT or c[1] == "validation" for c in seen)
+    evaluated = frame in FOLLOWING and all(c in KEPT or c[1] == "validation" for c in seen)
     return int(last.steps[0]) + (not evaluated)

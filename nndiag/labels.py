@@ -82,15 +82,20 @@ class Labels:
         if self._binary and self._moments is not None and _within_unit(self._moments):
             p = np.stack([self._moments.mean, 1 - self._moments.mean])
             return float(-np.sum(p * np.log(np.where(p > 0, p, 1.0)), axis=0).mean())
-        shares = np.array(list(self.shares().values()))
-        return float(-(shares * np.log(shares)).sum()) if len(shares) else math.nan
+        if not self.classes > 0:
+            return math.nan
+        counts = self._dense[self._dense > 0]
+        if self._others:
+            counts = np.concatenate([counts, list(self._others.values())])
+        shares = counts / np.add.reduce(counts)
+        return -float(shares.dot(np.log(shares)))
 
     @property
     def variance(self) -> float:
         """Variance of each target column over samples, averaged: the squared error of always predicting the means."""
         if self._moments is None or not self._moments.count:
             return math.nan
-        return float(np.mean(self._moments.m2 / self._moments.count))
+        return float(np.add.reduce(self._moments.m2)) / len(self._moments.m2) / self._moments.count
 
     @property
     def deviation(self) -> float:

@@ -13,7 +13,10 @@ import numpy as np
 
 from nndiag.errors import RunError
 
-WORDS = {"task": ("classes", "binary", "real"), "expects": ("logits", "probabilities", "real")}
+WORDS = {
+    "task": ("classes", "binary", "real"),
+    "expects": ("logits", "probabilities", "log_probabilities", "real"),
+}
 """What a loss can say of its targets and of the outputs that it takes; other words would switch checks off unseen."""
 
 FORMAT = 2
@@ -36,7 +39,11 @@ class LayerMeta:
 
 @dataclass(frozen=True)
 class ParameterMeta:
-    """One column of the gradient and update frames; `kind` is weight, bias, norm or embedding, `std` that at the start."""
+    """One column of the gradient and update frames; `kind` is weight, bias, norm or embedding, `std` that at the start.
+
+    `optimized` is False for a trainable one that no optimiser seen holds; `reached` says whether the graph of the loss leads
+    to it, None where nobody looked.
+    """
 
     name: str
     kind: str = "weight"
@@ -44,6 +51,8 @@ class ParameterMeta:
     frozen: bool = False
     layer: str = ""
     std: float | None = None
+    optimized: bool = True
+    reached: bool | None = None
 
     @property
     def fan_in(self) -> int:
@@ -205,6 +214,8 @@ TYPES: dict[str, Any] = {
     "kind": str,
     "layer": str,
     "frozen": bool,
+    "optimized": bool,
+    "reached": bool | None,
     "rate": float | int | None,
     "after": str | None,
     "std": float | int | None,

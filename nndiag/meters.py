@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from math import hypot, nan, sqrt
 
 import numpy as np
 
@@ -15,55 +16,72 @@ from nndiag import statistics as st
 from nndiag.errors import NndiagError, ShapeError
 from nndiag.labels import Labels, integral
 from nndiag.statistics import Array, Summary
-from nndiag.table import Buffer
+from nndiag.table import Buffer, Slot
 
 
 class ActivationMeter:
     """What one layer puts out, and δ, the gradient that flows back to it; passes of one step are merged."""
 
+    GROWN = 2.0
+    """Growth of the RMS since extremes and zeros were last looked at after which they are, due or not."""
+
     def __init__(self, name: str, buffer: Buffer) -> None:
         self._name, self._buffer = name, buffer
+        self._forward: Slot | None = None  # places in the row: the buffer need not look for them
+        self._backward: Slot | None = None
         self._activity = st.UnitActivity(0)
-        self._merged: Summary | None = None
-        self._sums: Array | None = None
-        self._gradient: tuple[float, int] | None = None
-
-    def begin_step(self) -> None:
-        """What comes next belongs to a new row."""
-        self._merged = self._sums = self._gradient = None
+        self.rms = nan
+        self._quiet = 0.0
+        self._merged = st.EMPTY
+        self._sums: Array = np.zeros(0)
+        self._gradient = 0.0, 0
+        self._passed_in = self._returned_in = -1  # the rows that these are of
 
     def turn(self) -> None:
         """An epoch begins."""
         self._activity.turn()
 
-    def forward(self, array: Array, slope: Array | None, signal: float) -> Summary:
-        """`FORWARD` of an output (batch, …, units), given the RMS of what came in; the summary of this array alone."""
-        rows = st.as_rows(array)
-        summary, sums, batch_variance = st.summarize_units(rows)
-        whole = summary
-        if self._merged is not None:
-            whole, batch_variance = self._merge(self._merged, summary, sums)
-        self._merged, self._sums = whole, sums
-        count = whole.count or math.nan
-        self._buffer.put(self._name, frames.FORWARD, (
-            whole.mean, whole.m2 / count, batch_variance, whole.min, whole.max, whole.zeros / count,
-            self._dead(rows, sums, summary.min), math.nan if slope is None else frames.saturated_fraction(slope), whole.nonfinite,
-            summary.rms / signal if signal else math.nan,
-        ))  # fmt: skip
-        return summary
+    def forward(self, array: Array, slope: Array | None, signal: float, *, whole: bool = True) -> int:
+        """`FORWARD` of an output (batch, …, units), given the RMS of what came in; how many of its values are not finite.
 
-    def _merge(self, before: Summary, summary: Summary, sums: Array) -> tuple[Summary, float]:
-        """Both passes together, and their variance over inputs; `sums` becomes those of both."""
-        whole = before | summary
-        if self._sums is None or len(self._sums) != len(sums):
-            return whole, math.nan
+        The RMS of this array alone is left in `rms`. Unless `whole`, extremes and zeros are looked at only where it has grown.
+        """
+        rows = st.as_rows(array)
+        summary, sums, batch_variance = st.summarize_units(rows, 0.0 if whole else self._quiet)
+        count, mean, m2, low, high, zeros, own = summary
+        nonfinite, buffer = own, self._buffer
+        self.rms = rms = hypot(sqrt(m2 / count), mean) if count else nan
+        if low == low:
+            self._quiet = (self.GROWN * rms) ** 2
+        dead = self._dead(rows, sums, low, zeros)
+        if self._passed_in == buffer.number:
+            summary, batch_variance = self._merge(summary, sums)
+            count, mean, m2, low, high, zeros, nonfinite = summary
+        self._merged, self._sums, self._passed_in = summary, sums, buffer.number
+        if self._forward is None:
+            self._forward = buffer.slot(self._name, frames.FORWARD)
+        over = count or nan
+        buffer.fill(self._forward, (
+            mean, m2 / over, batch_variance, low, high, zeros / over, dead,
+            nan if slope is None else frames.saturated_fraction(slope), nonfinite, rms / signal if signal else nan,
+        ))  # fmt: skip
+        return own
+
+    def _merge(self, summary: Summary, sums: Array) -> tuple[Summary, float]:
+        """The passes of this row together, and their variance over inputs; `sums` becomes those of all."""
+        whole = self._merged | summary
+        if len(self._sums) != len(sums):
+            return whole, nan
         sums += self._sums
         return whole, st.within_units(whole, sums)
 
-    def _dead(self, rows: Array, sums: Array, low: float) -> float:
-        if len(sums) != self._activity.units:
-            self._activity = st.UnitActivity(len(sums))
-        return self._activity.add(st.silent_units(rows, sums, low), len(rows)) if rows.size else math.nan
+    def _dead(self, rows: Array, sums: Array, low: float, zeros: float) -> float:
+        samples, activity = len(rows), self._activity
+        if len(sums) != activity.units:
+            activity = self._activity = st.UnitActivity(len(sums))
+        if zeros < samples:  # too few for a silent unit
+            return activity.add(None, samples)
+        return activity.add(st.silent_units(rows, sums, low), samples) if rows.size else nan
 
     def moments(self, array: Array) -> None:
         """Mean and variance alone."""
@@ -73,10 +91,13 @@ class ActivationMeter:
     def backward(self, array: Array) -> int:
         """`BACKWARD` of δ; how many of its values are not finite."""
         norm, count, nonfinite = st.magnitude(array)
-        if self._gradient is not None:
-            norm, count = math.hypot(norm, self._gradient[0]), count + self._gradient[1]
-        self._gradient = norm, count
-        self._buffer.put(self._name, frames.BACKWARD, (norm / math.sqrt(count) if count else math.nan,))
+        buffer = self._buffer
+        if self._returned_in == buffer.number:
+            norm, count = hypot(norm, self._gradient[0]), count + self._gradient[1]
+        self._gradient, self._returned_in = (norm, count), buffer.number
+        if self._backward is None:
+            self._backward = buffer.slot(self._name, frames.BACKWARD)
+        buffer.fill(self._backward, (norm / sqrt(count) if count else nan,))
         return nonfinite
 
 
@@ -85,12 +106,15 @@ class GradientMeter:
 
     def __init__(self, name: str, buffer: Buffer) -> None:
         self._name, self._buffer = name, buffer
+        self._norm: Slot | None = None
 
     def norm(self, array: Array) -> int:
         """`NORM`; how many values are not finite."""
         norm, count, nonfinite = st.magnitude(array)
-        rms = norm / math.sqrt(count) if count else math.nan
-        self._buffer.put(self._name, frames.NORM, (norm if count or not nonfinite else math.nan, rms, nonfinite))
+        rms = norm / sqrt(count) if count else nan
+        if self._norm is None:
+            self._norm = self._buffer.slot(self._name, frames.NORM)
+        self._buffer.fill(self._norm, (norm if count or not nonfinite else nan, rms, nonfinite))
         return nonfinite
 
     def extremes(self, array: Array, weights: Array | None) -> None:
@@ -98,7 +122,7 @@ class GradientMeter:
         low, high, zeros, count = st.finite_extremes(st.flattened(array))
         max_abs = max(-low, high)
         same = weights is not None and _identical_units(array, weights, max_abs)
-        self._buffer.put(self._name, frames.EXTREMES, (max_abs, zeros / count if count else math.nan, float(same)))
+        self._buffer.put(self._name, frames.EXTREMES, (max_abs, zeros / count if count else nan, float(same)))
 
 
 def _identical_units(gradient: Array, weights: Array, max_abs: float) -> bool:
@@ -111,6 +135,11 @@ def _identical_units(gradient: Array, weights: Array, max_abs: float) -> bool:
     return same and st.identical_rows(gradient, frames.SAME_GRADIENTS)
 
 
+LOST = {2: 40.0, 4: 5e-3, 8: 1e-11}
+"""Share of a single weight below which an update begins to be lost in rounding, two standard errors of it included: by the
+bytes of a number, since it goes with its precision."""
+
+
 class UpdateMeter:
     """How the optimiser moves one parameter: from a copy of its values before, or from what the optimiser subtracted.
 
@@ -120,44 +149,39 @@ class UpdateMeter:
     difference is measured from the next read on, and in a read that has neither the norm is unknown (NaN).
     """
 
-    LOST = 5e-3
-    """Share of a single weight below which an update begins to be lost in rounding, two standard errors of it included."""
-
     def __init__(self, name: str, buffer: Buffer) -> None:
         self._name, self._buffer = name, buffer
         self._before: Array | None = None
         self._copied = False
         self._offered = False
         self._large = False
-        self._weight_norm = math.nan
-        self._size = 1
-
-    @property
-    def _least(self) -> float:
-        return self.LOST / math.sqrt(max(1, self._size)) * self._weight_norm
+        self._weight_norm = self._least = nan
+        self._slot: Slot | None = None
 
     def before(self, weights: Array, *, copy: bool) -> None:
         """Remember the weights; without `copy` only if the optimiser did not hand over its last update, or a tiny one."""
         if weights.dtype.kind != "f":
             weights = weights.astype(np.float64)
-        self._size = weights.size
         self._copied = copy or not (self._offered and self._large)
-        if not self._copied:
-            self._weight_norm = st.norm(weights)
-            return
+        if self._copied:
+            weights = self._copy(weights)
+        self._weight_norm = st.norm(weights)
+        self._least = LOST.get(weights.itemsize, 0.0) / sqrt(weights.size or 1) * self._weight_norm
+
+    def _copy(self, weights: Array) -> Array:
         if self._before is None or self._before.shape != weights.shape or self._before.dtype != weights.dtype:
             self._before = np.array(weights, copy=True, order="C", subok=False)
         else:
             np.copyto(self._before, weights)
-        self._weight_norm = st.norm(self._before)
+        return self._before
 
-    def subtracted(self, update: Array | None, gradient: Array | None) -> None:
-        """The optimiser has subtracted `update` from the weights; None where it cannot say."""
+    def subtracted(self, update: Array | None, gradient: Array | None, factor: float = 1.0) -> None:
+        """The optimiser has subtracted `factor`, which is positive, times `update` from the weights; None where it cannot say."""
         self._offered = update is not None
         if self._copied:
             return
-        norm = math.nan if update is None else st.norm(update)
-        self._put(norm if norm > self._least else math.nan, update, gradient, -1.0)
+        norm = nan if update is None else factor * st.norm(update)
+        self._put(norm if norm > self._least else nan, update, gradient, -1.0)
 
     def after(self, weights: Array, gradient: Array | None) -> None:
         """`UPDATE` of the weights after the update; raises ShapeError where they have another shape than before."""
@@ -180,9 +204,11 @@ class UpdateMeter:
     def _put(self, norm: float, change: Array | None, gradient: Array | None, sign: float) -> None:
         size = self._weight_norm
         self._large = norm > 2 * self._least
-        uphill = math.nan if change is None or gradient is None else sign * float(np.vdot(change, gradient))
+        uphill = nan if change is None or gradient is None else sign * float(change.ravel().dot(gradient.ravel()))
         descent = -math.copysign(1.0, uphill) if uphill else uphill
-        self._buffer.put(self._name, frames.UPDATE, (size, norm, norm / size if size else math.nan, descent))
+        if self._slot is None:
+            self._slot = self._buffer.slot(self._name, frames.UPDATE)
+        self._buffer.fill(self._slot, (size, norm, norm / size if size else nan, descent))
 
 
 class OutputMeter:
@@ -262,7 +288,7 @@ class DataMeter:
         summary = st.summarized(x)
         if self._whole:
             self._take_features(x.reshape(len(x), -1) if x.ndim > 1 else x.reshape(-1, 1))
-        nonzero = math.sqrt(1 - summary.zero_fraction) if summary.zero_fraction < 1 else math.nan
+        nonzero = sqrt(1 - summary.zero_fraction) if summary.zero_fraction < 1 else nan
         entry = (*frames.scale(summary), *self._features_entry, self.samples, summary.rms / nonzero)
         self._buffer.put("input", frames.INPUT, entry)
         return summary

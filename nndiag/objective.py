@@ -41,8 +41,13 @@ class Objective:
 
     @property
     def expects(self) -> str:
-        """ "logits", "probabilities", "real", or "" where not told."""
+        """ "logits", "probabilities", "log_probabilities", "real", or "" where not told."""
         return str(self.run.meta.loss.get("expects") or "")
+
+    @property
+    def reduction(self) -> str:
+        """ "mean", "sum", "none", or "" where not told."""
+        return str(self.run.meta.loss.get("reduction") or "")
 
     @property
     def loss(self) -> str:

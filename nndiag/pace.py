@@ -89,20 +89,20 @@ class Pace:
         """Add to the debt what the step that has ended cost, and take off what it pays."""
         now = perf_counter()
         own = self.spent - self._spent_before
-        bare = max(0.0, now - self._last - own)
+        bare = now - self._last - own
+        if bare < 0:
+            bare = 0.0
         self._last, self._spent_before = now, self.spent
-        pays = SEEN * self._budget * min(bare, 2 * self._usual(bare))
-        if not self._reading:
-            own = min(own, (1 - READING) * pays)
-        self._debt = max(-pays, self._debt + own - pays)  # what one step has paid too much is not lost
-
-    def _usual(self, bare: float) -> float:
-        """Median of the recent steps, taken anew when half of them are."""
         self._bare.append(bare)
         self._fresh += 1
-        if self._fresh > MEMORY // 2 or not self._typical:
+        if self._fresh > MEMORY // 2 or not self._typical:  # the median is taken anew when half of them are
             self._typical, self._fresh = median(self._bare), 0
-        return self._typical
+        most = 2 * self._typical
+        pays = SEEN * self._budget * (bare if bare < most else most)
+        if not self._reading and own > (1 - READING) * pays:
+            own = (1 - READING) * pays
+        debt = self._debt + own - pays
+        self._debt = debt if debt > -pays else -pays  # what one step has paid too much is not lost
 
     def back(self, step: int) -> None:
         """Training goes on from an earlier `step`, which is read."""

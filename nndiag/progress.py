@@ -30,6 +30,11 @@ ABSOLUTE = ("mae", "meanabsoluteerror", "l1loss", "l1", "absoluteerror")
 WEIGHTED = ("weight", "weights", "class_weight", "pos_weight", "sample_weight")
 """Keys of a loss that say it weights its samples: the entropy of the labels is no measure for it."""
 
+NO_ENTROPY = frozenset(
+    ("kldivloss", "kldivergence", "multimarginloss", "multilabelmarginloss", "softmarginloss", "hinge", "hingeloss")
+)
+"""Losses over classes or labels of which knowing nothing costs something else than the entropy of the labels."""
+
 EVALUATIONS = 3
 """Validation losses that a judgement on validation progress needs."""
 
@@ -153,19 +158,23 @@ def ended_nonfinite(run: Run) -> bool:
 
 def trivial(run: Run) -> float | None:
     """Loss of the best constant prediction: entropy of the labels, variance or mean absolute deviation of real targets."""
-    loss = run.meta.loss
+    loss, name = run.meta.loss, plain_name(run)
     if "trivial" in loss:
         return float(loss["trivial"])
-    if any(loss.get(key) is not None for key in WEIGHTED):
+    if not _plain_mean(run) or any(loss.get(key) is not None for key in WEIGHTED):
         return None
-    if loss.get("task") in ("classes", "binary"):
+    if loss.get("task") in ("classes", "binary") and name not in NO_ENTROPY:
         known = latest(run, "data", "entropy", "target") or None  # of a single class, 0: nothing to be told apart
         smoothing, classes = _smoothing(run)
         # Smoothed labels come close to the mixture of the label distribution with the uniform one: entropy is concave
         return known if known is None or not smoothing else (1 - smoothing) * known + smoothing * math.log(classes)
     statistic = {"total_variance": SQUARED, "absolute_deviation": ABSOLUTE}
-    name = plain_name(run)
     return next((latest(run, "data", which, "target") for which, names in statistic.items() if name in names), None)
+
+
+def _plain_mean(run: Run) -> bool:
+    """Whether the recorded number is the mean of what the loss's name stands for: no sum, no multiple, no other terms."""
+    return run.meta.loss.get("reduction") != "sum" and run.meta.loss.get("scale", 1.0) == 1.0
 
 
 def plain_name(run: Run) -> str:
@@ -177,6 +186,8 @@ def floor(run: Run) -> float:
     """Lowest loss there is: 0, or the entropy of a smoothed label."""
     if "floor" in run.meta.loss:
         return float(run.meta.loss["floor"])
+    if not _plain_mean(run):
+        return 0.0
     smoothing, classes = _smoothing(run)
     return smoothed_floor(smoothing, classes)
 

@@ -347,7 +347,8 @@ class Recorder:
 
     def step(self) -> None:
         """The iteration is over: its row is closed, and what comes belongs to the next."""
-        self._must_be_open("step")
+        if self.meta.ended != "running":
+            self._must_be_open("step")
         if self.pace.running:
             self._finish_step()  # whoever runs the clock sees to a fault
         elif "step" not in self._broken:
@@ -432,9 +433,10 @@ class Recorder:
 
     def _close_row(self) -> None:
         closed = self.row.close(self.step_number, self.recording)
-        self._waiting += 8 * sum(len(values) for _, values in closed)
+        for _frame, row in closed:
+            self._waiting += 8 * len(row)
         if closed and self._exporters:
-            rows = {frame: (self.row.buffers[frame].columns, np.array(values)) for frame, values in closed}
+            rows = {frame: (self.row.buffers[frame].columns, np.array(row[1:])) for frame, row in closed}
             self._shown_by = self._shown_by or os.getpid()
             self._exporting(lambda exporter: exporter.write(self.step_number, rows))
 

@@ -13,7 +13,7 @@ from nndiag.errors import NndiagError, ShapeError
 from nndiag.held_out import HeldOut, SeenRows
 from nndiag.meters import ActivationMeter, DataMeter, GradientMeter, OutputMeter, UpdateMeter
 from nndiag.statistics import Array
-from nndiag.table import Buffer
+from nndiag.table import Buffer, Slot
 
 _Meter = TypeVar("_Meter", ActivationMeter, GradientMeter, UpdateMeter)
 
@@ -32,6 +32,7 @@ class Row:
         self._activations: dict[str, ActivationMeter] = {}
         self._gradients: dict[str, GradientMeter] = {}
         self._updates: dict[str, UpdateMeter] = {}
+        self._losses: tuple[Buffer, Slot] | None = None
         self._outputs = OutputMeter(self.buffers["outputs"])
         self._data = DataMeter(self.buffers["data"])
         self._samples = SeenRows()
@@ -91,15 +92,15 @@ class Row:
         """What the validations that follow are made on: inputs (samples, …) and targets (samples, …)."""
         self._held_out = HeldOut(x, y, binary=self._task == "binary") if x.size and len(x) == len(y) else None
 
-    def activation(self, name: str, array: Array, slope: Array | None) -> None:
-        """What layer `name` put out: (batch, …, units) or (batch,)."""
+    def activation(self, name: str, array: Array, slope: Array | None, *, whole: bool = True) -> None:
+        """What layer `name` put out: (batch, …, units) or (batch,); unless `whole`, extremes and zeros only if it has grown."""
         meter = self._activations.get(name) or self._meter(self._activations, ActivationMeter, name, "activations")
         if name == self._first:
             self._signal = self._input  # another pass of this step begins
         self._first = self._first or name
-        summary = meter.forward(array if array.ndim > 1 else array.reshape(-1, 1), slope, self._signal)
-        self.nonfinite += summary.nonfinite
-        self._signal = summary.rms
+        rows = array if array.ndim > 1 else array.reshape(-1, 1)
+        self.nonfinite += meter.forward(rows, slope, self._signal, whole=whole)
+        self._signal = meter.rms
 
     def moments(self, name: str, array: Array) -> None:
         """Mean and variance alone of what layer `name` put out."""
@@ -137,10 +138,13 @@ class Row:
         meter = self._updates.get(name) or self._meter(self._updates, UpdateMeter, name, "updates")
         meter.before(weights, copy=copy)
 
-    def update(self, name: str, update: Array | None, gradient: Array | None) -> None:
-        """What the optimiser has subtracted from parameter `name`, where it is one array."""
+    def update(self, name: str, update: Array | None, gradient: Array | None, factor: float = 1.0) -> None:
+        """What the optimiser has subtracted from parameter `name`, `factor` times one array, where it is that.
+
+        Without a gradient, which way the update went is not said.
+        """
         if meter := self._updates.get(name):
-            meter.subtracted(update, gradient)
+            meter.subtracted(update, gradient, factor)
 
     def after_update(self, name: str, weights: Array, gradient: Array | None) -> None:
         """The weights of parameter `name` after the update. Raises NndiagError where nothing came before."""
@@ -181,14 +185,18 @@ class Row:
 
     def fill(self, recording: bool) -> None:
         """Put what was gathered for this step into the rows; doing it twice changes nothing."""
-        if self.train or not math.isnan(self.validation):
-            train = sum(self.train) / len(self.train) if self.train else math.nan
-            self.buffers["losses"].put("", frames.LOSS, (self.epoch, train, self.validation))
-        if self.nonfinite or (recording and self.train):
+        train, validation = self.train, self.validation
+        if train or validation == validation:
+            loss = math.nan if not train else train[0] if len(train) == 1 else sum(train) / len(train)
+            if self._losses is None:
+                self._losses = self.buffers["losses"], self.buffers["losses"].slot("", frames.LOSS)
+            buffer, slot = self._losses
+            buffer.fill(slot, (self.epoch, loss, validation))
+        if self.nonfinite or (recording and train):
             self.buffers["metrics"].put("train", frames.NONFINITE, (self.nonfinite,))
 
     def close(self, step: int, recording: bool) -> list[tuple[str, list[float]]]:
-        """Finish the row of `step`: the values of every frame of which something was recorded."""
+        """Finish the row of `step`: of every frame of which something was recorded the step and the values."""
         self.fill(recording)
         self._all_steps += 1
         self._read_steps += recording
@@ -196,8 +204,6 @@ class Row:
         closed = [(frame, buffer.close_row(step)) for frame, buffer in self.buffers.items() if buffer.touched]
         if recording:
             self._outputs.begin_step()
-            for meter in self._activations.values():
-                meter.begin_step()
         return closed
 
     @property

@@ -24,6 +24,9 @@ LEVELS = {"activations": "layer", "gradients": "parameter", "updates": "paramete
           "outputs": "part", "histograms": "tensor", "loop": "part"}  # fmt: skip
 """What the second column level of each frame names; the first is the statistic."""
 
+FLAT = {"losses": "split", "loop": "statistic"}
+"""Frames of one column level, which is always whole, and what it names in the long form."""
+
 COPIED = 1_000_000
 """Values up to which a frame is a copy of its own; a larger one shares the memory of its table, and is read-only."""
 
@@ -33,7 +36,8 @@ class Run:
     """The frames and metadata of one training run.
 
     Every frame has the index `step` and columns (statistic, layer), (statistic, parameter) or the like, so that
-    `run.activations["variance"]` is a step × layer frame. A frame that was not recorded is empty.
+    `run.activations["variance"]` is a step × layer frame; the columns of losses and loop are plain names. A frame that was
+    not recorded is empty.
     """
 
     meta: Meta = field(default_factory=Meta)
@@ -90,6 +94,11 @@ class Run:
         """Bounds `low`, `high` and counts of equal bins, for tensors such as `weights/hidden1.weight`."""
         return self.frame("histograms")
 
+    @cached_property
+    def loop(self) -> pd.DataFrame:
+        """What the loop did in each iteration (`nndiag.frames.LOOP`) and in what mode it evaluated; NaN where not known."""
+        return self.frame("loop")
+
     def frame(self, name: str) -> pd.DataFrame:
         """The frame called `name`. Raises UnknownName if there is none such."""
         frame = self._frame(name, self._table(name))
@@ -99,8 +108,8 @@ class Run:
 
     def _frame(self, name: str, table: Table) -> pd.DataFrame:
         order = self._order(name, table.columns)
-        if name == "losses":
-            return _losses(table)
+        if name in FLAT:
+            return _losses(table) if name == "losses" else _flat(table, name)
         frame = _framed(table, order)
         frame.columns = pd.MultiIndex.from_tuples([table.columns[i] for i in order], names=["statistic", LEVELS[name]])
         return frame
@@ -124,7 +133,7 @@ class Run:
     def statistic(self, frame: str, statistic: str) -> pd.DataFrame:
         """Step × layer (or parameter, …) frame of one statistic, without rows that hold nothing; empty if not recorded."""
         whole: pd.DataFrame = getattr(self, frame)
-        if frame == "losses":
+        if frame in FLAT:
             return whole[[statistic]].astype(float).dropna(how="all")
         if statistic not in whole.columns.get_level_values(0):
             return pd.DataFrame(index=pd.Index([], name="step", dtype="int64"))
@@ -189,7 +198,7 @@ class Run:
     def _long(self, name: str, table: Table, columns: list[int]) -> pd.DataFrame:
         values = table.values[:, columns].T
         at, row = np.nonzero(~np.isnan(values))
-        levels = ("split",) if name == "losses" else ("statistic", LEVELS[name])
+        levels = (FLAT[name],) if name in FLAT else ("statistic", LEVELS[name])
         named = {level: _categories([table.columns[i][part] for i in columns], at) for part, level in enumerate(levels)}
         epochs = _whole(self.epoch_of(pd.Index(table.steps, dtype=np.int64)))
         return pd.DataFrame({"step": table.steps[row], "epoch": epochs[row], **named, "value": values[at, row]})
@@ -270,11 +279,16 @@ def _framed(table: Table, columns: list[int]) -> pd.DataFrame:
     return pd.DataFrame({at: values[:, i] for at, i in enumerate(columns)}, index, copy=False)
 
 
-def _losses(table: Table) -> pd.DataFrame:
-    places = {statistic: i for i, (statistic, name) in enumerate(table.columns) if not name}
-    held = [statistic for statistic in FRAMES["losses"] if statistic in places]
+def _flat(table: Table, name: str) -> pd.DataFrame:
+    """Every statistic of frame `name`, NaN where it was not recorded."""
+    places = {statistic: i for i, (statistic, of) in enumerate(table.columns) if not of}
+    held = [statistic for statistic in FRAMES[name] if statistic in places]
     frame = _framed(table, [places[statistic] for statistic in held]).set_axis(held, axis=1)
-    frame = frame.reindex(columns=list(FRAMES["losses"]))
+    return frame.reindex(columns=list(FRAMES[name]))
+
+
+def _losses(table: Table) -> pd.DataFrame:
+    frame = _flat(table, "losses")
     epochs = frame["epoch"].to_numpy(float)
     with np.errstate(invalid="ignore"):
         whole = epochs.astype(np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +35,7 @@ class Summary(NamedTuple):
     """Count, mean, M2 (sum of squared deviations), extremes, zeros and non-finite values of an array.
 
     `count` is the number of finite values, over which everything but `nonfinite` is computed. An empty summary has
-    count 0 and NaN extremes.
+    count 0 and NaN extremes; where extremes and zeros were not looked at, they are NaN.
     """
 
     count: int  # type: ignore[assignment]  # the statistic's name; a tuple's own count() is of no use here
@@ -42,7 +43,7 @@ class Summary(NamedTuple):
     m2: float
     min: float
     max: float
-    zeros: int
+    zeros: float
     nonfinite: int
 
     @property
@@ -82,12 +83,13 @@ class Summary(NamedTuple):
             return filled._replace(nonfinite=self.nonfinite + other.nonfinite)
         count = self.count + other.count
         delta = other.mean - self.mean
+        unknown = math.isnan(self.min + other.min)
         return Summary(
             count=count,
             mean=self.mean + delta * other.count / count,
             m2=self.m2 + other.m2 + delta * delta * self.count * other.count / count,
-            min=min(self.min, other.min),
-            max=max(self.max, other.max),
+            min=math.nan if unknown else min(self.min, other.min),
+            max=math.nan if unknown else max(self.max, other.max),
             zeros=self.zeros + other.zeros,
             nonfinite=self.nonfinite + other.nonfinite,
         )
@@ -107,8 +109,7 @@ def summarize(array: Array) -> Summary:
 
 def summarized(array: Array) -> Summary:
     """`summarize` for the hot path."""
-    flat = flattened(array)
-    squares = sum_of_squares(flat)
+    flat, squares = squared(array)
     if not TINY < squares < HUGE:
         return unusual(flat)
     return usual(flat, squares, total(flat))
@@ -116,10 +117,19 @@ def summarized(array: Array) -> Summary:
 
 def flattened(array: Array) -> Array:
     """All elements in one axis, as float32 or float64; a view wherever the memory allows it."""
-    flat = array.ravel(order="K")
+    flat = array.ravel("K")
     if flat.dtype.char in "fd":
         return flat
     return flat.astype(np.float32 if flat.dtype == np.float16 else np.float64)
+
+
+def squared(array: Array) -> tuple[Array, float]:
+    """What `flattened` and `sum_of_squares` give, in one call: the first pass of every statistic."""
+    flat = array.ravel("K")
+    if flat.dtype.char in "fd" and len(flat) <= BLOCK:
+        return flat, float(flat.dot(flat))
+    flat = flattened(flat)
+    return flat, sum_of_squares(flat)
 
 
 def sum_of_squares(flat: Array) -> float:
@@ -141,26 +151,39 @@ def total(flat: Array) -> float:
     return sum(float(part.dot(ones(len(part), flat.dtype))) for part in parts)
 
 
-def usual(flat: Array, squares: float, total: float) -> Summary:
-    """Summary of a float array (n,) of which Σ x², within `TINY` … `HUGE`, and Σ x are known: all its values are finite."""
+def usual(flat: Array, squares: float, total: float, quiet: float = 0.0) -> Summary:
+    """Summary of a float array (n,) of which Σ x², within `TINY` … `HUGE`, and Σ x are known: all its values are finite.
+
+    Extremes and zeros are not looked at where the mean of x² is below `quiet`.
+    """
     count = len(flat)
     mean = total / count
     m2 = squares - total * mean
     if m2 < CANCELLATION * squares:
         mean, m2 = _shifted(flat, mean)
-    return Summary(count, mean, m2, *extremes(flat), 0)
+    low, high, zeros = extremes(flat) if squares >= quiet * count else _UNKNOWN
+    return _new(Summary, (count, mean, m2, low, high, zeros, 0))
+
+
+_UNKNOWN = math.nan, math.nan, math.nan
+
+_new = tuple.__new__
+"""Makes a named tuple in half the time."""
 
 
 def extremes(flat: Array) -> tuple[float, float, int]:
     """Smallest and largest of finite values (n,), and the number of exact zeros among them."""
     if len(flat) > SMALL:
         low, high = float(np.minimum.reduce(flat)), float(np.maximum.reduce(flat))
-        return low, high, int(np.count_nonzero(flat == 0)) if low <= 0 <= high else 0
+        return low, high, int(_count_nonzero(flat == 0)) if low <= 0 <= high else 0
     low, high = flat.item(flat.argmin()), flat.item(flat.argmax())
-    return low, high, len(flat) - int(np.count_nonzero(flat.astype(bool))) if low <= 0 <= high else 0
+    return low, high, len(flat) - int(_count_nonzero(flat.astype(bool))) if low <= 0 <= high else 0
 
 
-def finite_extremes(flat: Array) -> tuple[float, float, int, int]:
+_count_nonzero = np.count_nonzero
+
+
+def finite_extremes(flat: Array) -> tuple[float, float, float, int]:
     """Smallest and largest of the finite values (n,), the number of exact zeros among them, and how many they are."""
     if len(flat):
         low, high, zeros = extremes(flat)
@@ -172,8 +195,8 @@ def finite_extremes(flat: Array) -> tuple[float, float, int, int]:
 
 def moments(array: Array) -> tuple[float, float]:
     """Mean and population variance alone, in two passes."""
-    flat = flattened(array)
-    count, squares = len(flat), sum_of_squares(flat)
+    flat, squares = squared(array)
+    count = len(flat)
     if not TINY < squares < HUGE:
         whole = unusual(flat)
         return whole.mean, whole.variance
@@ -191,14 +214,13 @@ def all_finite(array: Array) -> bool:
 
 def root_mean_square(array: Array) -> float:
     """RMS of an array, NaN or infinite where a value is not finite, or its square; 0 for an empty one."""
-    flat = flattened(array)
-    return math.sqrt(abs(sum_of_squares(flat)) / len(flat)) if len(flat) else 0.0
+    flat, squares = squared(array)
+    return math.sqrt(abs(squares) / len(flat)) if len(flat) else 0.0
 
 
 def magnitude(array: Array) -> tuple[float, int, int]:
     """L2 norm over the finite values, how many they are, and how many values are not finite."""
-    flat = flattened(array)
-    squares = sum_of_squares(flat)
+    flat, squares = squared(array)
     if TINY < squares < HUGE:
         return math.sqrt(squares), len(flat), 0
     whole = unusual(flat)
@@ -207,8 +229,8 @@ def magnitude(array: Array) -> tuple[float, int, int]:
 
 def norm(array: Array) -> float:
     """L2 norm over the finite values; 0 for an empty array, NaN when no value is finite."""
-    length, count, nonfinite = magnitude(array)
-    return length if count or not nonfinite else math.nan
+    flat, squares = squared(array)
+    return math.sqrt(squares) if TINY < squares < HUGE else unusual(flat).norm
 
 
 def _shifted(flat: Array, near: float) -> tuple[float, float]:
@@ -238,31 +260,37 @@ def unusual(flat: Array) -> Summary:
 _ONES: dict[np.dtype[Any], Array] = {}
 
 
+@lru_cache(maxsize=256)
 def ones(length: int, dtype: np.dtype[Any]) -> Array:
-    """A vector of ones to multiply by. Not to be written to."""
+    """A vector of ones to multiply by, all of one dtype in the same memory. Not to be written to."""
     vector = _ONES.get(dtype)
     if vector is None or len(vector) < length:
-        vector = _ONES[dtype] = np.ones(max(length, SMALL), dtype)
+        vector = _ONES[dtype] = np.ones(max(length, BLOCK), dtype)
     return vector[:length]
 
 
-def summarize_units(rows: Array) -> tuple[Summary, Array, float]:
+def summarize_units(rows: Array, quiet: float = 0.0) -> tuple[Summary, Array, float]:
     """Summary of an output, as `as_rows` gives it, its units' sums (units,) in float64, and the variance over inputs.
 
-    That variance is averaged over units: the law of total variance takes what lies between units off the whole.
+    That variance is averaged over units: the law of total variance takes what lies between units off the whole. Extremes and
+    zeros are not looked at where the mean square is below `quiet` and the values are finite and not all zero.
     """
-    flat = rows.reshape(-1)
-    squares = sum_of_squares(flat)
+    flat = rows.ravel()
+    size = len(flat)
+    squares = float(flat.dot(flat)) if size <= BLOCK else sum_of_squares(flat)
     if not TINY < squares < HUGE:
         return _unusual_units(rows, flat)
-    sums = unit_sums(rows).astype(np.float64)
-    units = len(sums)
-    whole = float(sums.dot(ones(units, sums.dtype)))
-    summary, size = usual(flat, squares, whole), len(flat)
-    within = (summary.m2 - (float(sums.dot(sums)) - whole * whole / units) * units / size) / size
+    samples, units = rows.shape
+    sums = (ones(samples, rows.dtype).dot(rows) if samples <= MANY_ROWS else unit_sums(rows)).astype(_DOUBLE)
+    whole = float(sums.dot(ones(units, _DOUBLE)))
+    summary = usual(flat, squares, whole, quiet)
+    within = (summary[2] - (float(sums.dot(sums)) - whole * whole / units) * units / size) / size
     if within * size < COLLAPSED * squares:
-        within = _within(rows, sums / len(rows))
+        within = _within(rows, sums / samples)
     return summary, sums, within
+
+
+_DOUBLE = np.dtype(np.float64)
 
 
 def within_units(summary: Summary, sums: Array) -> float:
@@ -309,11 +337,13 @@ def _unusual_units(rows: Array, flat: Array) -> tuple[Summary, Array, float]:
 def silent_units(rows: Array, sums: Array, low: float) -> NDArray[np.bool_] | None:
     """Which units (columns) have no value but exact zeros, given their sums and the smallest value; None where all speak.
 
-    NaN speaks.
+    NaN speaks; as the smallest value it means that nobody has looked.
     """
-    if np.count_nonzero(sums) == len(sums):
+    if _count_nonzero(sums) == len(sums):
         return None
     silent: NDArray[np.bool_] = sums == 0
+    if low != low:
+        low = rows.item(rows.argmin())
     if not low >= 0:  # positive and negative values can cancel
         silent[silent] = ~(rows[:, silent] != 0).any(axis=0)
     return silent

@@ -33,17 +33,18 @@ def run(
     metrics: Statistics | None = None,
     data: Statistics | None = None,
     outputs: Statistics | None = None,
+    loop: Mapping[str, ArrayLike] | None = None,
     epoch: ArrayLike = 0,
     **meta: Any,
 ) -> Run:
     """A run of `steps` steps, from 0, with these values and metadata; `validation` maps updates done to losses.
 
-    `epoch` is the epoch of every step.
+    `epoch` is the epoch of every step; `loop` maps statistics of that frame to values by step.
 
     Raises ValueError where a series is neither a number nor `steps` long.
     """
     given = {"activations": activations, "gradients": gradients, "updates": updates, "metrics": metrics,
-             "data": data, "outputs": outputs}  # fmt: skip
+             "data": data, "outputs": outputs, "loop": {name: {"": values} for name, values in (loop or {}).items()}}  # fmt: skip
     tables = {name: _table(statistics, steps) for name, statistics in given.items() if statistics}
     if train is not None or validation:
         tables["losses"] = _losses(np.nan if train is None else train, validation or {}, steps, epoch)

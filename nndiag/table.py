@@ -23,8 +23,11 @@ Column = tuple[str, str]
 Block = tuple[tuple[Column, ...], Array]
 """Columns, and rows (n, 1 + columns) whose first value is the step; steps ascend."""
 
-KEPT: tuple[Column, ...] = (("epoch", ""), ("validation", ""))
-"""What row n of the losses holds of the validation after n updates; the rest of it is of the step that follows."""
+Slot = slice | tuple[int, ...]
+"""Places of a row: one after the other, or anywhere."""
+
+KEPT: tuple[Column, ...] = (("epoch", ""), ("validation", ""), ("training_mode", ""))
+"""What row n of losses and loop holds of the validation after n updates; the rest of it is of the step that follows."""
 
 MOST = 1 << 17
 """Values of finished rows in one piece of memory."""
@@ -225,14 +228,16 @@ def _fill(values: Array, piece: Piece, at: Array, *, both: bool) -> None:
 class Buffer:
     """The row of one frame that is being recorded, and the finished rows that nobody has taken yet.
 
-    The row is a list, which takes a value in some 10 ns; closing it is one write of the whole row.
+    The row is a list, which takes a value in some 10 ns, with room for the step in front; closing it is one write of the
+    whole row. `number` counts the rows that were closed.
     """
 
     def __init__(self) -> None:
+        self.number = 0
         self._places: dict[Column, int] = {}
-        self._slots: dict[Hashable, slice | tuple[int, ...]] = {}
-        self._row: list[float] = []
-        self._empty: list[float] = []
+        self._slots: dict[Hashable, Slot] = {}
+        self._row: list[float] = [math.nan]
+        self._empty: list[float] = [math.nan]
         self._blocks: list[Block] = []
         self._finished = array("d")
         self.touched = False
@@ -241,8 +246,12 @@ class Buffer:
         """Set `statistics` of `name` in the current row."""
         slot = self._slots.get((name, statistics))
         if slot is None:
-            slot = self._slots[name, statistics] = self._slot([(statistic, name) for statistic in statistics])
-        self._fill(slot, values)
+            slot = self._slots[name, statistics] = self.slot(name, statistics)
+        self.fill(slot, values)
+
+    def slot(self, name: str, statistics: tuple[str, ...]) -> Slot:
+        """Where `statistics` of `name` stand in every row from here on, for `fill`."""
+        return self._slot([(statistic, name) for statistic in statistics])
 
     def put_each(self, statistic: str, part: str, values: Sequence[float]) -> None:
         """Set `statistic` of `part 0`, `part 1`, … in the current row."""
@@ -250,9 +259,10 @@ class Buffer:
         if slot is None:
             slot = self._slot([(statistic, f"{part} {i}") for i in range(len(values))])
             self._slots[statistic, part, len(values)] = slot
-        self._fill(slot, values)
+        self.fill(slot, values)
 
-    def _fill(self, slot: slice | tuple[int, ...], values: Sequence[float]) -> None:
+    def fill(self, slot: Slot, values: Sequence[float]) -> None:
+        """Set what stands at `slot` of the current row."""
         self.touched = True
         if slot.__class__ is slice:
             self._row[slot] = values
@@ -260,16 +270,16 @@ class Buffer:
             for place, value in zip(slot, values, strict=True):  # type: ignore[arg-type]  # mypy knows no __class__
                 self._row[place] = value
 
-    def _slot(self, columns: list[Column]) -> slice | tuple[int, ...]:
+    def _slot(self, columns: list[Column]) -> Slot:
         """Where `columns` stand in the row; room is made for those that are new."""
         if new := [column for column in columns if column not in self._places]:
             self._seal()
             for column in new:
-                self._places[column] = len(self._places)
+                self._places[column] = 1 + len(self._places)
             self._empty += [math.nan] * len(new)
             self._row += [math.nan] * len(new)
         places = tuple(self._places[column] for column in columns)
-        first = places[0] if places else 0
+        first = places[0] if places else 1
         return slice(first, first + len(places)) if places == tuple(range(first, first + len(places))) else places
 
     @property
@@ -278,19 +288,21 @@ class Buffer:
         return tuple(self._places)
 
     def close_row(self, step: int) -> list[float]:
-        """Finish the current row as that of `step`, and give back its values."""
+        """Finish the current row as that of `step`, and give it back: the step and the values."""
         row, self._row = self._row, self._empty.copy()
         self.touched = False
-        if len(row) != len(self._places):
-            raise AssertionError(f"a row of {len(row)} values for {len(self._places)} columns")
-        self._finished.fromlist([step, *row])
+        self.number += 1
+        row[0] = step
+        if len(row) != len(self._empty):
+            raise AssertionError(f"a row of {len(row) - 1} values for {len(self._places)} columns")
+        self._finished.fromlist(row)
         if len(self._finished) > MOST:
             self._seal()
         return row
 
     def pending(self, step: int) -> list[Block]:
         """The current row as a block, if anything is in it."""
-        return [(self.columns, np.array([[step, *self._row]]))] if self.touched else []
+        return [(self.columns, np.array([[step, *self._row[1:]]]))] if self.touched else []
 
     def blocks(self) -> list[Block]:
         """Finished rows that have not been taken."""

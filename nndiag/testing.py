@@ -160,13 +160,15 @@ def filled(steps: int, value: Callable[[int], Array], layers: Sequence[LayerMeta
         "data": ["input", "target"],
         "outputs": ["outputs", "targets"],
     }
+    loop = {statistic: value(steps) for statistic in FRAMES["loop"]}
     frames: dict[str, Any] = {
         frame: {statistic: {name: value(steps) for name in names} for statistic in FRAMES[frame]}
         for frame, names in owners.items()
     }
     return synthetic.run(
         steps=steps, train=value(steps), validation=dict.fromkeys(range(1, steps + 1, 3), float(value(1)[0])),
-        layers=layers, metrics={"lr": {"train": value(steps)}}, parameters=PARAMETERS, **frames, **synthetic.CLASSES,
+        layers=layers, metrics={"lr": {"train": value(steps)}}, parameters=PARAMETERS, loop=loop, **frames,
+        **synthetic.CLASSES,
     )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ WIDER = 4
 KINDS = 8
 """Kinds of rows that are thinned apart: by which columns hold a value, those of later kinds together, and the broken ones."""
 
-FOLLOWING = ("losses", "metrics")
+FOLLOWING = ("losses", "metrics", "loop")
 """Frames with rows of nearly all steps: they keep what rows of the other frames are read beside."""
 
 APART = ("histograms",)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 import nndiag
-from nndiag import nn
+from nndiag import nn, synthetic
 from nndiag.statistics import Array
 
 settings.register_profile("the same examples every time", derandomize=True)
@@ -47,3 +47,11 @@ def run(trainer: nn.Trainer, data: tuple[Array, Array]) -> nndiag.Run:
     with nndiag.watch(trainer, every=1, strict=True) as recorder:
         trainer.fit(x, y, validation=(x[:30], y[:30]), epochs=10, batch_size=16)
     return recorder.run
+
+
+@pytest.fixture
+def whole_run(run: nndiag.Run) -> nndiag.Run:
+    """`run` with every frame there is: with what an adapter sees of the loop, too."""
+    mode = np.where(np.arange(60) % 6, np.nan, 0.0)
+    loop = synthetic.run(steps=60, loop={"backward_passes": 1.0, "updates": 1.0, "training_mode": mode})
+    return nndiag.Run(run.meta, {**run.tables, **loop.tables})

@@ -43,3 +43,9 @@ def test_fan_in_is_what_one_unit_takes(shape: tuple[int, ...], fan_in: int) -> N
 @pytest.mark.parametrize(("name", "kind"), [("h1.bias", "bias"), ("h1.weight", "weight"), ("w", "weight")])
 def test_the_kind_of_a_parameter_that_is_not_described_is_guessed(name: str, kind: str) -> None:
     assert Meta().parameter(name).kind == kind
+
+
+def test_a_loss_may_expect_what_checks_know() -> None:
+    assert Meta().describe({"loss": {"expects": "log_probabilities"}}).loss["expects"] == "log_probabilities"
+    with pytest.raises(ValueError, match="wanted one of logits, probabilities, log_probabilities, real"):
+        Meta().describe({"loss": {"expects": "logarithms"}})

@@ -132,11 +132,11 @@ def test_the_passes_of_one_step_are_merged() -> None:
 def test_what_is_not_finite_is_counted_and_left_out(bad: float) -> None:
     array = np.array([[1.0, 2.0], [bad, 4.0]], np.float32)
     buffer = Buffer()
-    summary = ActivationMeter("h", buffer).forward(array, None, 1.0)
+    passed = ActivationMeter("h", buffer).forward(array, None, 1.0)
     gradients = Buffer()
     counted = GradientMeter("w", gradients).norm(array)
 
-    assert summary.nonfinite == counted == 1
+    assert passed == counted == 1
     assert row_of(buffer)["mean", "h"] == pytest.approx(7 / 3)
     assert row_of(gradients)["norm", "w"] == pytest.approx(math.sqrt(21))
 
@@ -228,3 +228,45 @@ def test_outputs_are_counted_by_the_class_that_they_name() -> None:
     assert [row["count", f"predicted {i}"] for i in range(3)] == [1, 2, 0]
     assert [row["hits", f"label {i}"] for i in range(3)] == [1, 1, 0]
     assert row["predicted_classes", "outputs"] == 2
+
+
+@given(FLOATS)
+def test_an_output_is_the_same_with_and_without_its_extremes(array: Array) -> None:
+    rows = [Buffer(), Buffer()]
+    meters = [ActivationMeter("h", buffer) for buffer in rows]
+    for meter, whole in zip(meters, (True, False), strict=True):
+        meter.forward(array, None, 1.0)
+        meter.forward(array, None, 1.0)
+        meter._buffer.close_row(0)
+        meter.forward(array, None, 1.0, whole=whole)
+
+    whole_row, row = map(row_of, rows)
+    for column, value in row.items():
+        assert value == whole_row[column] or math.isnan(value)
+    left_out = {statistic for (statistic, _), value in row.items() if math.isnan(value)}
+    assert left_out <= {"min", "max", "zero_fraction", "saturated_fraction"}
+
+
+def test_the_extremes_of_an_output_that_has_doubled_are_looked_at() -> None:
+    array = np.linspace(-1.0, 1.0, 64, dtype=np.float32).reshape(8, 8)
+    buffer = Buffer()
+    meter = ActivationMeter("h", buffer)
+    found = []
+    for size, whole in ((1, True), (1.5, False), (2.5, False), (2.5, False), (2.5, True)):
+        meter.forward(np.float32(size) * array, None, 1.0, whole=whole)
+        found.append(row_of(buffer)["max", "h"])
+        buffer.close_row(len(found))
+
+    assert [value if value == value else None for value in found] == [1.0, None, 2.5, None, 2.5]
+
+
+def test_passes_of_which_one_was_not_looked_at_have_no_extremes_together() -> None:
+    array = np.linspace(-1.0, 1.0, 64).reshape(8, 8)
+    buffer = Buffer()
+    meter = ActivationMeter("h", buffer)
+    meter.forward(array, None, 1.0)
+    meter.forward(array / 2, None, 1.0, whole=False)
+
+    row = row_of(buffer)
+    assert all(math.isnan(row[statistic, "h"]) for statistic in ("min", "max", "zero_fraction"))
+    assert row["mean", "h"] == pytest.approx(0.0, abs=1e-12)

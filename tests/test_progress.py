@@ -134,3 +134,25 @@ def test_validation_that_still_improves_is_not_given_up_while_the_run_goes_on(
     [result] = Checklist(select="ND707").examine(going).checks
 
     assert result.verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [
+        ({"reduction": "mean"}, True),
+        ({"reduction": "none"}, True),
+        ({"reduction": "sum"}, False),
+        ({"reduction": "mean", "scale": 0.25}, False),
+        ({"reduction": "mean", "scale": None}, False),
+        ({"name": "MultiMarginLoss"}, False),
+        ({"name": "KLDivLoss"}, False),
+    ],
+)
+def test_a_number_that_is_not_the_plain_mean_of_its_loss_is_compared_with_nothing(
+    told: dict[str, object], known: bool
+) -> None:
+    loss = {**synthetic.CLASSES["loss"], "label_smoothing": 0.1, **told}
+    made = run(np.full(60, 2.0), data=CLASSES["data"], outputs={"width": {"outputs": 10.0}}, loss=loss)
+
+    assert (progress.trivial(made) is not None) == known
+    assert (progress.floor(made) > 0) == ("scale" not in told and told.get("reduction") != "sum")

@@ -23,12 +23,12 @@ def test_tidy_and_wide_hold_the_same(run: Run) -> None:
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_csv_holds_every_value(name: str, run: Run, tmp_path: Path) -> None:
-    files = run.to_csv(tmp_path / "csv")
+def test_csv_holds_every_value(name: str, whole_run: Run, tmp_path: Path) -> None:
+    files = whole_run.to_csv(tmp_path / "csv")
 
     read = pd.read_csv(tmp_path / "csv" / f"{name}.csv")
     assert tmp_path / "csv" / f"{name}.csv" in files
-    assert len(read) == run.frame(name).drop(columns="epoch", errors="ignore").notna().sum().sum()
+    assert len(read) == whole_run.frame(name).drop(columns="epoch", errors="ignore").notna().sum().sum()
     assert {"step", "epoch", "value"} <= set(read)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,17 +15,17 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(threads, "1")
 
 from benchmarks.faultbench import score  # noqa: E402 - after the threads are set
-from benchmarks.faultbench.programs import CASES  # noqa: E402
+from benchmarks.faultbench.program import Case  # noqa: E402
 
 Job = tuple[str, score.Version, int]
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str, cases: Iterable[str]) -> argparse.ArgumentParser:
     """The command line."""
-    options = argparse.ArgumentParser(prog="python -m benchmarks.faultbench", description=__doc__.partition(":")[0])
+    options = argparse.ArgumentParser(prog=prog, description=__doc__.partition(":")[0])
     options.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     options.add_argument("--seeds", type=int, default=3, help="runs of each program (default: 3)")
-    options.add_argument("--case", action="append", choices=sorted(CASES), help="only this case; may come again")
+    options.add_argument("--case", action="append", choices=sorted(cases), help="only this case; may come again")
     options.add_argument("--fixed-only", action="store_true", help="only fixed programs and negative controls")
     options.add_argument("--verbose", action="store_true", help="every run in full")
     options.add_argument("--markdown", type=Path, help="write the tables to this file")
@@ -32,9 +33,9 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def jobs(cases: Sequence[str], seeds: int, fixed_only: bool) -> Iterator[Job]:
+def jobs(cases: Iterable[Case], seeds: int, fixed_only: bool) -> Iterator[Job]:
     """What is to be run: each case from each seed, and each fixed version."""
-    for case in (CASES[case_id] for case_id in cases):
+    for case in cases:
         for seed in range(seeds):
             if not fixed_only or case.role == "control":
                 yield case.id, "faulty", seed
@@ -42,11 +43,15 @@ def jobs(cases: Sequence[str], seeds: int, fixed_only: bool) -> Iterator[Job]:
                 yield case.id, "fixed", seed
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print, write."""
-    options = parser().parse_args(arguments)
-    work = list(jobs(options.case or list(CASES), options.seeds, options.fixed_only))
-    results = list(run(work, options.jobs))
+def main(
+    arguments: Sequence[str] | None = None,
+    kind: type[score.Result] = score.Result,
+    prog: str = "python -m benchmarks.faultbench",
+) -> int:
+    """Run the cases of `kind`, print, write."""
+    options = parser(prog, kind.cases).parse_args(arguments)
+    cases = [kind.cases[case_id] for case_id in options.case or kind.cases]
+    results = list(run(list(jobs(cases, options.seeds, options.fixed_only)), options.jobs, kind))
     if options.verbose:
         print("\n".join(map(score.verbose, results)), end="\n\n")
     text = score.to_markdown(results, options.seeds)
@@ -58,10 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(work: Sequence[Job], processes: int) -> Iterator[score.Result]:
+def run(work: Sequence[Job], processes: int, kind: type[score.Result]) -> Iterator[score.Result]:
     """The result of each job, in order, with a count of them on stderr."""
     with ProcessPoolExecutor(max(1, min(processes, len(work))), get_context("spawn")) as pool:
-        for number, result in enumerate(pool.map(score.judge, *zip(*work, strict=True)), 1):
+        for number, result in enumerate(pool.map(partial(score.judge, kind=kind), *zip(*work, strict=True)), 1):
             print(f"\r{number} of {len(work)} runs", end="", file=sys.stderr, flush=True)
             yield result
     print(file=sys.stderr)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import Field, dataclass, replace
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -77,6 +77,16 @@ class Outcome:
         return float((np.mean(said == ids) - most) / (1 - most)) if most < 1 else float("nan")
 
 
+class Runs(Protocol):
+    """A program of either half, NumPy's or PyTorch's: a dataclass that can be run."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def run(self, seed: int) -> Outcome:
+        """Train it from `seed`, and examine what was recorded."""
+        ...
+
+
 @dataclass(frozen=True)
 class Case:
     """A published program with the faults it is known for.
@@ -91,7 +101,7 @@ class Case:
     faults: tuple[str, ...]
     labels: Literal["B", "I"]
     task: Task
-    program: Program
+    program: Runs
     fixed: Mapping[str, Any] | None = None
     role: Literal["faulty", "control"] = "faulty"
     left: tuple[str, ...] = ()
@@ -99,6 +109,6 @@ class Case:
     chance: bool = False
 
     @property
-    def fixed_program(self) -> Program | None:
+    def fixed_program(self) -> Runs | None:
         """The program after the published fix."""
         return None if self.fixed is None else replace(self.program, **self.fixed)

@@ -11,10 +11,10 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import nndiag
 from benchmarks.faultbench import codes
@@ -28,7 +28,9 @@ CODE = re.compile(r"ND[P\d]\d\d")
 
 @dataclass(frozen=True)
 class Result:
-    """What nndiag said of one run, and how the run ended."""
+    """What nndiag said of one run, and how the run ended; `cases` are all those that it may be a run of."""
+
+    cases: ClassVar[Mapping[str, Case]] = CASES
 
     case: str
     version: Version
@@ -45,7 +47,7 @@ class Result:
     @property
     def of(self) -> Case:
         """The case that this is a run of."""
-        return CASES[self.case]
+        return self.cases[self.case]
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -78,17 +80,17 @@ class Result:
         return [code for code, verdict in self.alarms.items() if verdict in verdicts and code not in known]
 
 
-def judge(case_id: str, version: Version, seed: int) -> Result:
+def judge(case_id: str, version: Version, seed: int, kind: type[Result] = Result) -> Result:
     """Run one version of a case from `seed`."""
-    case, begun = CASES[case_id], time.perf_counter()
+    case, begun = kind.cases[case_id], time.perf_counter()
     program = case.program if version == "faulty" else case.fixed_program
     if program is None:
         raise ValueError(f"{case_id} has no fixed version")
     outcome = program.run(seed)
     report = outcome.report
     messages = tuple(f"{finding.code} {finding.name}: {finding.message}" for finding in report.headline_findings)
-    return Result(case_id, version, seed, report.headlines, tuple(causes(report)), messages, alarms(report),
-                  outcome.loss, outcome.skill(case.task), report.steps, time.perf_counter() - begun)  # fmt: skip
+    return kind(case_id, version, seed, report.headlines, tuple(causes(report)), messages, alarms(report),
+                outcome.loss, outcome.skill(case.task), report.steps, time.perf_counter() - begun)  # fmt: skip
 
 
 def causes(report: nndiag.Report) -> Iterator[str]:
@@ -196,6 +198,25 @@ def by_fault(results: list[Result], seeds: int) -> Iterator[tuple[str, str, str]
         yield fault, str(named), " ".join(sorted(names)) or codes.OUT_OF_REACH[fault]
 
 
+def by_case(results: list[Result]) -> Iterator[tuple[str, str, str, str, str, str]]:
+    """Of each program: its faults, runs that named one and runs by code, what else was said, and the fixed one's blame.
+
+    Of a control what it is blamed for stands in the last column; "–" is a program that was not run.
+    """
+    for case in {result.case: result.of for result in results}.values():
+        runs = [result for result in results if result.case == case.id]
+        faulty, fixed = [run for run in runs if run.faulty], [run for run in runs if run.control]
+        named, wrong, learned, blame = "–", "–", "–", "–"
+        if faulty:
+            hits = sum(bool(run.right(run.named)) for run in faulty)
+            named = f"{hits} of {len(faulty)}: {counted(code for run in faulty for code in run.right(run.named))}"
+            wrong = counted(code for run in faulty for code in run.named if not run.right([code]))
+        if fixed:
+            learned = f"{sum(run.sound for run in fixed)} of {len(fixed)}"
+            blame = counted(f"{code} {run.alarms[code]}" for run in fixed for code in run.blamed(*ALARMS))
+        yield case.id, " ".join(case.faults), named, wrong, learned, blame
+
+
 def beside(results: list[Result], seeds: int) -> Iterator[tuple[str, str, str, str]]:
     """Published verdicts of other tools on the same programs, and ours: study and tool, what counted, theirs, ours."""
     faulty = [result for result in results if result.faulty]
@@ -227,6 +248,7 @@ def to_markdown(results: list[Result], seeds: int) -> str:
             table(("faulty programs", "all", "B", "I"), ((what, *map(str, s)) for what, *s in figures(results, seeds))),
             table(("fixed programs and controls", "blamed"), controls(results, seeds)),
             table(("fault", "named", "by"), by_fault(results, seeds)),
+            table(("program", "faults", "named", "said besides", "fixed: learns", "blamed for"), by_case(results)),
             table(("published", "counts", "theirs", "a true fault named here"), beside(results, seeds)),
         ]
     )

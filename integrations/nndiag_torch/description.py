@@ -26,7 +26,11 @@ def loop(loop: TorchLoop) -> dict[str, Any]:
             for layer in loop.layers
         ],
         "parameters": [
-            parameter.describe() | {"optimized": not held or parameter.frozen or id(parameter.tensor) in held}
+            parameter.describe()
+            | {
+                "optimized": not held or parameter.frozen or id(parameter.tensor) in held,
+                "reached": id(parameter.tensor) in loop.reached if loop.reached else None,
+            }
             for parameter in loop.parameters
         ],
         "loss": dict(loop.objective) or _named(loop.loss),

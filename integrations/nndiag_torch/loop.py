@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from time import perf_counter
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from nndiag.frames import EVALUATION, LOOP
+from nndiag.frames import EVALUATION, FRAMES, LOOP
 from nndiag.hooks import Hooks
 from nndiag.recorder import Recorder
 from nndiag.statistics import Array
@@ -32,9 +34,38 @@ from nndiag_torch.layers import (
     layers_of,
     parameters_of,
 )
+from nndiag_torch.optimizers import subtracted
+
+log = logging.getLogger("nndiag")
 
 ENDLESS = 100
 """Backward passes without any update after which each counts as an iteration of its own: nobody accumulates so many."""
+
+
+_P = ParamSpec("_P")
+
+
+def guarded(method: Callable[Concatenate[TorchLoop, _P], None]) -> Callable[Concatenate[TorchLoop, _P], None]:
+    """Counts the time that `method`, which PyTorch calls, takes; a fault in it ends the watching, not the training."""
+
+    def run(self: TorchLoop, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        pace = self.recorder.pace
+        begun, spent = perf_counter(), pace.spent
+        try:
+            method(self, *args, **kwargs)
+        except Exception as fault:
+            self._fail(method.__name__.lstrip("_"), fault)
+        finally:
+            pace.spent = spent + perf_counter() - begun
+
+    return wraps(method)(run)  # type: ignore[return-value]  # still a method of TorchLoop
+
+
+MANY, LOOKED = 8, 5
+"""Kinds of loss of one loop that are told apart, and iterations in which it is seen which parameters the loss reaches."""
+
+TENSORS = ("loss", "outputs", "targets")
+"""What may be logged as a tensor."""
 
 
 class TorchLoop:
@@ -52,17 +83,18 @@ class TorchLoop:
         self.hooks = Hooks(self)
         self.steps = recorder.step_number
         self.optimizers: dict[Optimizer, int] = dict.fromkeys(optimizers, 0)
-        self.objective: Mapping[str, Any] = {}
+        self.reached: set[int] = set()
+        self._objectives: list[dict[str, Any]] = []
         self.clipping_limit: dict[str, Any] = {"gradients": "unknown"}
         self._layers: dict[int, Layer] = {}
         self._parameters: dict[int, Parameter] = {}
         self._order: dict[str, Layer] = {}
         self._foreign: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-        self._described = 0
+        self._described = (0, 0)
         self._began = self._never_steps = False
         self._trains_in_evaluation_mode = False
         self._evaluated_in_training_mode: bool | None = None
-        self._output: torch.Tensor | None = None
+        self._output: Any = None
         self._handles: list[Any] = []
         self._survey()
         self._sums = self._checksum()
@@ -90,9 +122,25 @@ class TorchLoop:
         self.hooks.remove(self.recorder)
         self._output = None
 
+    def _fail(self, where: str, fault: Exception) -> None:
+        """Something here is broken: hear no more, and say so."""
+        if self.recorder.strict:
+            raise fault
+        log.error("the PyTorch adapter failed in %s and is detached; training goes on", where, exc_info=fault)
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        patches.remove(self)
+        self.recorder.fault("TorchLoop", where, fault, FRAMES)
+
     def describe(self) -> dict[str, Any]:
         """What is known of the loop by now, fit for JSON."""
         return description.loop(self)
+
+    @property
+    def objective(self) -> Mapping[str, Any]:
+        """What the loss is made of, as its graph has shown last."""
+        return self._objectives[-1] if self._objectives else {}
 
     @property
     def layers(self) -> list[Layer]:
@@ -115,7 +163,8 @@ class TorchLoop:
     # The iteration
 
     def _new_iteration(self) -> None:
-        self._passing = self._in_backward = self._finished = False
+        self._passing = self._inside = self._in_backward = self._finished = False
+        self._surveyed = False
         self._stepped: set[Optimizer] = set()
         self._told: set[int] = set()
         self._backward_passes = self._updates = self._skipped = 0
@@ -135,6 +184,7 @@ class TorchLoop:
         self._passing, self._in_backward, self._loss_is_in = True, False, False
         self._previous = self._output = None
         self._function = ""
+        self._reads = self.recorder.recording
         self._evaluation_mode = max(self._evaluation_mode, float(not self.model.training))
         if not self._began:
             self._began = True
@@ -150,8 +200,9 @@ class TorchLoop:
             self._never_steps = not self._updates
             self._tell_gradients(self.parameters)
         self._put_loop()
-        if self._described != len(self._order):
-            self._described = len(self._order)
+        known = len(self._order), len(self.reached)
+        if self._described != known:
+            self._described = known
             self.recorder.describe(**self.describe())
         self.steps += 1
         self._fire("on_step_end")
@@ -175,10 +226,11 @@ class TorchLoop:
 
     # Forward
 
+    @guarded
     def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Any module of the process has been called."""
-        if torch.compiler.is_compiling():
-            return
+        if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
+            return  # what is traced, and what runs under vmap and the like, has no values
         layer = self._layers.get(id(module))
         if layer is None and module is not self.model:
             if module is self.loss:
@@ -186,7 +238,7 @@ class TorchLoop:
             elif module not in self._foreign:
                 self._meet(module, args, output)
             return
-        if not torch.is_grad_enabled() and not (self._passing and layer is not None):
+        if not torch.is_grad_enabled() and not self._inside:
             self._evaluates()
         elif self.model.training or self._trains_in_evaluation_mode:
             self._train_forward(layer, module, args, output)
@@ -195,6 +247,9 @@ class TorchLoop:
 
     def _meet(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """A module that was not there when the model was surveyed: a new part of it, or none of ours."""
+        if self._surveyed or isinstance(module, LOSSES):
+            return
+        self._surveyed = True  # once in an iteration: some loops make a new module at every step
         self._survey()
         if id(module) in self._layers:
             self._called(module, args, output)
@@ -205,6 +260,7 @@ class TorchLoop:
         """A pass without gradients."""
         self._evaluated_in_training_mode = self.model.training
 
+    @guarded
     def _evaluation_pass_goes_back(self, gradient: torch.Tensor) -> None:
         """A pass in evaluation mode was one of training after all."""
         self._trains_in_evaluation_mode = True
@@ -217,11 +273,15 @@ class TorchLoop:
             return
         if not self._passing or self._in_backward:
             self._begin_pass(args)
+        ends = module is self.model
+        self._inside = not ends
+        if not self._reads:
+            return
         tensor = first_tensor(output)
-        if layer is not None and tensor is not None and self.hooks.listened("on_forward"):
+        if layer is not None and tensor is not None:
             self._layer_forward(layer, first_tensor(args), tensor)
-        if module is self.model:
-            self._output = tensor
+        if ends:
+            self._output = output
 
     def _layer_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
         if x is not None and x.data_ptr() != output.data_ptr():  # what works in place has overwritten its input
@@ -259,10 +319,11 @@ class TorchLoop:
             self._function = ALIKE.get(layer.kind, layer.kind)
         if layer.shape is None:
             layer.shape = tuple(output.shape[1:])
-        array = self._unit_last(layer, as_array(output))
-        layer.latest = array
-        self._fire("on_forward", layer, array if x is None else as_array(x), array)
-        layer.latest = None
+        if self.hooks.listened("on_forward"):
+            array = self._unit_last(layer, as_array(output))
+            layer.latest = array
+            self._fire("on_forward", layer, array if x is None else as_array(x), array)
+            layer.latest = None
         self._await_gradient(layer, output)
 
     def _unit_last(self, layer: Layer, array: Array) -> Array:
@@ -283,15 +344,25 @@ class TorchLoop:
             self._take_loss(output, args[0], args[1])
 
     def _logged(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Take from what is logged the tensors and what belongs elsewhere; the rest are numbers."""
+        """The numbers in what is logged; the loss and what comes with it are taken out where they are tensors.
+
+        After a fault there is nothing: without the steps of the loop, a row would have no end.
+        """
+        numbers = {name: _number(name, value) for name, value in values.items() if name not in TENSORS}
+        self._take_logged(values, numbers)
+        return numbers if self._handles else {}
+
+    @guarded
+    def _take_logged(self, values: dict[str, Any], numbers: dict[str, Any]) -> None:
+        if not self._handles:
+            return
         if any(name.startswith(("validation_", "val_")) for name in values):
             self._validated()
-        loss, outputs, targets = (values.pop(name, None) for name in ("loss", "outputs", "targets"))
+        loss, outputs, targets = (values.get(name) for name in TENSORS)
         if isinstance(loss, torch.Tensor):
             self._take_loss(loss, outputs, targets)
         elif loss is not None:
-            values["loss"] = loss
-        return {name: _number(name, value) for name, value in values.items()}
+            numbers["loss"] = loss
 
     def _validated(self) -> None:
         """Numbers of a validation: they belong to the iteration that comes, and tell of the passes just made."""
@@ -312,9 +383,7 @@ class TorchLoop:
             return
         found = graph.objective(loss, self._output)
         self._output = None
-        if found.loss and found.loss != self.objective:
-            self.objective = found.loss
-            recorder.describe(loss=found.loss)
+        self._know(found.loss, loss)
         given = first_tensor(outputs), first_tensor(targets, floating=False)
         seen = found.outputs if given[0] is None else given[0]
         wanted = found.targets if given[1] is None else given[1]
@@ -324,9 +393,18 @@ class TorchLoop:
             self._head(found.head, seen)
             self._fire("on_loss", as_array(seen), None if wanted is None else as_array(wanted), value)
             if found.gradient_source is not None and self.hooks.listened("on_output_gradient"):
-                found.gradient_source.register_hook(self._output_goes_back)
+                found.gradient_source.register_hook(partial(self._output_goes_back, found.delta))
         if loss.requires_grad and not self._in_backward:
             loss.register_hook(self._loss_goes_back)
+
+    def _know(self, objective: dict[str, Any], loss: torch.Tensor) -> None:
+        """Describe the loss where it is new, and which parameters it reaches where that may still grow."""
+        names = [known.get("name") for known in self._objectives]  # a last batch of a single sample says less
+        if objective and objective.get("name") not in names and len(names) < MANY:
+            self._objectives.append(objective)
+            self.recorder.describe(loss=objective)
+        if self.steps < LOOKED:
+            self.reached |= graph.reached(loss)
 
     def _head(self, kind: str, outputs: torch.Tensor) -> None:
         """A function between the last layer and the loss is a layer, too."""
@@ -337,13 +415,16 @@ class TorchLoop:
 
     # Backward
 
+    @guarded
     def _loss_goes_back(self, gradient: torch.Tensor) -> None:
         self._begin_backward()
 
-    def _output_goes_back(self, gradient: torch.Tensor) -> None:
+    @guarded
+    def _output_goes_back(self, delta: Callable[[torch.Tensor], torch.Tensor], gradient: torch.Tensor) -> None:
         self._begin_backward()
-        self._fire("on_output_gradient", self._unscaled(gradient))
+        self._fire("on_output_gradient", self._unscaled(delta(gradient)))
 
+    @guarded
     def _goes_back(self, layer: Layer, gradient: torch.Tensor) -> None:
         self._begin_backward()
         self._fire("on_backward", layer, self._unscaled(gradient))
@@ -355,7 +436,7 @@ class TorchLoop:
     def _begin_backward(self) -> None:
         if self._in_backward:
             return
-        self._in_backward, self._output = True, None
+        self._in_backward, self._inside, self._output = True, False, None
         self._backward_passes += 1
         if self._backward_passes == 1:
             self._gradients_kept = float(any(bool(p.grad.any()) for p in self._smallest() if p.grad is not None))
@@ -365,6 +446,7 @@ class TorchLoop:
         trainable = [p.tensor for p in self._parameters.values() if p.tensor.requires_grad]
         return sorted(trainable, key=torch.Tensor.numel)[:4]
 
+    @guarded
     def clipping(self, tensors: list[torch.Tensor], limit: dict[str, float]) -> None:
         """Gradients are about to be clipped."""
         ours = [found for tensor in tensors if (found := self._parameters.get(id(tensor)))]
@@ -374,6 +456,7 @@ class TorchLoop:
                 self.recorder.describe(clipping=clipping)
             self._tell_gradients(ours)
 
+    @guarded
     def scaled(self, scale: float) -> None:
         """The loss of this iteration is scaled, for mixed precision."""
         self._scale = scale
@@ -382,6 +465,7 @@ class TorchLoop:
         """Steps of one of our optimisers so far."""
         return self.optimizers.get(optimizer)
 
+    @guarded
     def skipped(self, optimizer: Optimizer) -> None:
         """Gradients were not finite, and the scaler has left out the step."""
         self._tell_gradients(self._owned(optimizer))
@@ -396,6 +480,7 @@ class TorchLoop:
 
     # The update
 
+    @guarded
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         parameters = self._ours(optimizer)
         if not parameters:
@@ -409,9 +494,14 @@ class TorchLoop:
         if self.hooks.listened("on_update_begin"):
             self._fire("on_update_begin", parameters, float(optimizer.param_groups[0]["lr"]))
 
+    @guarded
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if not (parameters := self._ours(optimizer)):
             return
+        if self.hooks.listened("on_update"):
+            taken = subtracted(optimizer)
+            for parameter in parameters:
+                self._fire("on_update", parameter, *taken.get(id(parameter.tensor), (None, 1.0)))
         if self.hooks.listened("on_update_end"):
             self._fire("on_update_end", parameters)
         self.optimizers[optimizer] += 1
@@ -427,7 +517,7 @@ class TorchLoop:
         self._stepped.add(optimizer)
         self._finished = len(self._stepped) >= len(self.optimizers)
         if self._finished:
-            self._passing = False
+            self._passing = self._inside = False
 
     def _ours(self, optimizer: Optimizer) -> list[Parameter]:
         """Parameters of the model that `optimizer` updates; one that has some is one of ours from now on."""
@@ -454,6 +544,9 @@ class TorchLoop:
 
 def _nothing() -> None:
     """A weak reference to no tensor."""
+
+
+LOSSES = (nn.modules.loss._Loss, nn.modules.loss._WeightedLoss)
 
 
 def _inserted(order: dict[str, Layer], before: str, layer: Layer) -> dict[str, Layer]:

@@ -37,6 +37,7 @@ from nndiag.checks.initialization.symmetric_weights import SymmetricWeights as S
 from nndiag.checks.loop.evaluation_mode_training import EvaluationModeTraining as EvaluationModeTraining
 from nndiag.checks.loop.gradients_not_cleared import GradientsNotCleared as GradientsNotCleared
 from nndiag.checks.loop.step_goes_back import StepGoesBack as StepGoesBack
+from nndiag.checks.loop.step_never_called import StepNeverCalled as StepNeverCalled
 from nndiag.checks.loop.training_mode_evaluation import TrainingModeEvaluation as TrainingModeEvaluation
 from nndiag.checks.loss_curve.budget import Budget as Budget
 from nndiag.checks.loss_curve.constant_loss import ConstantLoss as ConstantLoss
@@ -48,6 +49,7 @@ from nndiag.checks.loss_curve.oscillating import Oscillating as Oscillating
 from nndiag.checks.loss_curve.plateau import Plateau as Plateau
 from nndiag.checks.numerics.near_overflow import NearOverflow as NearOverflow
 from nndiag.checks.numerics.nonfinite import Nonfinite as Nonfinite
+from nndiag.checks.numerics.scaler_skips import ScalerSkips as ScalerSkips
 from nndiag.checks.objective.bounded_output import BoundedOutput as BoundedOutput
 from nndiag.checks.objective.clipped_logits import ClippedLogits as ClippedLogits
 from nndiag.checks.objective.constant_output import ConstantOutput as ConstantOutput
@@ -68,6 +70,7 @@ from nndiag.checks.optimization.learning_rate_low import LearningRateLow as Lear
 from nndiag.checks.optimization.optimizer_epsilon import OptimizerEpsilon as OptimizerEpsilon
 from nndiag.checks.optimization.schedule import Schedule as Schedule
 from nndiag.checks.optimization.tiny_batch_norm import TinyBatchNorm as TinyBatchNorm
+from nndiag.checks.optimization.unoptimized_parameter import UnoptimizedParameter as UnoptimizedParameter
 from nndiag.checks.optimization.untouched_parameter import UntouchedParameter as UntouchedParameter
 
 CHECKS: tuple[type[Check], ...] = (
@@ -114,6 +117,7 @@ CHECKS: tuple[type[Check], ...] = (
     LearningRateHigh,
     LearningRateLow,
     UntouchedParameter,
+    UnoptimizedParameter,
     Schedule,
     DecayDominates,
     OptimizerEpsilon,
@@ -133,9 +137,11 @@ CHECKS: tuple[type[Check], ...] = (
     NoGeneralization,
     Nonfinite,
     NearOverflow,
+    ScalerSkips,
     GradientsNotCleared,
     EvaluationModeTraining,
     TrainingModeEvaluation,
+    StepNeverCalled,
     StepGoesBack,
 )
 

@@ -44,6 +44,10 @@ NONFINITE = Chart(
     "Values that were NaN or infinite so far, in everything recorded. TensorBoard's sampling can hide single NaNs.",
 )
 
+SCALE = Chart(
+    "loop", "loop/loss_scale", "Factor on the loss that the gradient scaler has chosen; it falls on overflow."
+)
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -114,7 +118,12 @@ class Charts:
         """Send what was recorded of `step` at `time`: one event for training, one for validation if there was one."""
         if layout is not self._layout:
             self._layout, self._selections = layout, {}
-        train = [*self._losses(rows), *self._scalars(rows, "metrics"), *self._nonfinite_total(rows)]
+        train = [
+            *self._losses(rows),
+            *self._scalars(rows, "metrics"),
+            *self._nonfinite_total(rows),
+            *self._loss_scale(rows),
+        ]
         for frame in ("activations", "gradients", "updates"):
             train += self._scalars(rows, frame)
         self._sink.write("train", step, time, train, list(self._histograms(rows)))
@@ -133,6 +142,11 @@ class Charts:
         counts = _column(rows, "metrics", ("nonfinite", "train"))
         self._nonfinite += sum(counts)
         return [self._scalar(NONFINITE, self._nonfinite)] if counts else []
+
+    def _loss_scale(self, rows: Rows) -> list[Scalar]:
+        """The scale of the loss, in runs in which it is not always 1."""
+        scales = _column(rows, "loop", ("loss_scale", ""))
+        return [self._scalar(SCALE, scale) for scale in scales if scale != 1 or SCALE in self._begun]
 
     def _scalars(self, rows: Rows, frame: str, split: str = "train") -> list[Scalar]:
         if frame not in rows:

@@ -35,5 +35,9 @@ def test_has_a_page_a_newcomer_can_read(check: type[Check]) -> None:
 def test_codes_and_names_are_those_of_the_files() -> None:
     for check in CHECKS:
         file = check.__module__.rpartition(".")[2]
-        american = check.name.replace("generalisation", "generalization").replace("non-finite", "nonfinite")
+        american = (
+            check.name.replace("generalisation", "generalization")
+            .replace("non-finite", "nonfinite")
+            .replace("optimised", "optimized")
+        )
         assert file.replace("_", "-") == american

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import nndiag
-from nndiag import Checklist, Report, Verdict, nn
-from nndiag.checks import ClassImbalance, InitialLoss, NoGeneralization
+from nndiag import Checklist, Finding, Report, Run, Verdict, nn, synthetic
+from nndiag.checks import ClassImbalance, InitialLoss, NoGeneralization, SumReduction
 from nndiag.statistics import Array
 
 RNG = np.random.default_rng(0)
@@ -209,9 +209,9 @@ def test_what_stands_without_evidence_is_left_to_the_user() -> None:
 
 def test_an_imbalance_that_is_made_up_for_is_sound() -> None:
     run = ClassImbalance.sick()
-    named = nndiag.synthetic.run(
+    named = synthetic.run(
         data={"entropy": {"target": 0.15}, "classes": {"target": 2.0}, "count": {"label 0": 62.0, "label 1": 2.0}},
-        outputs={"hits": {"label 0": 60.0, "label 1": 2.0}}, **nndiag.synthetic.CLASSES,
+        outputs={"hits": {"label 0": 60.0, "label 1": 2.0}}, **synthetic.CLASSES,
     )  # fmt: skip
 
     assert Checklist(select="ND005").examine(run).headlines == ("ND005",)
@@ -220,8 +220,94 @@ def test_an_imbalance_that_is_made_up_for_is_sound() -> None:
 
 def test_a_bad_start_explains_a_loss_that_ends_high() -> None:
     train = np.r_[40.0, np.full(99, 2.5)]
-    run = nndiag.synthetic.run(train=train, data={"entropy": {"target": 2.3}}, **nndiag.synthetic.CLASSES)
+    run = synthetic.run(train=train, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES)
     found = Checklist(select="ND201,ND702").examine(run)
 
     assert InitialLoss().not_checked(run) is None
     assert found.headlines == ("ND201",)
+
+
+def told(loss: dict[str, Any], outputs: dict[str, float] | None = None, targets: dict[str, float] | None = None,
+         **meta: Any) -> Run:  # fmt: skip
+    """A run of which an adapter has seen what the loss is made of; statistics of outputs and targets by name."""
+    seen = {"width": 3.0, "rows": 64.0, "min": -3.0, "max": 3.0, "row_sum_min": -2.0, "row_sum_max": 2.0}
+    wanted = {"width": 1.0, "integer": 1.0, "min": 0.0, "max": 2.0}
+    frame: dict[str, dict[str, Any]] = {}
+    for column, values in (("outputs", seen | (outputs or {})), ("targets", wanted | (targets or {}))):
+        for statistic, value in values.items():
+            frame.setdefault(statistic, {})[column] = value
+    return synthetic.run(outputs=frame, loss=loss, **meta)
+
+
+def findings(code: str, run: Run) -> list[Finding]:
+    return list(Checklist(select=code).examine(run).findings)
+
+
+NLL = {"name": "NLLLoss", "task": "classes", "expects": "log_probabilities", "reduction": "mean"}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        ({"min": -3.0, "max": 0.0015}, "fed with outputs from -3 to 0.0015"),
+        ({"min": 0.0, "max": 1.0, "row_sum_min": 1.0, "row_sum_max": 1.0}, "fed with the probabilities themselves"),
+    ],
+)
+def test_a_loss_on_logarithms_of_probabilities_takes_nothing_above_zero(outputs: dict[str, float], words: str) -> None:
+    (finding,) = findings("ND105", told(NLL, outputs))
+
+    assert words in finding.message
+    assert finding.kind == "exact"
+    assert findings("ND105", told(NLL, {"min": -3.0, "max": 0.0007})) == []
+
+
+def test_raw_logits_into_a_loss_on_sequences_are_seen_without_a_task() -> None:
+    ctc = {"name": "CTCLoss", "expects": "log_probabilities"}
+
+    assert len(findings("ND105", told(ctc))) == 1
+    assert findings("ND105", told(ctc, {"max": 0.0})) == []
+
+
+@pytest.mark.parametrize(("kind", "optimizer"), [("training", "SGD"), ("note", "AdamW"), ("note", "RMSprop")])
+def test_a_loss_seen_to_be_a_sum_is_one_whatever_its_gradient(kind: str, optimizer: str) -> None:
+    run = told({"name": "BCELoss", "task": "binary", "reduction": "sum"}, optimizer={"name": optimizer})
+    (finding,) = SumReduction().examine(run)
+
+    assert finding.kind == kind
+    assert "64 times" in finding.message
+
+
+def test_a_loss_seen_to_be_a_mean_is_no_sum_however_large_its_gradient() -> None:
+    loss = {"name": "CrossEntropyLoss", "task": "classes", "expects": "logits"}
+    large = {"gradient_mass": 6400.0}
+
+    assert len(findings("ND108", told(loss, large))) == 1
+    assert findings("ND108", told(loss | {"reduction": "mean"}, large)) == []
+
+
+@pytest.mark.parametrize(("samples", "found"), [(7.0, 0), (8.0, 1)])
+def test_a_sum_over_a_handful_is_not_judged(samples: float, found: int) -> None:
+    run = told({"name": "MSELoss", "task": "real", "reduction": "sum"}, {"rows": samples})
+
+    assert len(findings("ND108", run)) == found
+
+
+def test_shapes_that_were_seen_to_be_broadcast_are_named() -> None:
+    loss = {"name": "L1Loss", "task": "real", "expects": "real", "broadcast": ["(N, 1)", "(N,)"]}
+    (finding,) = findings("ND107", told(loss))
+
+    assert "(N, 1) meet targets of shape (N,)" in finding.message
+    assert finding.kind == "exact"
+
+
+def test_a_softmax_seen_along_another_axis_is_named() -> None:
+    (finding,) = findings("ND111", told(NLL | {"softmax_axis": 0}, {"max": 0.0}))
+
+    assert "runs over axis 0" in finding.message
+
+
+def test_clipped_logarithms_of_probabilities_want_a_log_softmax() -> None:
+    layers = [{"name": "output", "kind": "affine"}, {"name": "output.relu", "kind": "relu"}]
+    (finding,) = findings("ND106", told(NLL, {"min": 0.0, "zero_fraction": 0.5}, layers=layers))
+
+    assert "Put a log-softmax in place" in finding.fix

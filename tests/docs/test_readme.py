@@ -66,3 +66,24 @@ def test_the_code_of_the_live_checks_runs(capsys: pytest.CaptureFixture[str]) ->
     exec(code, {"nndiag": nndiag, "nn": nndiag.nn, "x": x, "y": y, "x_val": x_val, "y_val": y_val})
 
     assert capsys.readouterr().out.startswith("stopped ND501 learning-rate-high: the loss rises from")
+
+
+@pytest.mark.frameworks
+def test_the_code_for_pytorch_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch = pytest.importorskip("torch")
+    from nndiag.datasets import digits
+
+    code = next(code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "nndiag.watch(model" in code)
+    torch.manual_seed(0)
+    monkeypatch.chdir(tmp_path)
+    x, y, x_val, y_val = (torch.from_numpy(part) for part in digits())
+    model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
+    loader = list(zip(x.split(64), y.split(64), strict=True))
+
+    exec(code, {"model": model, "optimizer": torch.optim.AdamW(model.parameters(), lr=3e-3), "epochs": 10,
+                "loss_fn": torch.nn.CrossEntropyLoss(), "loader": loader, "x_val": x_val, "y_val": y_val})  # fmt: skip
+
+    assert capsys.readouterr().out.startswith("PASS  a: 23")
+    assert (tmp_path / "runs" / "a" / "run.json").exists()

@@ -118,3 +118,13 @@ def test_every_cell_of_the_notebook_runs(tmp_path: Path):
     nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
 
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
+
+
+@pytest.mark.frameworks
+def test_a_pytorch_network_is_watched_and_healthy(tmp_path: Path):
+    pytest.importorskip("torch")
+
+    printed = output_of("torch_digits.py", "--run", "digits", cwd=tmp_path)
+
+    assert re.search(r"^PASS  digits: 18\d steps, completed", printed, re.MULTILINE)
+    assert [path.name for path in tmp_path.iterdir()] == ["digits"]

@@ -45,14 +45,14 @@ def odd() -> Run:
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_a_file_holds_what_the_long_form_holds(name: str, run: Run, tmp_path: Path) -> None:
+def test_a_file_holds_what_the_long_form_holds(name: str, whole_run: Run, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
 
-    files = to_parquet(run, tmp_path)
+    files = to_parquet(whole_run, tmp_path)
 
     assert tmp_path / f"{name}.parquet" in files
     table = parquet.read_table(tmp_path / f"{name}.parquet")
-    long = run.tidy(name)
+    long = whole_run.tidy(name)
     assert table.column_names == list(long)
     assert [str(kind) for kind in table.schema.types] == [
         "int64",

@@ -19,6 +19,7 @@ import nndiag
 from nndiag import Checklist, Recorder, Run, RunError, nn, open_run, synthetic
 from nndiag.exporters import TensorBoard, event_files, replay
 from nndiag.exporters.event_files import LARGEST, SMALLEST, single
+from nndiag.frames import EVALUATION, LOOP
 from nndiag.statistics import Array
 
 Read = Callable[[Path], Any]
@@ -142,6 +143,20 @@ def test_metrics_go_to_the_run_of_their_split(tmp_path: Path, read: Read) -> Non
     assert events.scalars["train", "accuracy"] == [(0, 0.5), (1, 0.75)]
     assert events.scalars["validation", "accuracy"] == [(0, 0.25), (1, 0.5)]
     assert events.scalars["train", "lr"] == [(0, 1.0), (1, 0.5)]
+
+
+@pytest.mark.parametrize(("scales", "shown"), [([1.0, 1.0], []), ([2.0, 1.0], [(0, 2.0), (1, 1.0)])])
+def test_the_scale_of_the_loss_is_shown_where_there_is_one(
+    scales: list[float], shown: list[tuple[int, float]], tmp_path: Path, read: Read
+) -> None:
+    with Recorder(every=1, strict=True) as recorder:
+        recorder.add_exporter(TensorBoard(tmp_path))
+        for scale in scales:
+            recorder.row.buffers["loop"].put("", LOOP, (1, 1, 0, 0, 0, scale))
+            recorder.row.buffers["loop"].put("", EVALUATION, (0,))
+            recorder.step()
+
+    assert read(tmp_path).scalars["train", "loop/loss_scale"] == shown
 
 
 # Numbers that TensorBoard cannot hold

@@ -39,9 +39,13 @@ class ClippedAlways(Check):
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
-        clipping = run.meta.clipping or {}
+        clipping = run.meta.clipping
+        if clipping is None:
+            return "the run describes no clipping of gradients"
+        if "value" in clipping:
+            return "needs clipping by a global norm: gradients are clipped value by value"
         if not isinstance(clipping.get("max_norm"), float | int):
-            return "needs clipping by a global norm: gradients are not clipped, or the limit is not known"
+            return "needs clipping by a global norm: whether gradients are clipped, and at what, is not known"
         return None if clipping.get("gradients") == "before" else "needs gradients from before the clipping"
 
     def examine(self, run: Run) -> Iterator[Finding]:

@@ -23,7 +23,8 @@ class GradientSign(Check):
     direction in which the outputs approach their targets is below −`against` on `most` of the reads; at a minimum it is 0,
     in descent positive. Or updates go along the gradient instead of against it, Δw · g > 0, on `most` of the first `early`
     reads in most weights: later, momentum overshoots on up to half of the steps. Reads do not count where weight decay
-    moves the weights about as much as the gradient does (ND506).
+    moves the weights about as much as the gradient does (ND506). Where the optimiser is told to maximise, that its updates go
+    uphill is a remark.
     """
 
     code = "ND408"
@@ -45,9 +46,11 @@ class GradientSign(Check):
             fact = "descent along the gradient of the loss moves the outputs away from their targets"
             yield self._finding(run, fact, float(np.median(along)), -self.against)
         elif (uphill := self._uphill(run)) is not None:
-            yield self._finding(
-                run, f"updates go uphill, along the gradient, on {uphill:.0%} of the reads", uphill, self.most
-            )
+            fact = f"updates go uphill, along the gradient, on {uphill:.0%} of the reads"
+            if run.meta.optimizer.get("maximize"):
+                yield self.note(f"{fact}, as the optimiser is told to maximise")
+            else:
+                yield self._finding(run, fact, uphill, self.most)
 
     def _uphill(self, run: Run) -> float | None:
         """Share of the early reads with an update along the gradient, in the median of the weights; None if it is no rule."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,28 @@ from nndiag.check import Check, Finding, Kind
 from nndiag.meta import ParameterMeta
 from nndiag.run import Run
 
+ERRORS = 2.0
+"""Standard errors of its standard deviation within which a weight counts as freshly initialised."""
+
+
+def fresh(parameter: ParameterMeta, errors: float = ERRORS) -> bool:
+    """Whether a weight has the standard deviation of a usual initialisation: He, Glorot, LeCun or PyTorch's default."""
+    if not parameter.std or not parameter.fan_in:
+        return False
+    fan_in, fan_out = parameter.fan_in, parameter.shape[0]
+    usual = np.sqrt([2 / fan_in, 2 / (fan_in + fan_out), 1 / fan_in, 1 / (3 * fan_in)])
+    error = errors / np.sqrt(2 * fan_in * fan_out) + 0.005
+    return bool(np.any(np.abs(parameter.std / usual - 1) <= error))
+
+
+def loaded(parameters: Sequence[ParameterMeta], errors: float = ERRORS) -> bool:
+    """Whether the weights among these hold something to preserve: of most, what is known does not look freshly initialised.
+
+    Of many trained weights a few have such a standard deviation by chance.
+    """
+    known = [p for p in parameters if p.kind == "weight" and p.std and p.fan_in]
+    return 2 * sum(fresh(p, errors) for p in known) < len(known)
+
 
 @dataclass(frozen=True)
 class ZeroGradient(Check):
@@ -20,12 +42,15 @@ class ZeroGradient(Check):
     It stays what the initialisation made it, and whatever the optimiser and learning rate are, training changes only the
     rest.
 
-    Decides on the gradient of each trainable weight: exactly 0 on every one of at least `min_reads` reads, while some other
-    weight has one (where none has, the loss does not depend on the network: ND102 and ND606 say so). A weight declared
-    frozen is a remark, as fine-tuning freezes on purpose. It is a finding where there was nothing to preserve: its standard
-    deviation is that of a fresh initialisation (He, Glorot, LeCun or PyTorch's default) to within `errors` standard errors
-    of so many random numbers and half a percent; where layers before it train and it is the last; or where the network does
-    not train at all.
+    Decides on the gradient of each trainable weight: exactly 0 or missing on every one of at least `min_reads` reads, while
+    some other weight has one (where none has, the loss does not depend on the network: ND102 and ND606 say so). Where the run
+    says whether the graph of the loss leads to a weight, the finding does: a weight out of its reach is detached or unused, one
+    within it gets zeros from what follows.
+
+    A weight declared frozen is a remark, as fine-tuning freezes on purpose, and so are pretrained ones out of reach. They are a
+    finding where there was nothing to preserve: their standard deviation is that of a fresh initialisation (He, Glorot, LeCun or
+    PyTorch's default) to within `errors` standard errors of so many random numbers and half a percent, for most of them; where
+    layers before a frozen one train and it is the last; or where the network does not train at all.
     """
 
     code = "ND403"
@@ -38,41 +63,71 @@ class ZeroGradient(Check):
     confirm = "print(run.gradients['norm'].max())"
     passed = "every weight gets a gradient"
 
-    errors: float = 2.0
+    errors: float = ERRORS
 
     def examine(self, run: Run) -> Iterator[Finding]:
         largest = run.statistic("gradients", "norm")
         names = structure.weights(run, "gradients", "norm")
         zero = [name for name in names if largest[name].dropna().max() == 0]
+        still = [p for name in zero if not (p := run.meta.parameter(name)).frozen]
         if len(zero) < len(names):
-            for name in zero:
-                yield self._finding(run, name, f"the gradient of {name} is exactly 0 on all {len(largest)} reads", None)
+            yield from self._unreached(run, [p for p in still if p.reached is False])
+            yield from (self._zero(run, p, len(largest)) for p in still if p.reached is not False)
         yield from self._frozen(run)
+
+    def _zero(self, run: Run, p: ParameterMeta, reads: int) -> Finding:
+        within = ", though the loss depends on it: what follows passes nothing back" if p.reached else ""
+        elsewhere = () if within else ("a detached or unused layer",)
+        return self._finding(run, p, f"the gradient of {p.name} is exactly 0 on all {reads} reads{within}", None,
+                             ("ND301", "ND205", *elsewhere))  # fmt: skip
+
+    def _unreached(self, run: Run, parameters: list[ParameterMeta]) -> Iterator[Finding]:
+        kind = self._kept(run) if loaded(parameters, self.errors) else None
+        if kind == "note":
+            yield self._remark([p.name for p in parameters], "out of the reach of the loss")
+            return
+        called = set(run.activations.columns.get_level_values(-1))
+        for p in parameters:
+            how = "detached" if p.layer in called else "unused" if called else "detached or unused"
+            yield self._finding(run, p, f"{p.name} has no gradient: the loss does not lead back to it, its layer is {how}", kind,
+                                (f"the layer is {how}",))  # fmt: skip
 
     def _frozen(self, run: Run) -> Iterator[Finding]:
         weights = [p for p in run.meta.parameters if p.kind == "weight"]
+        frozen = [p for p in weights if p.frozen]
+        random = [] if loaded(frozen, self.errors) else [p for p in frozen if fresh(p, self.errors)]
+        notes = []
+        for p in frozen:
+            head = p is weights[-1] and len(frozen) < len(weights)
+            kind: Kind = "training" if p in random or head else self._kept(run)
+            how = " at its random initial values" if p in random else ", though layers before it train" if head else ""
+            if kind == "note":
+                notes.append(p.name)
+            else:
+                yield self._finding(run, p, f"{p.name} is frozen{how}: it takes no part in the training", kind)
+        if notes:
+            yield self._remark(notes, "frozen")
+
+    def _kept(self, run: Run) -> Kind:
+        """What it is that weights with something to preserve stand still: a fault only if nothing trains."""
         made = progress.training(run)
-        for p in (p for p in weights if p.frozen):
-            fresh, head = self._fresh(p), p is weights[-1] and not all(other.frozen for other in weights)
-            kind: Kind = "training" if fresh or head or (made is not None and made.poor) else "note"
-            how = " at its random initial values" if fresh else ", though layers before it train" if head else ""
-            yield self._finding(run, p.name, f"{p.name} is frozen{how}: it takes no part in the training", kind)
+        return "training" if made is not None and made.poor else "note"
 
-    def _fresh(self, parameter: ParameterMeta) -> bool:
-        """Whether a weight has the standard deviation of a usual initialisation."""
-        if not parameter.std or not parameter.fan_in:
-            return False
-        fan_in, fan_out = parameter.fan_in, parameter.shape[0]
-        usual = np.sqrt([2 / fan_in, 2 / (fan_in + fan_out), 1 / fan_in, 1 / (3 * fan_in)])
-        error = self.errors / np.sqrt(2 * fan_in * fan_out) + 0.005
-        return bool(np.any(np.abs(parameter.std / usual - 1) <= error))
+    def _remark(self, names: list[str], how: str) -> Finding:
+        """One remark, however many weights there are."""
+        if len(names) == 1:
+            return self.note(f"{names[0]} is {how}: it takes no part in the training")
+        return self.note(
+            f"{len(names)} weights, {names[0]} to {names[-1]}, are {how}: they take no part in the training"
+        )
 
-    def _finding(self, run: Run, name: str, fact: str, kind: Kind | None) -> Finding:
+    def _finding(
+        self, run: Run, p: ParameterMeta, fact: str, kind: Kind | None, causes: tuple[str, ...] = ()
+    ) -> Finding:
         steps = run.statistic("gradients", "norm").index
         return self.finding(
-            fact, kind=kind, layer=run.meta.parameter(name).layer or None, parameter=name,
-            first_step=int(steps[0]), last_step=int(steps[-1]), value=0.0, threshold=0.0,
-            causes=("ND301", "ND205", "a detached or unused layer"),
+            fact, kind=kind, layer=p.layer or None, parameter=p.name, first_step=int(steps[0]), last_step=int(steps[-1]),
+            value=0.0, threshold=0.0, causes=causes or ("ND301", "ND205", "a detached or unused layer"),
         )  # fmt: skip
 
     @classmethod

@@ -6,9 +6,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from nndiag import structure, synthetic
+import numpy as np
+import pandas as pd
+
+from nndiag import signals, structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
+
+SAME = "no dropout or batch normalisation: the mode makes no difference"
+MODAL = ("dropout", "batch_norm")
+"""Kinds of layers that do something else in evaluation."""
+
+
+def modal(run: Run) -> set[str]:
+    """Kinds of the layers that do something else in evaluation than in training; dropout with a rate of 0 does not."""
+    return {layer.kind for layer in run.meta.layers if layer.kind in MODAL and layer.rate != 0}
 
 
 @dataclass(frozen=True)
@@ -18,9 +30,13 @@ class EvaluationModeTraining(Check):
     Mostly an evaluation switched the mode and nothing switched it back. The regularisation that was asked for is absent,
     and running statistics are never updated.
 
-    Decides on values of training passes. A dropout layer with a positive rate hands on as many zeros as it got, on every one
-    of at least 3 reads; or, at the first read, the output of a batch normalisation has a mean of more than `mean` standard
-    deviations, where normalising by the batch makes it 0 while its shift is 0.
+    Decides on the flag of the loop frame, where an adapter sets it: training passes were made with the whole network in
+    evaluation mode in 3 iterations in a row, and it has dropout or batch normalisation. While the whole trains, single layers
+    in evaluation mode are a remark: fine-tuning puts them there on purpose.
+
+    Elsewhere it decides on values of training passes. A dropout layer with a positive rate hands on as many zeros as it got,
+    on every one of at least 3 reads; or, at the first read, the output of a batch normalisation has a mean of more than
+    `mean` standard deviations, where normalising by the batch makes it 0 while its shift is 0.
     """
 
     code = "ND902"
@@ -35,16 +51,32 @@ class EvaluationModeTraining(Check):
     mean: float = 0.1
 
     def not_checked(self, run: Run) -> str | None:
+        if len(self._asleep(run)) >= self.min_reads:
+            return None if modal(run) else SAME
         if reason := super().not_checked(run):
             return reason
         kinds = {structure.kind(run, layer) for layer in structure.recorded(run, "zero_fraction")}
-        return (
-            None
-            if kinds & {"dropout", "batch_norm"}
-            else "no dropout or batch normalisation: the mode makes no difference"
-        )
+        return None if kinds & {*MODAL} else SAME
 
     def examine(self, run: Run) -> Iterator[Finding]:
+        asleep = self._asleep(run)
+        if len(asleep) < self.min_reads:
+            yield from self._measured(run)
+        elif (at := signals.onset(asleep.to_numpy() > 0)) is not None:
+            steps = asleep.index[asleep > 0]
+            yield self.finding(
+                f"the network was in evaluation mode in {len(steps)} of {len(asleep)} training iterations",
+                first_step=int(asleep.index[at]), last_step=int(steps[-1]), value=float(np.mean(asleep > 0)), threshold=0.0,
+                confirm="print(model.training)  # at the beginning of a step: must be True",
+            )  # fmt: skip
+        else:
+            yield from (self.note(f"{found.message}; the network as a whole trains") for found in self._measured(run))
+
+    def _asleep(self, run: Run) -> pd.Series[float]:
+        """Whether training passes were made in evaluation mode, by iteration."""
+        return run.loop["evaluation_mode"].dropna()
+
+    def _measured(self, run: Run) -> Iterator[Finding]:
         zeros = run.statistic("activations", "zero_fraction")
         layers = structure.recorded(run, "zero_fraction")
         for before, layer in pairwise(layers):
@@ -55,6 +87,8 @@ class EvaluationModeTraining(Check):
         yield from self._norms(run)
 
     def _norms(self, run: Run) -> Iterator[Finding]:
+        if not len(run.activations):
+            return
         first = run.activations.iloc[0]
         for layer in structure.recorded(run, "mean"):
             if structure.kind(run, layer) == "batch_norm" and first["variance", layer] > 0 and self._fresh(run, layer):

@@ -20,10 +20,14 @@ class GradientsNotCleared(Check):
     Where a framework adds to gradients, they must be set to zero once in each step. Without that, steps grow and keep
     pointing to where the loss was long ago, as with a momentum of 1.
 
-    Decides on the bias of the last layer, whose gradient is the sum of δ over the batch: equal to it within `tolerance`,
-    relative, at the first read, different on `most` of the later ones, and `growth` times as large or more in the median: a
-    penalty on the weights adds a little too, sums of earlier gradients add up. Loops in which many steps update nothing
-    accumulate gradients on purpose. The tolerance is the rounding of float32 over large batches.
+    Decides on the flag of the loop frame, where an adapter sets it: gradients of before were still in the buffers when the
+    first backward pass of an iteration began, on `most` of at least `min_reads` iterations after the first. On fewer, down to
+    `some`, it is a remark. Micro-batches are backward passes of one iteration, and no matter.
+
+    Elsewhere it decides on the bias of the last layer, whose gradient is the sum of δ over the batch: equal to it within
+    `tolerance`, relative, at the first read, different on `most` of the later ones, and `growth` times as large or more in
+    the median: a penalty on the weights adds a little too, sums of earlier gradients add up. The tolerance is the rounding of
+    float32 over large batches. Loops in which many steps update nothing accumulate gradients on purpose.
     """
 
     code = "ND901"
@@ -38,13 +42,40 @@ class GradientsNotCleared(Check):
     tolerance: float = 1e-2
     most: float = 0.8
     growth: float = 1.5
+    some: float = 0.1
 
     def not_checked(self, run: Run) -> str | None:
+        if len(self._kept(run)) >= self.min_reads:
+            return None
         if reason := super().not_checked(run):
             return reason
         return None if self._bias(run) else "needs a last layer with a bias, whose outputs go into the loss"
 
     def examine(self, run: Run) -> Iterator[Finding]:
+        kept = self._kept(run)
+        yield from self._told(run, kept) if len(kept) >= self.min_reads else self._measured(run)
+
+    def _kept(self, run: Run) -> pd.Series[float]:
+        """Whether gradients of before were in the buffers, by iteration; before the first there were none."""
+        return run.loop["gradients_kept"].dropna().iloc[1:]
+
+    def _told(self, run: Run, kept: pd.Series[float]) -> Iterator[Finding]:
+        share, held = float(np.mean(kept > 0)), kept.index[kept > 0]
+        if self._collects(run) or share < self.some:
+            return
+        yield self.finding(
+            f"gradients of before were still there when the first backward pass of an iteration began, in {share:.0%} of "
+            f"{len(kept)} iterations",
+            kind=self.kind if share >= self.most else "note", first_step=int(held[0]), last_step=int(held[-1]), value=share,
+            threshold=self.most,
+        )  # fmt: skip
+
+    def _collects(self, run: Run) -> bool:
+        """Whether more than a tenth of the iterations, by the loop, have no update that was made or left out."""
+        loop = run.loop[["updates", "skipped_updates"]].dropna(how="all")
+        return len(loop) > 0 and float(np.mean(loop.sum(axis=1) == 0)) > 0.1
+
+    def _measured(self, run: Run) -> Iterator[Finding]:
         off = self._off(run)
         if len(off) < self.min_reads or off.iloc[0] > self.tolerance or self._accumulates(run):
             return

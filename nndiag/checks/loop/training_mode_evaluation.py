@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+import pandas as pd
+
 from nndiag import synthetic
 from nndiag.check import Check, Finding
+from nndiag.checks.loop.evaluation_mode_training import SAME, modal
 from nndiag.run import Run
 
 
@@ -15,10 +19,13 @@ class TrainingModeEvaluation(Check):
     """The network is evaluated in training mode: dropout goes on dropping.
 
     Validation losses and predictions then carry the noise of training, are worse than the network is, and differ from call
-    to call.
+    to call; batch normalisation takes in the statistics of what is evaluated.
 
-    Decides on the layers of the first evaluation: a share of the values that go into a dropout layer come out as 0. In
-    evaluation mode not one does.
+    Decides on the flag of the loop frame, where an adapter sets it: the passes before a validation were made with the whole
+    network in training mode, in `most` of the validations, and it has dropout or batch normalisation. On fewer it is a remark.
+
+    Elsewhere it decides on the layers of the first evaluation: a share of the values that go into a dropout layer come out
+    as 0. In evaluation mode not one does.
     """
 
     code = "ND903"
@@ -30,12 +37,37 @@ class TrainingModeEvaluation(Check):
     confirm = "print(np.array_equal(model.forward(x[:8]), model.forward(x[:8])))  # must be True"
     passed = "evaluations drop nothing"
 
+    most: float = 0.5
+
     def not_checked(self, run: Run) -> str | None:
+        if len(self._awake(run)):
+            return None if modal(run) else SAME
         if len(run.validation) and not len(run.series("metrics", "dropped", "validation")):
             return "no dropout layer was seen in an evaluation"
         return super().not_checked(run)
 
     def examine(self, run: Run) -> Iterator[Finding]:
+        awake = self._awake(run)
+        yield from self._told(run, awake) if len(awake) else self._measured(run)
+
+    def _awake(self, run: Run) -> pd.Series[float]:
+        """Whether the network was evaluated in training mode, by validation."""
+        return run.loop["training_mode"].dropna()
+
+    def _told(self, run: Run, awake: pd.Series[float]) -> Iterator[Finding]:
+        steps = awake.index[awake > 0]
+        if not len(steps):
+            return
+        share, kinds = float(np.mean(awake > 0)), modal(run)
+        effects = ["dropout goes on dropping"] * ("dropout" in kinds)
+        effects += ["batch normalisation takes the statistics of each batch, and keeps them"] * ("batch_norm" in kinds)
+        yield self.finding(
+            f"the network was in training mode in {len(steps)} of {len(awake)} evaluations: {', '.join(effects)}",
+            kind=self.kind if share >= self.most else "note", first_step=int(steps[0]), last_step=int(steps[-1]), value=share,
+            threshold=self.most, confirm="print(model.training)  # before an evaluation: must be False",
+        )  # fmt: skip
+
+    def _measured(self, run: Run) -> Iterator[Finding]:
         dropped = run.series("metrics", "dropped", "validation")
         bad = dropped[dropped > 0]
         if len(bad):

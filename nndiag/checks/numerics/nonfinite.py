@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from nndiag import synthetic
 from nndiag.check import Check, Finding
 from nndiag.checks.gradients.exploding_gradients import LARGEST
+from nndiag.checks.numerics.scaler_skips import scaler_at_work
 from nndiag.run import Run
 
 PLACES = (("activations", "output"), ("outputs", "output of the network"), ("gradients", "gradient"))
@@ -24,8 +25,9 @@ class Nonfinite(Check):
     Decides on counts of non-finite values in every recorded array, and on the loss of every step. Names the first
     tensor, in the order in which a step computes them: forward, loss, backward. If that tensor, or the loss, was near
     the largest number of its dtype on the reads before, or had grown a thousandfold, it is an overflow, otherwise an
-    invalid operation such as log(0) or 0/0. In the very first forward pass it is the initialisation that does not fit, and
-    what the rest of the run shows follows from it.
+    invalid operation such as log(0) or 0/0. Gradients alone do not count where a gradient scaler is at work: it tries how
+    far it can go, and leaves out the update where they overflow (ND804). In the very first forward pass it is the
+    initialisation that does not fit, and what the rest of the run shows follows from it.
     """
 
     code = "ND801"
@@ -59,8 +61,9 @@ class Nonfinite(Check):
     def _first(self, run: Run) -> tuple[int, str, str, str] | None:
         """Step, description, frame and name of the first non-finite tensor."""
         found: list[tuple[int, float, int, str, str, str]] = []
+        scaled = scaler_at_work(run)
         for order, (frame, word) in enumerate(PLACES):
-            counts = run.statistic(frame, "nonfinite")
+            counts = run.statistic(frame, "nonfinite").iloc[: 0 if scaled and frame == "gradients" else None]
             for column, name in enumerate(counts):
                 bad = counts.index[counts[name] > 0]
                 if len(bad):

@@ -55,8 +55,9 @@ class ClippedLogits(Check):
             )  # fmt: skip
 
     def _fix(self, seen: Objective) -> str:
-        if seen.expects == "probabilities":
+        if seen.expects in ("probabilities", "log_probabilities"):
             head = "a sigmoid" if seen.task == "binary" else "a softmax"
+            head = head if seen.expects == "probabilities" else "a log-softmax"
             return f"Put {head} in place of the last ReLU, which {seen.loss} expects."
         return f"Drop the last ReLU: {seen.loss} expects logits of either sign."
 

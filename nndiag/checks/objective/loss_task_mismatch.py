@@ -24,14 +24,14 @@ class LossTaskMismatch(Check):
     Nothing raises an error, since all of them are numbers; the minimum of the loss is just not where the answer is.
 
     Decides on values, never on names of layers. Proven by them (exact): a loss on probabilities is fed with values
-    outside 0 … 1 by more than `tolerance`, on half of the reads or more; a softmax, or a softmax loss, against rows
-    with several labels or none; a loss over classes on a single unit, which is the same whatever comes out; a binary
-    loss that compares (N, C) outputs with (N,) targets. Suggested (training): outputs for one of C classes that do
-    not sum to 1, off by `sums` or more in the median, since nothing then holds the wrong classes down; squared or
-    absolute error on class ids, three or more of about equal frequency (`even` of the largest entropy), numbered from
-    0 without a gap, as if class 2 lay between 1 and 3. Squared or absolute error on an output for each class, or on
-    0/1 labels, is the Brier score's relative: it trains, if slowly, and is a remark where training has come `learned`
-    of the way, with a single output half of it.
+    outside 0 … 1, one on their logarithms with values above 0, by more than `tolerance`, on half of the reads or more;
+    a softmax, or a softmax loss, against rows with several labels or none; a loss over classes on a single unit, which
+    is the same whatever comes out; a binary loss that compares (N, C) outputs with (N,) targets. Suggested (training):
+    outputs for one of C classes that do not sum to 1, off by `sums` or more in the median, since nothing then holds the
+    wrong classes down; squared or absolute error on class ids, three or more of about equal frequency (`even` of the
+    largest entropy), numbered from 0 without a gap, as if class 2 lay between 1 and 3. Squared or absolute error on an
+    output for each class, or on 0/1 labels, is the Brier score's relative: it trains, if slowly, and is a remark where
+    training has come `learned` of the way, with a single output half of it.
     """
 
     code = "ND105"
@@ -51,9 +51,12 @@ class LossTaskMismatch(Check):
     learned: float = 0.9
 
     def not_checked(self, run: Run) -> str | None:
+        seen = Objective(run)
+        if not seen.task and len(seen.of("width")) and self._unbounded(seen) is not None:
+            return None  # whatever the task is, as of a loss on sequences
         if reason := super().not_checked(run):
             return reason
-        return None if Objective(run).task else "needs to know the task of the loss: describe(loss=…)"
+        return None if seen.task else "needs to know the task of the loss: describe(loss=…)"
 
     def examine(self, run: Run) -> Iterator[Finding]:
         seen = Objective(run)
@@ -80,14 +83,28 @@ class LossTaskMismatch(Check):
         return None
 
     def _unbounded(self, seen: Objective) -> Seen | None:
-        lows, highs = seen.together("min", "max")
-        outside = np.maximum(-lows, highs - 1) > self.tolerance
-        if seen.expects != "probabilities" or not len(outside) or outside.mean() < 0.5:
+        if seen.expects not in ("probabilities", "log_probabilities"):
             return None
+        logarithms = seen.expects == "log_probabilities"
+        lows, highs = seen.together("min", "max")
+        outside = (highs if logarithms else np.maximum(-lows, highs - 1)) > self.tolerance
+        if not len(outside) or outside.mean() < 0.5:
+            return None
+        return self._no_logarithms(seen) if logarithms else self._no_probabilities(seen)
+
+    def _no_probabilities(self, seen: Objective) -> Seen:
         head = "a sigmoid" if seen.task == "binary" else "a softmax"
         low, high = seen.range
         return (f"{seen.loss} expects probabilities and is fed with outputs from {low:.3g} to {high:.3g}",
                 f"Put {head} behind the last layer, or use the loss on logits.", True)  # fmt: skip
+
+    def _no_logarithms(self, seen: Objective) -> Seen:
+        low, high = seen.range
+        if seen.rows_sum_to_one:
+            return (f"{seen.loss} expects the logarithms of probabilities and is fed with the probabilities themselves",
+                    "Put a log-softmax in place of the softmax.", True)  # fmt: skip
+        return (f"{seen.loss} expects the logarithms of probabilities and is fed with outputs from {low:.3g} to {high:.3g}",
+                "Put a log-softmax behind the last layer, or use the loss on logits.", True)  # fmt: skip
 
     def _several_labels(self, seen: Objective) -> Seen | None:
         if seen.multi_hot and (seen.task == "classes" or seen.rows_sum_to_one):

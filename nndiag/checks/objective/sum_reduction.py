@@ -16,6 +16,9 @@ from nndiag.statistics import Array
 USUAL = 3e-3
 """Updates up to this share of the weights are of ordinary size (three times Bottou's 1e-3): the rate was chosen for the sum."""
 
+SCALE_FREE = ("ada", "rmsprop", "rprop", "lion")
+"""Parts of the names of optimisers that divide each gradient by its own size, Adam and its relatives among them."""
+
 
 @dataclass(frozen=True)
 class SumReduction(Check):
@@ -24,11 +27,12 @@ class SumReduction(Check):
     Gradients, and with them the size of a step, then grow with the batch size: a learning rate that suits one sample is 64
     times too high for 64 of them, and changes again with the last, smaller batch.
 
-    Decides on δ of the outputs, the gradient that the loss sends back. For a mean over N samples, its magnitudes sum to at
-    most 2 for classes, to at most the number of labels for binary ones, and to twice the mean error for squared error; for a
-    sum they are N times that. More than `share` of the sum's own value, in the median of the first reads with N of 8 or more,
-    is a sum: for a mean that would need N ≤ 8. A remark only, where updates are of ordinary size all the same: the rate was
-    chosen for it.
+    Decides on what the loss was seen to do, where that is known. Else on δ of the outputs, the gradient that the loss sends
+    back. For a mean over N samples, its magnitudes sum to at most 2 for classes, to at most the number of labels for binary
+    ones, and to twice the mean error for squared error; for a sum they are N times that. More than `share` of the sum's own
+    value, in the median of the first reads with N of 8 or more, is a sum: for a mean that would need N ≤ 8. A remark only,
+    where updates are of ordinary size all the same: the rate was chosen for it; and with an optimiser such as Adam, whose
+    steps do not depend on the scale of the loss, where the loss alone was looked at.
     """
 
     code = "ND108"
@@ -44,26 +48,41 @@ class SumReduction(Check):
     samples: int = 8
 
     def not_checked(self, run: Run) -> str | None:
-        if reason := super().not_checked(run):
+        seen, told = Objective(run), self._told(run)
+        if not told and (reason := super().not_checked(run)):
             return reason
-        if np.median(Objective(run).of("rows")) < self.samples:
+        if seen.reduction != "mean" and self._rows(run) < self.samples:
             return f"needs batches of {self.samples} samples or more"
-        return None if len(self._shares(run)) else "needs to know the loss: classes, binary or squared error"
+        return None if told or len(self._shares(run)) else "needs to know the loss: classes, binary or squared error"
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        seen, share = Objective(run), float(np.median(self._shares(run)[:20]))
-        if share > self.share:
-            (first, last), rows, lr = (
-                seen.steps,
-                float(np.median(seen.of("rows"))),
-                run.series("metrics", "lr", "train"),
-            )
-            rate = f" from {lr.iloc[0]:.3g} to {lr.iloc[0] / rows:.1g}" if len(lr) else ""
-            yield self.finding(
-                f"{seen.loss} is a sum over the {rows:.0f} samples of a batch: its gradient is {rows:.0f} times that of a mean",
-                kind="note" if self._adapted(run) else self.kind, first_step=first, last_step=last, value=share,
-                threshold=self.share, fix=f"Take the mean over the batch, or lower the learning rate{rate}.",
-            )  # fmt: skip
+        seen, told = Objective(run), self._told(run)
+        share = None if told else float(np.median(self._shares(run)[:20]))
+        if seen.reduction != "sum" if share is None else share <= self.share:
+            return
+        rows, lr = self._rows(run), run.series("metrics", "lr", "train")
+        first, last = seen.steps if len(seen.of("rows")) else (None, None)
+        rate = f" from {lr.iloc[0]:.3g} to {lr.iloc[0] / rows:.1g}" if len(lr) else ""
+        harmless = self._adapted(run) or (told and self._scale_free(run))
+        yield self.finding(
+            f"{seen.loss} is a sum over the {rows:.0f} samples of a batch: its gradient is {rows:.0f} times that of a mean",
+            kind="note" if harmless else self.kind, first_step=first, last_step=last, value=share,
+            threshold=self.share, fix=f"Take the mean over the batch, or lower the learning rate{rate}.",
+        )  # fmt: skip
+
+    def _told(self, run: Run) -> bool:
+        """Whether the loss was seen to take the sum or the mean."""
+        return Objective(run).reduction in ("mean", "sum")
+
+    def _rows(self, run: Run) -> float:
+        """Samples of a typical batch."""
+        rows = Objective(run).of("rows")
+        return float(np.median(rows)) if len(rows) else float(run.meta.batch_size or 0)
+
+    def _scale_free(self, run: Run) -> bool:
+        """Whether the optimiser divides gradients by their own size."""
+        name = str(run.meta.optimizer.get("name") or "").lower()
+        return any(word in name for word in SCALE_FREE)
 
     def _shares(self, run: Run) -> Array:
         """By read, the magnitudes of δ over what they sum to for a sum over the batch, before anything is learned."""

@@ -21,7 +21,8 @@ class TargetBroadcast(Check):
     NumPy, PyTorch and TensorFlow make an N × N array of the two without an error. The best that such a loss can teach is the
     mean of the targets, whatever the input.
 
-    Decides on the loss itself: on at least 3 reads it agrees to `agreement` with the mean square over all N × N pairs (the
+    Decides on the loss itself: where the shapes that went into it are known, on them (N and N × 1, or the reverse, N of 2 or
+    more). Else on its value: on at least 3 reads it agrees to `agreement` with the mean square over all N × N pairs (the
     two variances plus the squared distance of the means), and differs from that over the N true pairs by `apart` or more,
     both relative. The first is the rounding of float32, the second a hundred times that.
     """
@@ -39,11 +40,19 @@ class TargetBroadcast(Check):
     apart: float = 1e-2
 
     def not_checked(self, run: Run) -> str | None:
+        if self._shapes(run):
+            return None
         if reason := super().not_checked(run):
             return reason
         return None if Objective(run).width == 1 else "needs a single output unit: others do not broadcast unseen"
 
     def examine(self, run: Run) -> Iterator[Finding]:
+        if shapes := self._shapes(run):
+            yield self.finding(
+                f"outputs of shape {shapes[0]} meet targets of shape {shapes[1]}: each of the N is compared with all N",
+                fix="Give both the same shape: targets.unsqueeze(1), or outputs.squeeze(1).",
+            )  # fmt: skip
+            return
         loss, pairs, product = self._values(run)
         with np.errstate(all="ignore"):
             bad = (np.abs(loss - product) <= self.agreement * product) & (np.abs(loss - pairs) > self.apart * pairs)
@@ -55,6 +64,11 @@ class TargetBroadcast(Check):
                 f"{pairs[at]:.4g}",
                 first_step=first, last_step=last, value=float(loss[at]), threshold=float(pairs[at]),
             )  # fmt: skip
+
+    def _shapes(self, run: Run) -> list[str]:
+        """Shapes of outputs and targets that were broadcast against each other, as the loss was seen to do."""
+        shapes = run.meta.loss.get("broadcast") or []
+        return [str(shape) for shape in shapes] if len(shapes) == 2 else []
 
     def _values(self, run: Run) -> tuple[Array, Array, Array]:
         """By read: the loss, the squared error over true pairs, and over all pairs."""

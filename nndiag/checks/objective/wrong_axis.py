@@ -20,9 +20,10 @@ class WrongAxis(Check):
     Each sample then competes with its neighbours in the batch. The loss falls a little, and predictions depend on what else
     is in the batch.
 
-    Decides on sums. Of outputs: every column sums to 1 within `tolerance` and rows do not, on every read. Of δ, where the
-    loss applies the softmax itself: adding a constant to all logits of a sample changes nothing, so each row of δ must sum
-    to 0; here the columns do (to `tolerance`) and the rows are off by `off` of their size or more, in the median.
+    Decides on the axis where the loss was seen to take its softmax, and else on sums. Of outputs: every column sums to
+    1 within `tolerance` and rows do not, on every read. Of δ, where the loss applies the softmax itself: adding a
+    constant to all logits of a sample changes nothing, so each row of δ must sum to 0; here the columns do (to
+    `tolerance`) and the rows are off by `off` of their size or more, in the median.
     """
 
     code = "ND111"
@@ -38,6 +39,8 @@ class WrongAxis(Check):
     off: float = 0.05
 
     def not_checked(self, run: Run) -> str | None:
+        if self._axis(run) is not None:
+            return None
         if reason := super().not_checked(run):
             return reason
         seen = Objective(run)
@@ -47,9 +50,19 @@ class WrongAxis(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         seen = Objective(run)
-        if (fact := self._outputs(seen) or self._delta(seen)) is not None:
+        if (axis := self._axis(run)) is not None:
+            yield self.finding(
+                f"the softmax before {seen.loss} runs over axis {axis}, and the classes lie on another",
+                fix="Take the softmax over the axis of the classes: dim=1 for outputs (N, C) and (N, C, …).",
+            )
+        elif (fact := self._outputs(seen) or self._delta(seen)) is not None:
             first, last = seen.steps
             yield self.finding(f"{fact}: the softmax runs over the batch", first_step=first, last_step=last)
+
+    def _axis(self, run: Run) -> int | None:
+        """Axis of a softmax that is known not to be that of the classes."""
+        axis = run.meta.loss.get("softmax_axis")
+        return axis if isinstance(axis, int) else None
 
     def _outputs(self, seen: Objective) -> str | None:
         off = max(1 - seen.of("column_sum_min").min(), seen.of("column_sum_max").max() - 1)

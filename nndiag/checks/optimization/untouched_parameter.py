@@ -23,12 +23,12 @@ class UntouchedParameter(Check):
 
     The optimiser does not know it: it was made, replaced or unfrozen after the optimiser had been given its list, or the
     optimiser's step is never called at all. The rest of the network trains around random weights, which often looks like a
-    mediocre but working run.
+    mediocre but working run. Where an adapter has seen which of both it is, ND504 or ND904 says so instead.
 
-    Decides on the updates of parameters that are not frozen, over `updates` updates or more: exactly 0 on every read whose
-    learning rate was not 0, while the gradient was not 0 on most of them. Where a step of the learning rate times the
-    gradient is too small to change the weights in their dtype, the gradient vanishes (ND401) and the optimiser is not to
-    blame. A learning rate of 0 is ND502's, a gradient of 0 ND403's.
+    Decides on the updates of parameters that are trainable and not known to be in no optimiser, over `updates` updates or
+    more: exactly 0 on every read with an update whose learning rate was not 0, while the gradient was not 0 on most of them.
+    Where a step of the learning rate times the gradient is too small to change the weights in their dtype, the gradient
+    vanishes (ND401) and the optimiser is not to blame. A learning rate of 0 is ND502's, a gradient of 0 ND403's.
     """
 
     code = "ND503"
@@ -52,24 +52,33 @@ class UntouchedParameter(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         moved, gradients = self._moved(run), run.statistic("gradients", "norm")
-        still = [str(name) for name in moved if (moved[name] == 0).all() and not run.meta.parameter(str(name)).frozen]
+        still = [str(name) for name in moved if (moved[name] == 0).all() and self._to_move(run, str(name))]
         found = [name for name in still if name in gradients and self._felt(run, name, gradients[name])]
         everything = len(found) == moved.shape[1]
+        stepped = bool((run.loop["updates"] > 0).any())
+        why = "the optimiser was not given it" if not everything else "the optimiser's step is never called"
+        why = "the optimiser was made for other parameters" if everything and stepped else why
         for name in found[:1] if everything else found:
             what = "no parameter has" if everything else f"{name} has not"
             yield self.finding(
                 f"{what} changed in {int(moved.index[-1] - moved.index[0]) + 1} updates, though there are gradients",
                 parameter=None if everything else name, layer=None if everything else run.meta.parameter(name).layer or None,
                 first_step=int(moved.index[0]), last_step=int(moved.index[-1]), value=0.0, threshold=0.0,
-                causes=("the optimiser's step is never called",) if everything else ("the optimiser was not given it",),
+                causes=(why,),
                 fix="" if everything else f"Give {name} to the optimiser, or freeze it on purpose.",
             )  # fmt: skip
 
     def _moved(self, run: Run) -> pd.DataFrame:
-        """Norms of the updates on the reads whose learning rate was not 0."""
+        """Norms of the updates on the reads with an update, as far as the loop tells, whose learning rate was not 0."""
         moved, rates = run.statistic("updates", "update_norm"), run.series("metrics", "lr", "train")
-        zero = rates.index[rates == 0]
-        return moved[~moved.index.isin(zero)]
+        made = run.loop["updates"].dropna()
+        if len(made) and not (made > 0).any():
+            return moved.iloc[:0]
+        return moved[~moved.index.isin(rates.index[rates == 0]) & ~moved.index.isin(made.index[made == 0])]
+
+    def _to_move(self, run: Run, name: str) -> bool:
+        parameter = run.meta.parameter(name)
+        return parameter.optimized and not parameter.frozen
 
     def _felt(self, run: Run, name: str, norms: pd.Series[float]) -> bool:
         """Whether a step along the gradient would change the weights, on most reads."""

@@ -555,3 +555,55 @@ def test_a_loss_that_is_no_number_is_refused():
             recorder.log(loss="low")
         with pytest.raises(TypeError, match=r"mean\(\)"):
             recorder.log(accuracy=torch.ones(3))
+
+
+def test_a_pass_without_gradients_before_the_backward_pass_is_no_part_of_it():
+    model, data = programs.mlp(), programs.batches(8)
+    model[2].p = 0.0
+    frames = []
+    for bootstraps in (False, True):
+        start = {name: value.clone() for name, value in model.state_dict().items()}
+        optimizer = sgd(model)
+        with watched(model, optimizer) as recorder:
+            for x, y in data:
+                outputs = model(x)
+                if bootstraps:
+                    with torch.no_grad():
+                        model(100 * x)
+                loss = CE(outputs, y)
+                recorder.log(loss=loss)
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+        model.load_state_dict(start)
+        frames.append(recorder.run.activations)
+    assert frames[0].equals(frames[1])
+
+
+def test_transforms_of_functions_pass_unseen():
+    model, (x, y) = programs.mlp(), programs.batches(8)[0]
+    with watched(model, sgd(model)) as recorder:
+        torch.func.vmap(model, randomness="different")(x)
+        step(model, sgd(model), recorder, x, y)
+    assert recorder.run.steps == 1
+
+
+def test_a_fault_of_the_adapter_ends_the_watching_and_not_the_training(monkeypatch, caplog):
+    model, data = programs.mlp(), programs.batches(8)
+    optimizer = sgd(model)
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        programs.train(model, optimizer, data[:3], recorder)
+        monkeypatch.setattr("nndiag_torch.loop.as_array", None)
+        programs.train(model, optimizer, data[3:], recorder)
+        assert len(caplog.records) == 1
+    assert "TorchLoop" in str(recorder.run.meta.faults)
+    assert len(recorder.run.activations) == 3
+
+
+def test_losses_made_anew_at_every_step_are_nobodys_layers():
+    model, data = programs.mlp(), programs.batches(8)
+    optimizer = sgd(model)
+    with watched(model, optimizer) as recorder:
+        for x, y in data:
+            step(model, optimizer, recorder, x, y, nn.CrossEntropyLoss())
+    assert list(recorder.run.activations["mean"].columns) == ["0", "1", "2", "3"]

@@ -1,0 +1,5 @@
+"""The objective of a training step, read from the autograd graph of its loss: which loss it is, its outputs and targets."""
+
+from nndiag_torch.graph.objective import Found, objective, reached
+
+__all__ = ["Found", "objective", "reached"]

@@ -1,0 +1,263 @@
+"""Losses written out as formulas, by the user or by PyTorch itself, known by the pattern of their nodes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nndiag_torch.graph.losses import behind_guards, behind_reshapes, broadcast, log_probabilities, nll
+from nndiag_torch.graph.nodes import DEPTH, Edge, Node, inputs_of, name_of, number_in, saved_by, shape_of, signed
+from nndiag_torch.graph.terms import Term
+from nndiag_torch.graph.values import RESHAPES, Values, head_of
+
+NAMES = {"logits": "CrossEntropyLoss", "probabilities": "CrossEntropy", "log_probabilities": "NLLLoss"}
+"""What a cross-entropy is called, by what it is computed from."""
+
+LEAF = "torch::autograd::AccumulateGrad"
+
+
+def _squared(values: Values, node: Node) -> Term | None:
+    """(outputs - targets) ** 2."""
+    if node.name() == "PowBackward0":
+        fits, difference = number_in(saved_by(node, "exponent")) == 2, node.next_functions[0]
+    else:
+        first, difference = node.next_functions
+        fits = None not in (first[0], difference[0]) and (
+            first[0] is difference[0] or first[0].next_functions == difference[0].next_functions
+        )
+    return _difference(values, "MSELoss", difference, saved_by(node, "self")) if fits else None
+
+
+def _absolute(values: Values, node: Node) -> Term | None:
+    """|outputs - targets|."""
+    return _difference(values, "L1Loss", node.next_functions[0], saved_by(node, "self"))
+
+
+def _difference(values: Values, name: str, edge: Edge, difference: Tensor | None) -> Term | None:
+    """A loss of outputs - targets; the targets are what the outputs are off by `difference` from."""
+    node = edge[0]
+    if name_of(edge) != "SubBackward0" or node._saved_alpha != 1:
+        return None
+    found = [(place, values.unexpanded(inner)) for place, inner in inputs_of(node) if name_of(inner) != LEAF]
+    if len(inputs_of(node)) == 2:  # of two that are learned the output must be known for one, and not for both
+        found = [pair for pair in found if pair[1].matched]
+    if len(found) != 1:
+        return None
+    place, value = found[0]
+    outputs, targets, both = value.tensor, None, shape_of(edge)
+    if difference is not None and outputs is not None:
+        targets = _paired(_snapped(outputs, difference.detach() * (-1 if place else 1)), value.shape)
+    more = {} if targets is None else broadcast(value.shape, tuple(targets.shape), both)
+    return Term(name, "real", "real", value, targets, elements=math.prod(both), more=more)
+
+
+def _paired(targets: Tensor, outputs: tuple[int, ...]) -> Tensor:
+    """Targets (N,) from the (N, N) that outputs (N, 1) were compared with, (N, 1) where outputs are (N,)."""
+    n = outputs[0] if outputs else 0
+    if n < 2 or tuple(targets.shape) != (n, n) or outputs not in ((n, 1), (n,)):
+        return targets
+    one, other = (targets[0], targets[-1]) if len(outputs) == 2 else (targets[:, :1], targets[:, -1:])
+    return one if torch.allclose(one, other, rtol=1e-3, atol=1e-4) else targets
+
+
+def _snapped(outputs: Tensor, difference: Tensor) -> Tensor:
+    """outputs - difference, in whole numbers where all are whole up to the rounding of the subtraction."""
+    targets = outputs - difference
+    first = targets.reshape(-1)[:16]
+    if bool(((first - first.round()).abs() > 1e-2).any()):
+        return targets
+    whole = targets.round()
+    limit = 4 * torch.finfo(difference.dtype).eps * torch.maximum(outputs.abs(), difference.abs())
+    return whole if bool(((targets - whole).abs() <= limit).all()) else targets
+
+
+def _picked(values: Values, node: Node) -> Term | None:
+    """log p[class], negated: by `gather` or by an index for each row; p may still be under the logarithm."""
+    logarithm = node.name() == "LogBackward0"
+    pick = node.next_functions[0][0] if logarithm else node
+    if pick is None or (ids := _ids(pick)) is None:
+        return None
+    edge: Edge = pick.next_functions[0]
+    if logarithm:
+        kind, value, axis = "probabilities", values.value(behind_guards(edge)), None
+        known = value.matched or head_of(edge) in ("softmax", "sigmoid")
+    else:
+        kind, value, axis = log_probabilities(values, edge)
+        known = kind != "log_probabilities" or head_of(edge) == "log_softmax"
+    if not known or axis == 0:
+        return None
+    return Term(NAMES[kind], "classes", kind, value, ids, elements=len(ids), axis=1, sign=-1)
+
+
+def _ids(node: Node) -> Tensor | None:
+    """The class that is picked from each row (N, C)."""
+    shape = shape_of(node.next_functions[0]) if node.next_functions[0][0] is not None else ()
+    if node.name() == "GatherBackward0" and len(shape) == 2:
+        index = saved_by(node, "index")
+        good = index is not None and signed(node._saved_dim) % 2 == 1 and tuple(index.shape) == (shape[0], 1)
+        return index.detach().reshape(-1) if good else None
+    if node.name() == "IndexBackward0" and len(shape) == 2:
+        try:
+            rows, index = node._saved_indices
+        except (RuntimeError, ValueError):
+            return None
+        if rows is None or index is None or index.dtype == torch.bool or index.shape != (shape[0],):
+            return None
+        return index if torch.equal(rows, torch.arange(shape[0], device=rows.device)) else None
+    return None
+
+
+def _soft(values: Values, node: Node) -> Term | None:
+    """q log p, negated and summed over the classes: cross-entropy with probabilities for targets."""
+    inputs = inputs_of(node)
+    if len(inputs) != 1:
+        return None
+    ((place, edge),) = inputs
+    kind, value, axis = log_probabilities(values, edge)
+    targets, shape = saved_by(node, "self" if place else "other"), value.shape
+    if kind == "log_probabilities" or targets is None or tuple(targets.shape) != shape or len(shape) < 2:
+        return None
+    axis = 1 if axis is None else axis
+    if kind == "probabilities" and not _distributions(targets, axis):
+        return None  # one half of a loss on labels
+    more: dict[str, Any] = {"label_smoothing": 0.0} if kind == "logits" else {}
+    return Term(NAMES[kind], "classes", kind, value, targets, elements=math.prod(shape) // max(1, shape[axis]),
+                axis=axis, sign=-1, more=more)  # fmt: skip
+
+
+def _distributions(q: Tensor, axis: int) -> bool:
+    """Whether `q` is not negative and sums to 1 along `axis`."""
+    return bool((q >= 0).all()) and bool(((q.sum(axis) - 1).abs() < 1e-3).all())
+
+
+def _smoothed(values: Values, node: Node) -> Term | None:
+    """(1 - s) times the loss of the ids plus s / C times that of all classes: label smoothing (Szegedy et al. 2016)."""
+    edges = node.next_functions
+    if [name_of(edge) for edge in edges] != ["MulBackward1", "MulBackward1"]:
+        return None
+    ids, rest = edges[0][0].next_functions[0], edges[1][0].next_functions[0]
+    if not name_of(ids).startswith("NllLoss"):
+        return None
+    softmax = behind_reshapes(values, ids[0].next_functions[0])[0]
+    if not _comes_from(rest, softmax[0]) or (term := nll(values, ids[0])) is None:
+        return None
+    smoothing = 1 - float(edges[0][0]._saved_other)
+    return replace(term, more=term.more | {"label_smoothing": round(smoothing, 9)})
+
+
+def _comes_from(edge: Edge, node: Node) -> bool:
+    """Whether a chain of single inputs leads from `edge` to `node`."""
+    for _ in range(DEPTH):
+        if edge[0] is node:
+            return True
+        live = inputs_of(edge[0]) if edge[0] is not None else []
+        if len(live) != 1:
+            return False
+        edge = live[0][1]
+    return False
+
+
+def _binary(values: Values, node: Node) -> Term | None:
+    """y log p + (1 - y) log(1 - p), negated."""
+    edges = node.next_functions
+    if [name_of(edge) for edge in edges] != ["MulBackward0", "MulBackward0"]:
+        return None
+    yes, no = (inputs_of(edge[0]) for edge in edges)
+    if len(yes) != 1 or len(no) != 1:
+        return None
+    (place, first), (_, second) = yes[0], no[0]
+    targets = saved_by(edges[0][0], "self" if place else "other")
+    if name_of(first) == name_of(second) == "LogSigmoidBackward0":
+        if name_of(second[0].next_functions[0]) != "NegBackward0":
+            return None
+        value = values.value(first[0].next_functions[0], saved_by(first[0], "self"))
+        form = ("MultiLabelSoftMarginLoss", "binary", "logits")
+    elif name_of(first) == name_of(second) == "LogBackward0":
+        p, other = (behind_guards(edge[0].next_functions[0]) for edge in (first, second))
+        root = (inputs_of(p[0]) or [(0, p)])[0][1]  # p itself may be computed once or twice
+        if not name_of(other).startswith(("Rsub", "Sub")) or not _comes_from(other, root[0]):
+            return None
+        value, form = values.value(p, saved_by(first[0], "self")), ("BCELoss", "binary", "probabilities")
+    else:
+        return None
+    return Term(*form, value, targets, elements=math.prod(shape_of((node, 0))), sign=-1)
+
+
+def _gaussian(values: Values, node: Node) -> Term | None:
+    """log var + (outputs - targets)² / var."""
+    divided = (*node.next_functions, (None, 0), (None, 0))[1]
+    if name_of(divided) != "DivBackward0" or name_of(divided[0].next_functions[0]) != "PowBackward0":
+        return None
+    term = _squared(values, divided[0].next_functions[0][0])
+    return None if term is None else replace(term, name="GaussianNLLLoss")
+
+
+def _divergence(values: Values, node: Node) -> Term | None:
+    """q log q - q log p, the Kullback-Leibler divergence of log p from targets q."""
+    edges = node.next_functions
+    if node.name() == "SubBackward0" and edges[0][0] is None and name_of(edges[1]) == "MulBackward0":
+        product, place = edges[1][0], 1
+    elif node.name() == "MulBackward0" and edges[0][0] is None and name_of(edges[1]) == "SubBackward0":
+        product, place = node, 1
+        if edges[1][0].next_functions[0][0] is not None:
+            return None
+    else:
+        return None
+    targets, inner = saved_by(product, "self"), product.next_functions[place]
+    inner = inner[0].next_functions[1] if product is node else inner
+    if targets is None or inner[0] is None or targets.ndim < 2 or targets.numel() == 1:
+        return None
+    axis = 1 if _distributions(targets, 1) else targets.ndim - 1
+    if not _distributions(targets, axis):
+        return None
+    return Term("KLDivLoss", "classes", "log_probabilities", values.value(inner), targets,
+                elements=targets.numel() // max(1, targets.shape[axis]), axis=axis)  # fmt: skip
+
+
+def _poisson(values: Values, node: Node) -> Term | None:
+    """rate - targets log rate, of the rate or, as is usual, of its logarithm."""
+    rate, product = node.next_functions[:2]
+    if name_of(product) != "MulBackward0" or rate[0] is None:
+        return None
+    live, targets = inputs_of(product[0]), saved_by(product[0], "self")
+    if len(live) != 1:
+        return None
+    inner = live[0][1]
+    elements = math.prod(shape_of((node, 0)))
+    if name_of(rate) == "ExpBackward0" and rate[0].next_functions[0][0] is inner[0]:
+        return Term("PoissonNLLLoss", "", "", values.value(inner), targets, elements=elements)
+    if name_of(inner) == "LogBackward0" and behind_guards(inner[0].next_functions[0])[0] is rate[0]:
+        return Term("PoissonNLLLoss", "real", "real", values.value(rate), targets, elements=elements)
+    return None
+
+
+def _likelihood(values: Values, node: Node) -> Term | None:
+    """logsumexp(z) - z[class]."""
+    total, picked = node.next_functions[:2]
+    if name_of(total) != "LogsumexpBackward0" or picked[0] is None:
+        return None
+    pick = picked[0].next_functions[0][0] if name_of(picked) in RESHAPES else picked[0]
+    if pick is None or (ids := _ids(pick)) is None or pick.next_functions[0][0] is not total[0].next_functions[0][0]:
+        return None
+    value = values.value(total[0].next_functions[0], saved_by(total[0], "self"))
+    return Term("CrossEntropyLoss", "classes", "logits", value, ids, elements=len(ids), axis=1)
+
+
+Form = Callable[[Values, Node], Term | None]
+
+FORMULAS: dict[str, tuple[Form, ...]] = {
+    "PowBackward0": (_squared,),
+    "AbsBackward0": (_absolute,),
+    "MulBackward0": (_squared, _divergence, _soft),
+    "AddBackward0": (_smoothed, _binary, _gaussian),
+    "SubBackward0": (_divergence, _poisson, _likelihood),
+    "GatherBackward0": (_picked,),
+    "IndexBackward0": (_picked,),
+    "LogBackward0": (_picked,),
+}
+"""What a loss written out, by the user or by PyTorch itself, may look like at the node that ends it."""

@@ -1,0 +1,178 @@
+"""Losses with a node of their own in PyTorch's graphs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nndiag_torch.graph.nodes import DEPTH, Edge, Node, inputs_of, name_of, saved_by, shape_of, signed
+from nndiag_torch.graph.terms import Term
+from nndiag_torch.graph.values import RESHAPES, Step, Value, Values, view
+
+NATIVE: dict[str, tuple[str, str, str]] = {
+    "BinaryCrossEntropyWithLogitsBackward0": ("BCEWithLogitsLoss", "binary", "logits"),
+    "BinaryCrossEntropyBackward0": ("BCELoss", "binary", "probabilities"),
+    "MseLossBackward0": ("MSELoss", "real", "real"),
+    "HuberLossBackward0": ("HuberLoss", "real", "real"),
+    "SmoothL1LossBackward0": ("SmoothL1Loss", "real", "real"),
+    "MultilabelMarginLossBackward0": ("MultiLabelMarginLoss", "binary", "real"),
+    "SoftMarginLossBackward0": ("SoftMarginLoss", "", "real"),
+}
+"""Name, task and what the outputs must be, of losses that compare two tensors of one shape. The labels of a soft margin are
+-1 and 1: no task that a check knows."""
+
+
+def _native(values: Values, node: Node) -> Term | None:
+    """A loss that compares outputs with targets of the same shape, element by element."""
+    name = node.name()
+    if (side := values.side(node)) is None:
+        return None
+    place, value = side
+    targets = saved_by(node, "is_target" if name == "MultilabelMarginLossBackward0" else ("target", "self")[place])
+    more: dict[str, Any] = {key: True for key in ("weight", "pos_weight") if saved_by(node, key) is not None}
+    both = shape_of(value.edge) if targets is None else tuple(targets.shape)
+    if both != value.shape and targets is not None:
+        targets = _unexpanded(targets)
+        more |= broadcast(value.shape, tuple(targets.shape), both)
+    return Term(*NATIVE[name], value, targets, node._saved_reduction, math.prod(both), more=more)
+
+
+def _unexpanded(tensor: Tensor) -> Tensor:
+    """The values of a tensor without the copies that an expansion of stride 0 shows."""
+    shape: list[int] = []
+    for dim, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
+        copies = stride == 0 and size > 1
+        tensor = tensor.narrow(dim, 0, 1) if copies else tensor
+        if shape or not copies:  # leading dimensions are those that were added
+            shape.append(1 if copies else size)
+    return tensor.reshape(shape)
+
+
+def broadcast(outputs: tuple[int, ...], targets: tuple[int, ...], both: tuple[int, ...]) -> dict[str, Any]:
+    """The two shapes in words, where every sample of the one meets every sample of the other, as (N, 1) and (N,) do."""
+    n = both[0] if len(both) > 1 and math.prod(outputs) == math.prod(targets) else 1
+    a, b = ((1,) * (len(both) - len(shape)) + shape for shape in (outputs, targets))
+    crossed = any(
+        one[0] == 1 and other[0] == n and any(other[k] == 1 and both[k] == n for k in range(1, len(both)))
+        for one, other in ((a, b), (b, a))
+    )
+    words = [str(tuple("N" if size == n else size for size in shape)).replace("'", "") for shape in (outputs, targets)]
+    return {"broadcast": words} if crossed and n > 1 else {}
+
+
+def _ctc(values: Values, node: Node) -> Term | None:
+    """The loss of sequences whose places are not known."""
+    value = values.value(node.next_functions[0], saved_by(node, "log_probs"))
+    return Term("CTCLoss", "", "log_probabilities", value, reduction=0)
+
+
+def _margin(values: Values, node: Node) -> Term | None:
+    """The hinge loss of class ids."""
+    value = values.value(node.next_functions[0], saved_by(node, "self"))
+    more: dict[str, Any] = {} if saved_by(node, "weight") is None else {"weight": True}
+    axis = len(value.shape) - 1
+    return Term("MultiMarginLoss", "classes", "real", value, saved_by(node, "target"), node._saved_reduction,
+                math.prod(value.shape[:axis]), axis, more=more)  # fmt: skip
+
+
+def nll(values: Values, node: Node) -> Term | None:
+    """Negative log-likelihood of class ids: cross-entropy, where a log-softmax stands before it."""
+    edge: Edge = node.next_functions[0]
+    kind, value, softmax = log_probabilities(values, edge, saved_by(node, "self"))
+    more: dict[str, Any] = {"label_smoothing": 0.0} if kind == "logits" else {}
+    if saved_by(node, "weight") is not None:
+        more["weight"] = True
+    if (ignored := signed(node._saved_ignore_index)) != -100:
+        more["ignore_index"] = ignored
+    axis, ids = min(1, len(value.shape) - 1), saved_by(node, "target")
+    if _places(ids, value.shape):
+        return Term("CrossEntropyLoss", "", "", replace(value, source=None), reduction=node._saved_reduction)
+    if softmax is not None and softmax != axis:
+        more["softmax_axis"] = softmax
+    name = "CrossEntropyLoss" if kind == "logits" else "NLLLoss"
+    return Term(name, "classes", kind, value, ids, node._saved_reduction,
+                math.prod(value.shape) // max(1, value.shape[axis]), axis, ignored, more=more)  # fmt: skip
+
+
+def _places(ids: Tensor | None, shape: tuple[int, ...]) -> bool:
+    """Whether each of N samples, 4 or more, is told from all N, as contrastive losses do: no classes of anything."""
+    square = ids is not None and len(shape) == 2 and shape[0] == shape[1] > 3
+    return ids is not None and square and torch.equal(ids, torch.arange(shape[0], device=ids.device))
+
+
+def log_probabilities(values: Values, edge: Edge, saved: Tensor | None = None) -> tuple[str, Value, int | None]:
+    """What the logarithms of probabilities at `edge` are made from: its kind, its value, and the axis of the softmax.
+
+    Logits, where the loss or the user's code takes the log-softmax; probabilities, where it takes the logarithm.
+    """
+    at, steps = behind_reshapes(values, edge)
+    name, node = name_of(at), at[0]
+    axis = _same_axis(signed(node._saved_dim), shape_of(at), shape_of(edge)) if name == "LogSoftmaxBackward0" else None
+    inner = None
+    if values.returned(at) is not None:
+        pass
+    elif name == "LogSoftmaxBackward0":
+        kind, inner = "logits", values.value(node.next_functions[0])
+        if inner.source is None and (result := saved_by(node, "result")) is not None:
+            inner = replace(inner, source=result.detach())
+    elif name == "LogBackward0":
+        kind, inner = "probabilities", values.value(behind_guards(node.next_functions[0]))
+        inner = None if inner.source is None else inner
+    elif name == "SubBackward0":
+        kind, inner = "logits", _normalized(values, node)
+    if inner is None:
+        return "log_probabilities", values.value(edge, saved), axis
+    return kind, replace(inner, shape=shape_of(edge), steps=(*inner.steps, *steps)), axis
+
+
+def _same_axis(axis: int, shape: tuple[int, ...], reshaped: tuple[int, ...]) -> int | None:
+    """Where `axis` of `shape` is found after a reshape; None where it is mixed with others."""
+    axis %= max(1, len(shape))
+    before = math.prod(shape[:axis])
+    fits = (k for k, size in enumerate(reshaped) if size == shape[axis] and math.prod(reshaped[:k]) == before)
+    return next(fits, None)
+
+
+def behind_reshapes(values: Values, edge: Edge) -> tuple[Edge, tuple[Step, ...]]:
+    """Where a reshape or cast has come from, and what it did."""
+    steps: list[Step] = []
+    while values.returned(edge) is None and name_of(edge) in (*RESHAPES, "ToCopyBackward0") and len(steps) < DEPTH:
+        if (step := view(edge)) is not None:
+            steps.append(step)
+        edge = edge[0].next_functions[0]
+    return edge, tuple(reversed(steps))
+
+
+def behind_guards(edge: Edge) -> Edge:
+    """What a logarithm is taken of, before it was kept from 0 by a small number or a clamp."""
+    for _ in range(DEPTH):
+        if name_of(edge) not in ("AddBackward0", "AddBackward1", "ClampBackward1", "ClampMinBackward0"):
+            break
+        inputs = inputs_of(edge[0])
+        if len(inputs) != 1:
+            break
+        edge = inputs[0][1]
+    return edge
+
+
+def _normalized(values: Values, node: Node) -> Value | None:
+    """The logits z of z - logsumexp(z)."""
+    first, second = node.next_functions[:2]
+    if name_of(second) != "LogsumexpBackward0" or second[0].next_functions[0][0] is not first[0]:
+        return None
+    return values.value(first, saved_by(second[0], "self"))
+
+
+LOSSES: dict[str, Callable[[Values, Node], Term | None]] = {
+    **dict.fromkeys(NATIVE, _native),
+    "NllLossBackward0": nll,
+    "NllLoss2DBackward0": nll,
+    "MultiMarginLossBackward0": _margin,
+    "CtcLossBackward0": _ctc,
+}
+"""What reads a loss, by its node."""

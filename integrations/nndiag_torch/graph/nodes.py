@@ -1,0 +1,58 @@
+"""Nodes of an autograd graph: their names, shapes and inputs, and what they keep for backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+Node = Any
+"""A node of the graph, `tensor.grad_fn`."""
+Edge = tuple[Node, int]
+"""A node and which of its outputs: one entry of `next_functions`; the node is None where nothing needs a gradient."""
+
+DEPTH = 16
+"""Nodes followed in a row."""
+
+
+def signed(number: int) -> int:
+    """Nodes give negative dimensions as unsigned numbers of 64 bits."""
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+def saved_by(node: Node, name: str) -> Any:
+    """What `node` keeps for backward as `name`; None where it is freed or hooks have packed it away.
+
+    To unpack could recompute a whole block: that is what checkpointing packs with.
+    """
+    try:
+        raw = getattr(node, f"_raw_saved_{name}", None)
+        if raw is not None and (getattr(raw, "unpack_hook", None) is not None or not isinstance(raw.data, Tensor)):
+            return None
+        return getattr(node, f"_saved_{name}", None)
+    except RuntimeError:
+        return None
+
+
+def shape_of(edge: Edge) -> tuple[int, ...]:
+    """Shape of the tensor that the edge stands for."""
+    node, at = edge
+    if (leaf := getattr(node, "variable", None)) is not None:
+        return tuple(leaf.shape)
+    return tuple(node._input_metadata[at].shape)
+
+
+def inputs_of(node: Node) -> list[tuple[int, Edge]]:
+    """The inputs of `node` that need a gradient, with their places."""
+    return [(place, edge) for place, edge in enumerate(node.next_functions) if edge[0] is not None]
+
+
+def name_of(edge: Edge) -> str:
+    return "" if edge[0] is None else str(edge[0].name())
+
+
+def number_in(value: Any) -> float | None:
+    """A single number; None where to read it would wait for an accelerator, or there are several."""
+    if isinstance(value, Tensor):
+        return float(value.detach()) if value.numel() == 1 and value.device.type == "cpu" else None
+    return None if value is None else float(value)

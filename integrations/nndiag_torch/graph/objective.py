@@ -1,0 +1,173 @@
+"""The report on a loss: its name and what it expects, its outputs and targets, and where their gradient can be had."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nndiag_torch.graph.rows import Rows
+from nndiag_torch.graph.terms import Path, Term
+from nndiag_torch.graph.values import Step, Values, applied, head_of
+from nndiag_torch.graph.walk import terms_of
+
+TERMS = 32
+"""Terms of one kind whose outputs are joined."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a loss is made of; what is not known is empty or None.
+
+    `loss` is fit for `meta.loss`: name, task, expects, reduction ("mean", "sum", or "none" where one loss for each sample
+    was given), label_smoothing; weight and pos_weight where it weighs; ignore_index where it is not -100. `scale` is there
+    where the number is not the plain mean or sum of the loss's own formula: how many times that, None where not known.
+    `broadcast` are the shapes of outputs and targets of which every one is compared with every other, `softmax_axis` the
+    axis of a softmax that does not run over the classes.
+
+    `outputs` goes into the loss, before a softmax or sigmoid of the loss's own; for a loss over classes it is (samples,
+    classes), and `targets` (samples,) or (samples, classes), without the samples that the loss leaves out. Of very many values
+    evenly spaced samples are taken. Where only the
+    loss's own log-softmax can be read, they are its values, logits all the same. `head` is the kind of the elementwise function
+    right before the loss, "unknown" where arithmetic stands between the two.
+
+    A hook on `gradient_source` gets a gradient that `delta` brings, value by value, into the shape of `outputs`. Let the
+    hook hold `delta` alone: one that holds the source, or this, would keep the graph alive for ever.
+    """
+
+    loss: dict[str, Any] = field(default_factory=dict)
+    outputs: Tensor | None = None
+    targets: Tensor | None = None
+    head: str = ""
+    gradient_source: Tensor | None = None
+    delta: Callable[[Tensor], Tensor] = Tensor.detach
+
+
+def objective(loss: Tensor, output: Any = None) -> Found:
+    """What `loss` is computed from, where its graph tells; `output` is what the model returned, a tensor or several.
+
+    Values are read before backward; after it, the structure alone is left. Never raises: a graph of another kind is
+    unknown. Nothing is kept but what is handed out.
+    """
+    try:
+        return _objective(loss, output)
+    except Exception:  # a check of the user's training must not end it, whatever subclass or device is met
+        return Found()
+
+
+def reached(loss: Tensor) -> set[int]:
+    """Ids of the leaf parameters that backward from `loss` gets to, over the whole graph.
+
+    What a checkpoint with `use_reentrant=True` or a function of the user's own hides inside is not among them.
+    """
+    start = getattr(loss, "grad_fn", None)
+    found, seen, stack = set(), {start}, [start]
+    while stack:
+        node = stack.pop()
+        if (leaf := getattr(node, "variable", None)) is not None:
+            found.add(id(leaf))
+        for following, _ in getattr(node, "next_functions", ()):
+            if following is not None and following not in seen:
+                seen.add(following)
+                stack.append(following)
+    return found
+
+
+def _objective(loss: Tensor, output: Any) -> Found:
+    if not isinstance(loss, Tensor) or loss.grad_fn is None:
+        return Found()
+    every, alone = terms_of(loss, Values(output, loss))
+    if not every:
+        return Found()
+    terms = _alike(every)
+    main = terms[0][0]
+    facts = _facts(terms, loss.numel() > 1, alone=alone and len(terms) == len(every))
+    rows = [Rows.of(*pair) for pair in terms[:TERMS]]
+    outputs, targets = _joined([_pair(term, shape) for (term, _), shape in zip(terms, rows, strict=False)])
+    source, head = main.value.source, head_of(main.value.edge)
+    if len(terms) > 1 or outputs is None or targets is None or source is None or source.grad_fn is None:
+        return Found(facts, outputs, targets, head)
+    return Found(facts, outputs, targets, head, source, partial(_delta, (*main.value.steps, rows[0])))
+
+
+def _delta(steps: tuple[Step, ...], gradient: Tensor) -> Tensor:
+    return applied(steps, gradient.detach())
+
+
+def _alike(terms: list[tuple[Term, Path]]) -> list[tuple[Term, Path]]:
+    """The terms that are one objective: the same loss as the first, on outputs of one width; what the model returned first."""
+    matched = [pair for pair in terms if pair[0].value.matched]
+    first = (matched or terms)[0][0]
+    return [pair for pair in matched or terms if pair[0].name == first.name and _width(pair[0]) == _width(first)]
+
+
+def _width(term: Term) -> tuple[int, ...]:
+    shape = term.value.shape
+    return shape[1:] if term.axis is None else shape[term.axis : term.axis + 1]
+
+
+def _facts(terms: list[tuple[Term, Path]], samples: bool, *, alone: bool) -> dict[str, Any]:
+    """`meta.loss` of terms of one kind; `alone` where the loss is nothing but those."""
+    term, path = terms[0]
+    name = term.name if not path.root else "RMSELoss"
+    facts: dict[str, Any] = {"name": name if alone else f"{name} with other terms"}
+    facts |= {key: word for key, word in (("task", term.task), ("expects", term.expects)) if word}
+    averaged = _averaged(term, path)
+    if averaged or path.factor is not None:
+        facts["reduction"] = "none" if samples else "mean" if averaged else "sum"
+    scales = [_scale(*pair) for pair in terms]
+    scale = sum(number for number in scales if number is not None) if alone and None not in scales else None
+    if scale is None or not math.isclose(scale, 1.0, rel_tol=1e-3):
+        facts["scale"] = scale
+    return facts | term.more | dict.fromkeys(path.more, True)
+
+
+def _averaged(term: Term, path: Path) -> bool:
+    """Whether a mean over the batch is taken somewhere."""
+    return term.reduction == 1 or path.averaged or any(_is_count(term, path, number) for number in path.divisors)
+
+
+def _scale(term: Term, path: Path) -> float | None:
+    """How many times the mean of the term's losses is in the loss; of a sum, how many times the sum."""
+    if path.factor is None or term.reduction == 1 or not _averaged(term, path):
+        return None if path.factor is None else abs(path.factor)
+    scale = abs(path.factor) * (term.elements if path.kept is None else int(path.kept.sum()))
+    return (
+        scale if path.kept is None or math.isclose(scale, 1.0, rel_tol=1e-3) else None
+    )  # masks differ from batch to batch
+
+
+def _is_count(term: Term, path: Path, number: float) -> bool:
+    """Whether what the loss is divided by is the number of samples, or of elements, in the batch."""
+    shape = term.value.shape
+    counts = {term.elements, *(math.prod(shape[:end]) for end in range(1, len(shape) + 1))}
+    if path.kept is not None:
+        counts.add(int(path.kept.sum()))
+    return any(count > 1 and math.isclose(number, count, rel_tol=1e-6) for count in counts)
+
+
+def _pair(term: Term, rows: Rows) -> tuple[Tensor | None, Tensor | None]:
+    """Outputs and targets of one term, detached."""
+    outputs, targets = term.value.tensor, None if term.targets is None else term.targets.detach()
+    if outputs is not None:
+        outputs = rows(outputs).to(term.value.dtype)
+    if targets is not None:
+        ids = term.axis is not None and tuple(targets.shape) != term.value.shape
+        targets = rows.ids(targets) if ids else rows(targets)
+    return outputs, targets
+
+
+def _joined(pairs: list[tuple[Tensor | None, Tensor | None]]) -> tuple[Tensor | None, Tensor | None]:
+    """Outputs and targets of several terms one after the other, where all have them."""
+    if len(pairs) == 1:
+        return pairs[0]
+    both = [(outputs, targets) for outputs, targets in pairs if outputs is not None and targets is not None]
+    if len(both) < len(pairs):
+        return pairs[0]
+    outputs, targets = ([torch.atleast_1d(t) for t in side] for side in zip(*both, strict=True))
+    return torch.cat(outputs), torch.cat(targets)

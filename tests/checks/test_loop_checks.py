@@ -1,0 +1,457 @@
+"""What an adapter tells of the loop, and the checks that decide on it: ND901 to ND904, ND504, ND403, ND404, ND801, ND804."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from sound_programs import some_digits
+
+import nndiag
+from nndiag import Checklist, Finding, Report, Verdict, nn, synthetic
+from nndiag.check import Check
+from nndiag.checks import (
+    ClippedAlways,
+    EvaluationModeTraining,
+    GradientSign,
+    GradientsNotCleared,
+    Nonfinite,
+    ScalerSkips,
+    StepNeverCalled,
+    TrainingModeEvaluation,
+    UnoptimizedParameter,
+    UntouchedParameter,
+    ZeroGradient,
+)
+from nndiag.frames import EVALUATION, LOOP
+from nndiag.run import Run
+from nndiag.statistics import Array
+
+
+def findings(check: Check, run: Run) -> list[Finding]:
+    assert check.not_checked(run) is None
+    return [found for found in check.examine(run) if found.kind != "note"]
+
+
+def notes(check: Check, run: Run) -> list[str]:
+    assert check.not_checked(run) is None
+    return [found.message for found in check.examine(run) if found.kind == "note"]
+
+
+def every(share: float, steps: int = 100) -> Array:
+    """1 on about this share of the steps, evenly spread, 0 on the others."""
+    return np.diff(np.floor(share * np.arange(steps + 1) + 1e-9))
+
+
+# ND901
+
+
+def loop(**flags: Any) -> dict[str, Any]:
+    return {"loop": {"backward_passes": 1.0, "updates": 1.0, "skipped_updates": 0.0} | flags}
+
+
+@pytest.mark.parametrize(("share", "kinds"), [(0.9, ["exact"]), (0.7, ["note"]), (0.2, ["note"]), (0.05, []), (0, [])])
+def test_gradients_that_were_kept_on_most_iterations_are_a_fact(share: float, kinds: list[str]) -> None:
+    run = synthetic.run(**loop(gradients_kept=every(share)))
+
+    assert GradientsNotCleared().not_checked(run) is None
+    assert [found.kind for found in GradientsNotCleared().examine(run)] == kinds
+
+
+def test_the_first_iteration_has_nothing_to_keep() -> None:
+    assert findings(GradientsNotCleared(), synthetic.run(steps=6, **loop(gradients_kept=[0, 1, 1, 1, 1, 1])))
+    assert GradientsNotCleared().not_checked(synthetic.run(steps=5, **loop(gradients_kept=[0, 1, 1, 1, 1])))
+
+
+def test_micro_batches_in_rows_of_their_own_collect_gradients() -> None:
+    run = synthetic.run(**loop(gradients_kept=every(0.75), updates=1 - every(0.75)))
+
+    assert not list(GradientsNotCleared().examine(run))
+
+
+@pytest.mark.parametrize("kept", [0.0, 1.0])
+def test_what_the_loop_says_of_kept_gradients_stands_above_what_they_look_like(kept: float) -> None:
+    sick = GradientsNotCleared.sick()
+    flags = synthetic.run(**loop(gradients_kept=np.r_[0.0, np.full(99, kept)]))
+
+    (*found,) = findings(GradientsNotCleared(), Run(sick.meta, {**sick.tables, **flags.tables}))
+    assert ["in 100% of 99 iterations" in finding.message for finding in found] == [True] * int(kept)
+
+
+def test_a_flag_that_is_not_known_leaves_the_word_to_the_values() -> None:
+    sick = GradientsNotCleared.sick()
+    flags = synthetic.run(**loop(gradients_kept=np.nan))
+
+    (found,) = findings(GradientsNotCleared(), Run(sick.meta, {**sick.tables, **flags.tables}))
+    assert found.parameter == "output.bias"
+
+
+# ND902 and ND903
+
+DROPOUT = [{"name": "h1", "kind": "affine"}, {"name": "h1.dropout", "kind": "dropout", "rate": 0.5},
+           {"name": "output", "kind": "affine"}]  # fmt: skip
+NORM = [{"name": "h1", "kind": "affine"}, {"name": "h1.norm", "kind": "batch_norm"}]
+PLAIN = [{"name": "h1", "kind": "affine"}, {"name": "h1.norm", "kind": "layer_norm"},
+         {"name": "h1.dropout", "kind": "dropout", "rate": 0.0}]  # fmt: skip
+
+
+@pytest.mark.parametrize("layers", [DROPOUT, NORM])
+def test_evaluation_mode_is_told_from_where_it_lasts(layers: list[dict[str, Any]]) -> None:
+    run = synthetic.run(**loop(evaluation_mode=np.arange(100) >= 40), layers=layers)
+
+    (found,) = findings(EvaluationModeTraining(), run)
+    assert (found.first_step, found.last_step, found.kind) == (40, 99, "exact")
+    assert "60 of 100" in found.message
+
+
+def test_a_pass_in_evaluation_mode_now_and_then_is_no_training_in_it() -> None:
+    assert not findings(EvaluationModeTraining(), synthetic.run(**loop(evaluation_mode=every(0.5)), layers=DROPOUT))
+
+
+@pytest.mark.parametrize("check", [EvaluationModeTraining(), TrainingModeEvaluation()])
+def test_where_the_mode_makes_no_difference_there_is_nothing_to_check(check: Check) -> None:
+    run = synthetic.run(**loop(evaluation_mode=1.0, training_mode=1.0), layers=PLAIN)
+
+    assert "makes no difference" in (check.not_checked(run) or "")
+
+
+def test_a_layer_in_evaluation_mode_while_the_network_trains_is_a_remark() -> None:
+    zeros = {"h1": 0.0, "h1.dropout": 0.0, "output": 0.0}
+    run = synthetic.run(**loop(evaluation_mode=0.0), activations={"zero_fraction": zeros}, layers=DROPOUT)
+
+    assert not findings(EvaluationModeTraining(), run)
+    assert notes(EvaluationModeTraining(), run) == [
+        "h1.dropout drops nothing, on all 100 reads; the network as a whole trains"
+    ]
+
+
+@pytest.mark.parametrize(("share", "kind"), [(1.0, "exact"), (0.5, "exact"), (0.4, "note"), (0.0, None)])
+def test_evaluations_in_training_mode_are_counted(share: float, kind: str | None) -> None:
+    mode = np.where(np.arange(100) % 10 == 0, np.repeat(every(share, 10), 10), np.nan)
+    run = synthetic.run(**loop(training_mode=mode), layers=DROPOUT, metrics={"dropped": {"validation": 1.0}})
+
+    assert TrainingModeEvaluation().not_checked(run) is None
+    assert [found.kind for found in TrainingModeEvaluation().examine(run)] == [kind] * (kind is not None)
+
+
+def test_batch_norm_in_training_mode_is_told_what_it_does() -> None:
+    (found,) = findings(TrainingModeEvaluation(), synthetic.run(**loop(training_mode=1.0), layers=NORM))
+
+    assert "batch normalisation" in found.message
+    assert "dropout" not in found.message
+
+
+# ND904
+
+
+def idle(steps: int = 30, passes: float = 1.0, **more: Any) -> Run:
+    """A loop that makes no update."""
+    return synthetic.run(steps=steps, loop={"backward_passes": passes, "updates": 0.0}, **more)
+
+
+@pytest.mark.parametrize(("steps", "passes", "enough"), [(4, 1, False), (5, 1, True), (1, 19, False), (1, 20, True)])
+def test_a_loop_without_updates_is_judged_after_some_passes(steps: int, passes: int, enough: bool) -> None:
+    assert (StepNeverCalled().not_checked(idle(steps, passes)) is None) is enough
+    assert bool(list(StepNeverCalled().examine(idle(steps, passes)))) or not enough
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"updates": {"update_norm": {"w": 1e-3}}},
+        {"updates": {"weight_norm": {"w": 1 + 0.01 * np.arange(60)}}},
+        {"train": synthetic.decay(60)},
+    ],
+    ids=["updates", "weights", "loss"],
+)
+def test_updates_by_other_hands_are_a_remark(more: dict[str, Any]) -> None:
+    run = idle(60, **more)
+
+    assert not findings(StepNeverCalled(), run)
+    assert "yet the network changes" in notes(StepNeverCalled(), run)[0]
+
+
+def test_updates_that_were_left_out_were_called() -> None:
+    run = synthetic.run(loop={"backward_passes": 1.0, "updates": 0.0, "skipped_updates": 1.0})
+
+    assert not list(StepNeverCalled().examine(run))
+
+
+def test_a_loss_without_gradients_has_other_causes() -> None:
+    assert not list(StepNeverCalled().examine(idle(gradients={"norm": {"w": 0.0}})))
+
+
+class Idle(nn.SGD):
+    """Never called."""
+
+    def step(self, parameters: Any) -> None:
+        pass
+
+
+class Loop(nndiag.Hook):
+    """Tells of the loop, as an adapter would."""
+
+    frame_name = "loop"
+
+    def __init__(self, **flags: float) -> None:
+        self.flags = {"backward_passes": 1, "updates": 1, "skipped_updates": 0, "gradients_kept": 0, "evaluation_mode": 0,
+                      "loss_scale": 1} | flags  # fmt: skip
+
+    def on_step_end(self) -> None:
+        self.recorder.row.buffers["loop"].put("", LOOP, [self.flags[name] for name in LOOP])
+
+    def on_validation(self, values: Any) -> None:
+        self.recorder.row.buffers["loop"].put("", EVALUATION, [0.0])
+
+
+def trained(optimizer: nn.Optimizer, change: Callable[[nndiag.Recorder], Any] | None = None, **flags: float) -> Report:
+    """What the checklist says of a network on digits, whose loop is told of by `Loop`."""
+    x, y, x_val, y_val = some_digits()
+    trainer = nn.Trainer(nn.MLP([64, 32, 10]), nn.SoftmaxCrossEntropy(), optimizer)
+    with nndiag.watch(trainer, every=1, strict=True) as recorder:
+        Loop(**flags).attach(trainer, recorder)
+        trainer.fit(x, y, validation=(x_val, y_val), epochs=12, batch_size=64)
+        if change is not None:
+            change(recorder)
+    return recorder.check()
+
+
+def test_a_real_loop_that_never_steps_has_one_headline_that_explains_the_rest() -> None:
+    report = trained(Idle(0.1), updates=0)
+
+    assert report.headlines == ("ND904",)
+    assert report.verdict is Verdict.FAIL
+    assert {"ND601"} <= {found.code for found in report.findings if found.consequence_of == ("ND904",)}
+    assert "ND503" not in {found.code for found in report.findings}
+
+
+def test_a_sound_loop_that_is_told_of_has_no_finding() -> None:
+    report = trained(nn.SGD(0.1, momentum=0.9))
+
+    assert report.findings == ()
+    passed = {check.code for check in report.checks if check.verdict is Verdict.PASS}
+    assert {"ND504", "ND901", "ND904"} <= passed
+
+
+# ND504
+
+
+class Half(nn.SGD):
+    """Holds the last layer only."""
+
+    def step(self, parameters: Any) -> None:
+        super().step([parameter for parameter in parameters if parameter.name.startswith("output")])
+
+
+def left_out(scale: float, *names: str) -> Callable[[nndiag.Recorder], None]:
+    """Says that no optimiser holds parameters whose names begin so, and that their weights began `scale` times as large."""
+
+    def change(recorder: nndiag.Recorder) -> None:
+        changed = [
+            {"name": p.name, "kind": p.kind, "shape": p.shape, "layer": p.layer, "std": p.std and p.std * scale,
+             "optimized": not p.name.startswith(names)}
+            for p in recorder.meta.parameters
+        ]  # fmt: skip
+        recorder.describe(parameters=changed)
+
+    return change
+
+
+def test_a_layer_that_no_optimiser_holds_is_named_and_not_said_twice() -> None:
+    report = trained(Half(0.1, momentum=0.9), left_out(1.0, "hidden1"))
+
+    assert report.headlines == ("ND504",)
+    assert [found.parameter for found in report.findings if found.code == "ND504"] == ["hidden1.weight", "hidden1.bias"]
+    assert "ND503" not in {found.code for found in report.findings}
+
+
+def test_a_pretrained_body_that_no_optimiser_holds_is_a_remark() -> None:
+    report = trained(Half(0.1, momentum=0.9), left_out(0.6, "hidden1"))
+
+    assert report.findings == ()
+    (check,) = (check for check in report.checks if check.code == "ND504")
+    assert check.notes == (
+        "no optimiser holds hidden1.weight and 1 more: if that is meant, requires_grad = False saves their gradients",
+    )
+
+
+def test_an_optimiser_of_another_model_is_one_finding_and_the_headline() -> None:
+    report = trained(Idle(0.1), left_out(1.0, "hidden1", "output"))
+
+    assert report.headlines == ("ND504",)
+    (found,) = (found for found in report.findings if found.code == "ND504")
+    assert "any parameter" in found.message
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"gradients": {"norm": {"w": 0.0}}}, {"updates": {"update_norm": {"w": 1e-3}}, "gradients": {"norm": {"w": 1.0}}}],
+    ids=["no gradient", "moves"],
+)
+def test_a_parameter_that_feels_nothing_or_moves_all_the_same_is_left_alone(more: dict[str, Any]) -> None:
+    run = synthetic.run(**more, loop={"updates": 1.0}, parameters=[{"name": "w", "optimized": False}])
+
+    assert not list(UnoptimizedParameter().examine(run))
+
+
+def test_without_the_loop_nobody_knows_what_the_optimiser_holds() -> None:
+    run = synthetic.run(gradients={"norm": {"w": 1.0}}, parameters=[{"name": "w"}])
+
+    assert "loop.updates" in (UnoptimizedParameter().not_checked(run) or "")
+
+
+def test_iterations_without_an_update_are_no_updates_that_left_a_parameter_untouched() -> None:
+    sick = UntouchedParameter.sick()
+    never, half = (synthetic.run(**loop(updates=updates)).tables for updates in (0.0, every(0.5)))
+
+    for tables in (never, half):
+        assert "needs 100 updates" in (
+            UntouchedParameter().not_checked(Run(sick.meta, {**sick.tables, **tables})) or ""
+        )
+
+
+# ND403
+
+
+def unreached(reached: bool | None, std: float | None, *, called: str = "h1", train: float = 1.0) -> Run:
+    """A weight (64, 32) of h1 whose gradient is missing beside one of the output that has one."""
+    parameters = [{"name": "h1.weight", "shape": [64, 32], "layer": "h1", "reached": reached, "std": std},
+                  {"name": "output.weight", "shape": [3, 64], "layer": "output", "reached": True}]  # fmt: skip
+    return synthetic.run(
+        train=train, gradients={"norm": {"h1.weight": 0.0, "output.weight": 1.0}}, parameters=parameters,
+        activations={"mean": {called: 0.0, "output": 0.0}}, data={"entropy": {"target": 1.1}}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+
+HE = (2 / 32) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("reached", "called", "words"),
+    [
+        (False, "h1", "its layer is detached"),
+        (False, "h2", "its layer is unused"),
+        (True, "h1", "what follows passes nothing back"),
+        (None, "h1", "is exactly 0 on all 100 reads"),
+    ],
+)
+def test_a_zero_gradient_says_which(reached: bool | None, called: str, words: str) -> None:
+    (found,) = findings(ZeroGradient(), unreached(reached, HE, called=called))
+
+    assert found.message.endswith(words)
+    assert found.kind == "exact"
+    assert ("ND301" in found.causes) is (reached is not False)
+
+
+def test_pretrained_weights_out_of_reach_are_a_remark_while_the_rest_trains() -> None:
+    assert notes(ZeroGradient(), unreached(False, 0.6 * HE, train=0.5)) == [
+        "h1.weight is out of the reach of the loss: it takes no part in the training"
+    ]
+    (found,) = findings(ZeroGradient(), unreached(False, 0.6 * HE, train=1.2))
+    assert found.kind == "training"
+
+
+def test_a_frozen_body_is_one_remark_even_if_a_weight_of_it_looks_fresh() -> None:
+    body = [{"name": f"layer{i}.weight", "shape": [64, 32], "std": HE * (1.0 if i == 2 else 0.6), "frozen": True}
+            for i in range(9)]  # fmt: skip
+    head = {"name": "head.weight", "shape": [3, 64], "std": 0.1}
+    norms = {parameter["name"]: 0.0 for parameter in body} | {"head.weight": 1.0}
+    run = synthetic.run(gradients={"norm": norms}, parameters=[*body, head])
+
+    assert not findings(ZeroGradient(), run)
+    assert notes(ZeroGradient(), run) == [
+        "9 weights, layer0.weight to layer8.weight, are frozen: they take no part in the training"
+    ]
+
+
+# ND404 and ND408
+
+
+@pytest.mark.parametrize(
+    ("clipping", "words"),
+    [
+        (None, "describes no clipping"),
+        ({"gradients": "unknown"}, "is not known"),
+        ({"value": 0.5, "gradients": "before"}, "value by value"),
+        ({"max_norm": 1.0, "gradients": "after"}, "from before the clipping"),
+    ],
+)
+def test_clipping_that_cannot_be_judged_says_why(clipping: dict[str, Any] | None, words: str) -> None:
+    run = synthetic.run(gradients={"norm": {"w": 1e6}}, clipping=clipping)
+
+    assert words in (ClippedAlways().not_checked(run) or "")
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+def test_an_optimiser_that_is_told_to_maximise_goes_uphill_on_purpose(maximize: bool) -> None:
+    run = synthetic.run(
+        gradients={"norm": {"w": 1.0}}, updates={"descent": {"w": -1.0}}, optimizer={"maximize": maximize}
+    )
+
+    assert len(findings(GradientSign(), run)) == (not maximize)
+    assert len(notes(GradientSign(), run)) == maximize
+
+
+# ND804 and ND801
+
+
+def scaled(skipped: Array, **more: Any) -> Run:
+    return synthetic.run(steps=len(skipped), loop={"skipped_updates": skipped, "loss_scale": 1024.0}, **more)
+
+
+def test_skips_are_counted_in_windows_of_two_hundred() -> None:
+    burst = np.zeros(1000)
+    burst[600:622:2] = 1
+
+    (found,) = findings(ScalerSkips(), scaled(burst))
+    assert (found.first_step, found.last_step) == (600, 620)
+    assert "11 of 200" in found.message
+    burst[620] = 0
+    assert not findings(ScalerSkips(), scaled(burst))
+
+
+def test_skips_of_every_update_need_no_two_hundred() -> None:
+    assert findings(ScalerSkips(), scaled(np.ones(30)))
+    assert "needs 200" in (ScalerSkips().not_checked(scaled(every(0.1, 30))) or "")
+
+
+@pytest.mark.parametrize("share", [0.01, 0.03])
+def test_a_long_run_with_few_skips_stays_quiet_when_it_is_read_in_part(share: float) -> None:
+    rng = np.random.default_rng(0)
+    skipped = (rng.random(50_000) < share).astype(float)
+    norm = np.exp(rng.standard_normal(50_000))
+    made = {"updates": 1 - skipped, "skipped_updates": skipped, "loss_scale": 2.0 ** rng.integers(8, 16, 50_000)}
+    run = synthetic.run(steps=50_000, loop=made, gradients={"norm": {"w": norm}}, train=norm).thinned()
+
+    assert len(run.loop) <= 2000
+    assert not findings(ScalerSkips(), run)
+
+
+def test_a_long_run_that_skips_a_quarter_is_found_when_it_is_read_in_part() -> None:
+    assert findings(ScalerSkips(), scaled(every(0.25, 50_000)).thinned())
+
+
+def test_skips_after_the_loss_stopped_being_a_number_are_the_losses_fault() -> None:
+    train, skipped = np.where(np.arange(300) < 250, 1.0, np.nan), (np.arange(300) >= 250).astype(float)
+    run = scaled(skipped, train=train, first_nonfinite={"step": 250, "what": "loss"})
+
+    assert not findings(ScalerSkips(), run)
+    assert Checklist(select="ND8").examine(run).headlines == ("ND801",)
+
+
+@pytest.mark.parametrize(("scale", "count"), [(1.0, 1), (65536.0, 0)])
+def test_gradients_that_overflow_under_a_scaler_are_its_business(scale: float, count: int) -> None:
+    run = synthetic.run(
+        train=synthetic.decay(), gradients={"nonfinite": {"w": np.r_[3.0, np.zeros(99)]}, "norm": {"w": 1.0}},
+        loop={"loss_scale": scale, "skipped_updates": 0.0},
+    )  # fmt: skip
+
+    assert len(findings(Nonfinite(), run)) == count
+
+
+def test_without_a_scaler_there_are_no_skips_to_count() -> None:
+    run = synthetic.run(loop={"skipped_updates": 0.0, "loss_scale": 1.0})
+
+    assert ScalerSkips().not_checked(run) == "no gradient scaler is at work"

@@ -1,0 +1,805 @@
+"""What the autograd graph of a loss tells: losses of every kind, their outputs, targets and gradients, and no harm done."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+
+from torch import Tensor, nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+from nndiag_torch import graph  # noqa: E402
+
+pytestmark = pytest.mark.frameworks
+
+N, C = 8, 3
+GENERATOR = torch.Generator().manual_seed(0)
+X = torch.randn(N, 4, generator=GENERATOR)
+IDS = torch.tensor([0, 1, 2, 0, 1, 2, 2, 1])
+REAL = torch.randn(N, C, generator=GENERATOR)
+BITS = (REAL > 0).float()
+SOFT = torch.softmax(REAL, 1)
+WEIGHT = torch.tensor([1.0, 2.0, 3.0])
+
+
+def linear(outputs: int = C) -> nn.Linear:
+    torch.manual_seed(1)
+    return nn.Linear(4, outputs)
+
+
+@pytest.fixture
+def z() -> Tensor:
+    """Logits (N, C) of a model."""
+    return linear()(X)
+
+
+def facts(name: str, task: str, expects: str, reduction: str = "mean", **more: Any) -> dict[str, Any]:
+    return {"name": name, "task": task, "expects": expects, "reduction": reduction, **more}
+
+
+def cross_entropy(reduction: str = "mean", label_smoothing: float = 0.0, **more: Any) -> dict[str, Any]:
+    found = facts("CrossEntropyLoss", "classes", "logits", reduction, **more)
+    return found | {"label_smoothing": pytest.approx(label_smoothing)}
+
+
+def same(found: Tensor | None, wanted: Tensor) -> bool:
+    return found is not None and not found.requires_grad and torch.equal(found, wanted)
+
+
+# ------------------------------------------------------------------------------------------------ PyTorch's own losses
+
+MEAN_OF_ALL = {
+    "cross_entropy": (lambda z: F.cross_entropy(z, IDS), IDS, cross_entropy()),
+    "CrossEntropyLoss": (lambda z: nn.CrossEntropyLoss()(z, IDS), IDS, cross_entropy()),
+    "class weights": (lambda z: F.cross_entropy(z, IDS, weight=WEIGHT), IDS, cross_entropy(weight=True)),
+    "label smoothing": (lambda z: F.cross_entropy(z, IDS, label_smoothing=0.1), IDS, cross_entropy(label_smoothing=0.1)),
+    "label smoothing and weights": (lambda z: F.cross_entropy(z, IDS, WEIGHT, label_smoothing=0.2), IDS,
+                                    cross_entropy(label_smoothing=0.2, weight=True)),
+    "soft targets": (lambda z: F.cross_entropy(z, SOFT), SOFT, cross_entropy()),
+    "nll of log_softmax": (lambda z: F.nll_loss(F.log_softmax(z, 1), IDS), IDS, cross_entropy()),
+    "NLLLoss of raw outputs": (lambda z: nn.NLLLoss()(z, IDS), IDS, facts("NLLLoss", "classes", "log_probabilities")),
+    "BCEWithLogitsLoss": (lambda z: nn.BCEWithLogitsLoss()(z, BITS), BITS, facts("BCEWithLogitsLoss", "binary", "logits")),
+    "pos_weight": (lambda z: nn.BCEWithLogitsLoss(pos_weight=WEIGHT)(z, BITS), BITS,
+                   facts("BCEWithLogitsLoss", "binary", "logits", pos_weight=True)),
+    "MSELoss": (lambda z: nn.MSELoss()(z, REAL), REAL, facts("MSELoss", "real", "real")),
+    "MSELoss, swapped": (lambda z: F.mse_loss(REAL, z), REAL, facts("MSELoss", "real", "real")),
+    "L1Loss": (lambda z: nn.L1Loss()(z, REAL), REAL, facts("L1Loss", "real", "real")),
+    "HuberLoss": (lambda z: nn.HuberLoss()(z, REAL), REAL, facts("HuberLoss", "real", "real")),
+    "SmoothL1Loss": (lambda z: nn.SmoothL1Loss()(z, REAL), REAL, facts("SmoothL1Loss", "real", "real")),
+    "MultiMarginLoss": (lambda z: nn.MultiMarginLoss()(z, IDS), IDS, facts("MultiMarginLoss", "classes", "real")),
+    "MultiLabelSoftMarginLoss": (lambda z: nn.MultiLabelSoftMarginLoss()(z, BITS), BITS,
+                                 facts("MultiLabelSoftMarginLoss", "binary", "logits")),
+    "squared by hand": (lambda z: ((z - REAL) ** 2).mean(), REAL, facts("MSELoss", "real", "real")),
+    "squared by hand, swapped": (lambda z: torch.square(REAL - z).mean(), REAL, facts("MSELoss", "real", "real")),
+    "product by hand": (lambda z: ((z - REAL) * (z - REAL)).mean(), REAL, facts("MSELoss", "real", "real")),
+    "absolute by hand": (lambda z: (z - REAL).abs().mean(), REAL, facts("L1Loss", "real", "real")),
+    "sum over N": (lambda z: F.cross_entropy(z, IDS, reduction="sum") / N, IDS, cross_entropy()),
+    "single losses": (lambda z: F.cross_entropy(z, IDS, reduction="none").mean(), IDS, cross_entropy()),
+    "gather by hand": (lambda z: -F.log_softmax(z, 1).gather(1, IDS[:, None]).mean(), IDS,
+                       facts("CrossEntropyLoss", "classes", "logits")),
+    "index by hand": (lambda z: -F.log_softmax(z, 1)[torch.arange(N), IDS].mean(), IDS,
+                      facts("CrossEntropyLoss", "classes", "logits")),
+    "one-hot by hand": (lambda z: -(F.one_hot(IDS, C).float() * F.log_softmax(z, -1)).sum(1).mean(),
+                        F.one_hot(IDS, C).float(), cross_entropy()),
+    "logsumexp by hand": (lambda z: (z.logsumexp(1) - z.gather(1, IDS[:, None]).squeeze(1)).mean(), IDS,
+                          facts("CrossEntropyLoss", "classes", "logits")),
+    "Categorical": (lambda z: -torch.distributions.Categorical(logits=z, validate_args=False).log_prob(IDS).mean(), None,
+                    facts("CrossEntropyLoss", "classes", "logits")),
+    "Bernoulli": (lambda z: -torch.distributions.Bernoulli(logits=z, validate_args=False).log_prob(BITS).mean(), BITS,
+                  facts("BCEWithLogitsLoss", "binary", "logits")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("returned", [True, False], ids=["output known", "output not known"])
+@pytest.mark.parametrize("name", MEAN_OF_ALL)
+def test_a_loss_its_outputs_and_its_targets_are_those_that_were_put_in(name: str, returned: bool, z: Tensor) -> None:
+    loss, targets, told = MEAN_OF_ALL[name]
+    found = graph.objective(loss(z), z if returned else None)
+
+    assert found.loss == told
+    assert found.head == ""
+    if returned:
+        assert same(found.outputs, z.detach())
+        assert targets is None or torch.allclose(found.targets, targets, atol=1e-6)
+        assert found.gradient_source is not None
+    elif found.outputs is not None and told["expects"] == "logits":
+        assert torch.allclose(found.outputs.log_softmax(1), z.detach().log_softmax(1), atol=1e-6) or same(
+            found.outputs, z
+        )
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "l1_loss", "huber_loss",
+                                  "smooth_l1_loss", "soft", "smoothed"])  # fmt: skip
+def test_the_reduction_is_told(name: str, reduction: str, z: Tensor) -> None:
+    targets: dict[str, Tensor] = {"cross_entropy": IDS, "binary_cross_entropy_with_logits": BITS}
+    if name == "soft":
+        loss = F.cross_entropy(z, SOFT, reduction=reduction)
+    elif name == "smoothed":
+        loss = F.cross_entropy(z, IDS, reduction=reduction, label_smoothing=0.1)
+    else:
+        loss = getattr(F, name)(z, targets.get(name, REAL), reduction=reduction)
+    found = graph.objective(loss, z)
+
+    assert found.loss["reduction"] == reduction
+    assert "scale" not in found.loss
+
+
+@pytest.mark.parametrize(
+    ("loss", "reduction", "scale"),
+    [
+        (lambda z: F.cross_entropy(z, IDS) / 4, "mean", 0.25),
+        (lambda z: 2 * F.cross_entropy(z, IDS, reduction="none").sum(), "sum", 2),
+        (lambda z: F.mse_loss(z, REAL, reduction="none").sum(1).mean(), "mean", C),
+        (lambda z: ((z - REAL) ** 2).sum() / 2 / N, "mean", C / 2),
+        (lambda z: F.mse_loss(z, REAL, reduction="none").mean(1).sum(), "sum", 1 / C),
+        (lambda z: torch.stack([F.cross_entropy(z, IDS, reduction="sum")] * 2).mean() * 0.5, "sum", 0.5),
+        (lambda z: F.cross_entropy(z, IDS) * z.mean(), "mean", None),
+        (lambda z: F.cross_entropy(z, IDS) + 0.1 * z.pow(2).mean(), "mean", None),
+    ],
+)
+def test_what_is_no_plain_mean_has_a_scale(
+    loss: Callable[[Tensor], Tensor], reduction: str, scale: float | None
+) -> None:
+    z = linear()(X)
+    found = graph.objective(loss(z), z)
+
+    assert found.loss["reduction"] == reduction
+    assert found.loss["scale"] == (None if scale is None else pytest.approx(scale))
+
+
+@pytest.mark.parametrize(
+    ("head", "function"),
+    [("softmax", lambda z: F.softmax(z, 1)), ("sigmoid", torch.sigmoid), ("relu", F.relu), ("tanh", torch.tanh),
+     ("relu", lambda z: z.clamp(min=0)), ("log_softmax", lambda z: F.log_softmax(z, 1)), ("leaky_relu", F.leaky_relu),
+     ("softplus", F.softplus), ("exponential", torch.exp), ("unknown", lambda z: 10 * torch.sigmoid(z)),
+     ("sigmoid", lambda z: torch.sigmoid(z).view(N, C, 1).squeeze(2)), ("", lambda z: z.view(N, C))],
+)  # fmt: skip
+@pytest.mark.parametrize("returned", [True, False], ids=["in the model", "in the loop"])
+def test_the_function_right_before_the_loss_is_named(
+    head: str, function: Callable[[Tensor], Tensor], returned: bool, z: Tensor
+) -> None:
+    outputs = function(z)
+    found = graph.objective(F.cross_entropy(outputs, IDS), outputs if returned else z)
+
+    assert found.head == head
+    assert found.loss == cross_entropy()
+    if returned or head in ("softmax", "sigmoid", "tanh", "log_softmax", ""):
+        assert same(found.outputs, outputs.detach())
+
+
+def test_a_binary_loss_on_probabilities_has_them_for_outputs(z: Tensor) -> None:
+    p = torch.sigmoid(z)
+    found = graph.objective(nn.BCELoss()(p, BITS), z)
+
+    assert found.loss == facts("BCELoss", "binary", "probabilities")
+    assert same(found.outputs, p.detach())
+    assert same(found.targets, BITS)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda p: -(BITS * torch.log(p) + (1 - BITS) * torch.log(1 - p)).mean(),
+        lambda p: -(BITS * torch.log(p + 1e-8) + (1 - BITS) * torch.log(1 - p + 1e-8)).mean(),
+    ],
+)
+def test_a_binary_loss_by_hand_is_one(loss: Callable[[Tensor], Tensor], z: Tensor) -> None:
+    p = torch.sigmoid(z)
+    found = graph.objective(loss(p), p)
+
+    assert found.loss == facts("BCELoss", "binary", "probabilities")
+    assert same(found.outputs, p.detach())
+    assert same(found.targets, BITS)
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [
+        (lambda p: -torch.log(p.gather(1, IDS[:, None])).mean(), IDS),
+        (lambda p: -torch.log(p[torch.arange(N), IDS]).mean(), IDS),
+        (lambda p: -(SOFT * torch.log(p + 1e-9)).sum(1).mean(), SOFT),
+        (lambda p: -(SOFT * torch.log(p.clamp(1e-7, 1))).sum(1).mean(), SOFT),
+        (lambda p: F.nll_loss(torch.log(p), IDS), IDS),
+    ],
+)
+def test_a_logarithm_of_probabilities_by_hand(loss: Callable[[Tensor], Tensor], targets: Tensor, z: Tensor) -> None:
+    p = F.softmax(z, 1)
+    found = graph.objective(loss(p), p)
+
+    assert found.loss["task"] == "classes"
+    assert found.loss["expects"] == "probabilities"
+    assert found.loss["reduction"] == "mean"
+    assert found.head == "softmax"
+    assert same(found.outputs, p.detach())
+    assert same(found.targets, targets)
+
+
+@pytest.mark.filterwarnings("ignore:reduction")
+@pytest.mark.parametrize("log_target", [True, False])
+@pytest.mark.parametrize("reduction", ["mean", "batchmean", "sum"])
+def test_a_divergence_compares_logarithms_with_probabilities(log_target: bool, reduction: str, z: Tensor) -> None:
+    log_p = F.log_softmax(z, 1)
+    loss = F.kl_div(log_p, SOFT.log() if log_target else SOFT, reduction=reduction, log_target=log_target)
+    found = graph.objective(loss, log_p)
+
+    assert found.loss["name"] == "KLDivLoss"
+    assert found.loss["expects"] == "log_probabilities"
+    assert found.loss["reduction"] == ("sum" if reduction == "sum" else "mean")
+    assert same(found.outputs, log_p.detach())
+    assert torch.allclose(found.targets, SOFT)
+
+
+def test_the_models_own_log_softmax_makes_it_a_loss_on_log_probabilities(z: Tensor) -> None:
+    log_p = F.log_softmax(z, 1)
+    found = graph.objective(F.nll_loss(log_p, IDS), log_p)
+
+    assert found.loss == facts("NLLLoss", "classes", "log_probabilities")
+    assert found.head == "log_softmax"
+    assert same(found.outputs, log_p.detach())
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_count_is_compared_with_a_logarithm_without_a_task(full: bool, z: Tensor) -> None:
+    counts = torch.poisson(torch.ones(N, C), generator=GENERATOR)
+    found = graph.objective(F.poisson_nll_loss(z, counts, full=full), z)
+
+    assert found.loss["name"].startswith("PoissonNLLLoss")
+    assert "task" not in found.loss
+    assert same(found.outputs, z.detach())
+    assert same(found.targets, counts)
+
+
+def test_a_count_is_compared_with_a_rate(z: Tensor) -> None:
+    rate, counts = F.softplus(z), torch.ones(N, C)
+    found = graph.objective(F.poisson_nll_loss(rate, counts, log_input=False), rate)
+
+    assert found.loss == facts("PoissonNLLLoss", "real", "real")
+    assert same(found.outputs, rate.detach())
+    assert found.head == "softplus"
+
+
+@pytest.mark.parametrize("variance", [lambda z: torch.ones(N, C), F.softplus], ids=["given", "learned"])
+def test_a_gaussian_likelihood_has_means_for_outputs(variance: Callable[[Tensor], Tensor], z: Tensor) -> None:
+    found = graph.objective(F.gaussian_nll_loss(z, REAL, variance(z)), z)
+
+    assert found.loss["name"] == "GaussianNLLLoss"
+    assert found.loss["task"] == "real"
+    assert same(found.outputs, z.detach())
+    assert torch.allclose(found.targets, REAL, atol=1e-6)
+
+
+def test_margins_of_several_labels(z: Tensor) -> None:
+    ids = torch.tensor([[0, 2, -1]] * N)
+    found = graph.objective(nn.MultiLabelMarginLoss()(z, ids), z)
+
+    assert found.loss == facts("MultiLabelMarginLoss", "binary", "real")
+    assert same(found.targets, torch.tensor([[1.0, 0.0, 1.0]] * N))
+
+    found = graph.objective(nn.SoftMarginLoss()(z, 2 * BITS - 1), z)
+
+    assert found.loss == {"name": "SoftMarginLoss", "expects": "real", "reduction": "mean"}
+
+
+def test_a_loss_on_sequences_says_what_it_expects() -> None:
+    log_p = linear()(torch.randn(5, 2, 4)).log_softmax(2)
+    loss = nn.CTCLoss()(log_p, torch.ones(2, 2, dtype=torch.long), torch.tensor([5, 5]), torch.tensor([2, 2]))
+    found = graph.objective(loss, log_p)
+
+    assert found.loss["name"] == "CTCLoss"
+    assert found.loss["expects"] == "log_probabilities"
+    assert "task" not in found.loss
+    assert same(found.outputs, log_p.detach())
+
+
+UNKNOWN: dict[str, Callable[[Tensor], Tensor]] = {
+    "triplet": lambda z: F.triplet_margin_loss(z, REAL, z.roll(1, 0)),
+    "cosine": lambda z: F.cosine_embedding_loss(z, REAL, torch.ones(N)),
+    "ranking": lambda z: F.margin_ranking_loss(z[:, 0], z[:, 1], torch.ones(N)),
+    "mean of outputs": lambda z: z.mean(),
+    "policy gradient": lambda z: -(F.log_softmax(z, 1)[torch.arange(N), IDS] * torch.linspace(-1, 1, N)).mean(),
+    "policy gradient, rewarded": lambda z: (
+        -(F.log_softmax(z, 1)[torch.arange(N), IDS] * torch.linspace(0.1, 1, N)).mean()
+    ),
+    "policy gradient, by torch": lambda z: (
+        F.cross_entropy(z, IDS, reduction="none") * torch.linspace(-1, 1, N)
+    ).mean(),
+    "entropy": lambda z: -(F.softmax(z, 1) * F.log_softmax(z, 1)).sum(1).mean(),
+    "uphill": lambda z: -F.cross_entropy(z, IDS),
+    "log p, uphill": lambda z: F.log_softmax(z, 1)[torch.arange(N), IDS].mean(),
+    "neighbours": lambda z: F.mse_loss(z[1:], z[:-1]),
+    "distances": lambda z: (z[:, None] - z[None]).abs().mean(),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_is_not_known_is_not_guessed(name: str, z: Tensor) -> None:
+    found = graph.objective(UNKNOWN[name](z), z)
+
+    assert found.loss == {}
+    assert found.outputs is None
+    assert found.targets is None
+
+
+def test_a_penalty_on_parameters_is_no_objective() -> None:
+    model = linear()
+    penalty = ((model.weight - 1) ** 2).sum() + model.bias.abs().sum()
+
+    assert graph.objective(penalty, None).loss == {}
+
+
+# ------------------------------------------------------------------------------------------------------- what is put in
+
+
+def test_padding_is_left_out() -> None:
+    z = linear()(X)
+    ids = torch.where(torch.arange(N) < 3, -100, IDS)
+    found = graph.objective(F.cross_entropy(z, ids), z)
+
+    assert same(found.outputs, z.detach()[3:])
+    assert same(found.targets, IDS[3:])
+    assert "ignore_index" not in found.loss
+
+    found = graph.objective(F.cross_entropy(z, IDS, ignore_index=2), z)
+
+    assert found.loss["ignore_index"] == 2
+    assert same(found.targets, IDS[IDS != 2])
+
+
+MASK = torch.tensor([1.0, 1, 0, 1, 0, 1, 1, 1])
+MASKED = {
+    "times": lambda losses: (losses * MASK).sum() / MASK.sum(),
+    "times bool": lambda losses: (losses * MASK.bool()).sum() / 6,
+    "index": lambda losses: losses[MASK.bool()].mean(),
+    "select": lambda losses: losses.masked_select(MASK.bool()).mean(),
+    "fill": lambda losses: losses.masked_fill(MASK == 0, 0.0).sum() / 6,
+    "where": lambda losses: torch.where(MASK == 1, losses, 0.0).sum() / 6,
+}
+
+
+@pytest.mark.parametrize("how", MASKED)
+def test_what_is_masked_by_hand_is_left_out(how: str, z: Tensor) -> None:
+    found = graph.objective(MASKED[how](F.cross_entropy(z, IDS, reduction="none")), z)
+
+    assert found.loss == cross_entropy()
+    assert same(found.outputs, z.detach()[MASK.bool()])
+    assert same(found.targets, IDS[MASK.bool()])
+
+
+def test_weights_of_samples_are_told() -> None:
+    z = linear()(X)
+    found = graph.objective((F.cross_entropy(z, IDS, reduction="none") * torch.linspace(0.1, 1, N)).mean(), z)
+
+    assert found.loss == cross_entropy(weight=True, scale=None)
+
+
+@pytest.mark.parametrize("shape", [(2, C, 5), (2, C, 4, 5), (2, C, 2, 3, 4), (3, 3, 3), (C,)])
+def test_classes_of_any_number_of_axes_come_in_rows(shape: tuple[int, ...]) -> None:
+    z = torch.randn(shape, requires_grad=True) * 1.0
+    ids = torch.randint(0, C, shape[:1] + shape[2:] if len(shape) > 1 else ())
+    found = graph.objective(F.cross_entropy(z, ids), z)
+    rows = z.detach().movedim(min(1, z.ndim - 1), -1).reshape(-1, C)
+
+    assert same(found.outputs, rows)
+    assert same(found.targets, ids.reshape(-1))
+    assert "softmax_axis" not in found.loss
+    assert torch.allclose(F.cross_entropy(found.outputs, found.targets), F.cross_entropy(z, ids))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets", "axis"),
+    [((600, 9000), (600,), -1), ((2, 3, 1000, 1000), (2, 1000, 1000), 1), ((60, 3, 180, 180), (60, 3, 180, 180), None)],
+)
+def test_of_very_many_values_some_are_taken(
+    outputs: tuple[int, ...], targets: tuple[int, ...], axis: int | None
+) -> None:
+    z = torch.zeros(outputs, requires_grad=True) * 1.0
+    y = torch.arange(torch.Size(targets).numel()).reshape(targets)
+    y = y.float() if axis is None else torch.where(y % 5 == 0, -100, y % 3)
+    loss = F.mse_loss(z, y) if axis is None else F.cross_entropy(z, y)
+    found = graph.objective(loss, z)
+    (gradient,) = torch.autograd.grad(loss, z)
+    delta, share = found.delta(gradient), found.outputs.numel() / z.numel()
+
+    assert 1 << 20 < found.outputs.numel() <= 1.01 * (1 << 22)
+    assert 0.1 < share < 1
+    assert delta.shape == found.outputs.shape
+    assert len(found.targets) == len(found.outputs)
+    if axis is None:
+        wanted = -2 * found.targets / z.numel()
+    else:
+        wanted = (torch.full_like(delta, 1 / delta.shape[1]) - F.one_hot(found.targets, delta.shape[1])) / (
+            y >= 0
+        ).sum()
+    assert torch.allclose(delta, wanted, rtol=1e-4, atol=1e-9)
+
+
+VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "flat": lambda z: z.reshape(-1, C),
+    "shifted": lambda z: z[:, :-1].contiguous().view(-1, C).float(),
+    "last": lambda z: z[:, -1],
+    "every second": lambda z: z[::2].flatten(0, 1),
+    "turned": lambda z: z.permute(2, 1, 0).transpose(0, 2).reshape(-1, C),
+    "one of several": lambda z: z.unbind(1)[2],
+    "a part": lambda z: z.split(2, 1)[1].reshape(-1, C),
+    "parts": lambda z: z.split([1, 5], 1)[1].reshape(-1, C),
+    "rows by index": lambda z: z[torch.tensor([3, 1]), torch.tensor([0, 4])],
+    "rows by mask": lambda z: z[torch.arange(24).view(4, 6) % 3 == 0],
+    "double": lambda z: z.reshape(-1, C).double(),
+    "turned back": lambda z: z[0].T.T.unsqueeze(0).squeeze(0),
+    "normalised, then flat": lambda z: z.log_softmax(-1).view(-1, C),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_of_what_the_model_returned_are_followed(name: str) -> None:
+    z = linear()(torch.randn(4, 6, 4))
+    seen = VIEWS[name](z)
+    ids = torch.randint(0, C, seen.shape[:1])
+    loss = F.nll_loss(seen, ids) if "normalised" in name else F.cross_entropy(seen, ids)
+    found = graph.objective(loss, {"logits": z, "hidden": (X,)})
+    gradients: list[Tensor] = []
+    delta = found.delta
+    found.gradient_source.register_hook(lambda gradient: gradients.append(delta(gradient)))
+    loss.backward()
+    wanted = (found.outputs.softmax(1) - F.one_hot(ids, C)) / len(ids)
+
+    assert found.gradient_source is z
+    assert found.loss == cross_entropy()
+    assert found.outputs.shape == seen.shape
+    assert torch.allclose(found.outputs.log_softmax(1), seen.detach().log_softmax(1), atol=1e-6)
+    assert torch.allclose(gradients[0].to(wanted.dtype), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in MEAN_OF_ALL if "swapped" not in name])
+def test_a_hook_on_the_source_gets_the_gradient_of_the_outputs(name: str) -> None:
+    z = linear()(X)
+    loss, _, _ = MEAN_OF_ALL[name]
+    value = loss(z)
+    found = graph.objective(value, None)
+    if found.gradient_source is None:  # without what the model returned the logits themselves are not seen
+        assert found.loss["expects"] in ("logits", "real")
+        found = graph.objective(value, z)
+    gradients: list[Tensor] = []
+    delta = found.delta
+    found.gradient_source.register_hook(lambda gradient: gradients.append(delta(gradient)))
+    (wanted,) = torch.autograd.grad(value, z)
+
+    assert torch.allclose(gradients[0], wanted, atol=1e-7)
+    assert gradients[0].shape == found.outputs.shape
+
+
+def test_gradients_of_padding_are_left_out() -> None:
+    z = linear()(X)
+    loss = F.cross_entropy(z, torch.where(torch.arange(N) < 3, -100, IDS))
+    found = graph.objective(loss, z)
+    (gradient,) = torch.autograd.grad(loss, z)
+
+    assert torch.equal(found.delta(gradient), gradient[3:])
+
+
+def test_time_steps_and_heads_are_joined() -> None:
+    z = linear()(torch.randn(4, 6, 4))
+    ids = torch.randint(0, C, (4, 6))
+    losses = [F.cross_entropy(z[:, t], ids[:, t]) for t in range(6)]
+    for loss, scale in (
+        (sum(losses), {"scale": pytest.approx(6)}),
+        (sum(losses) / 6, {}),
+        (torch.stack(losses).mean(), {}),
+    ):
+        found = graph.objective(loss, z)
+
+        assert found.loss == cross_entropy(**scale)
+        assert found.outputs.shape == (24, C)
+        assert torch.bincount(found.targets, minlength=C).equal(torch.bincount(ids.reshape(-1), minlength=C))
+        assert found.gradient_source is None
+
+
+def test_of_several_losses_that_of_what_the_model_returned_is_taken(z: Tensor) -> None:
+    value = linear(1)(X)
+    loss = 0.5 * F.mse_loss(value, torch.zeros(N, 1)) + F.cross_entropy(z, IDS)
+
+    assert graph.objective(loss, z).loss["name"] == "CrossEntropyLoss with other terms"
+    assert graph.objective(loss, value).loss["name"] == "MSELoss with other terms"
+
+
+@pytest.mark.parametrize(
+    ("penalty"),
+    [
+        lambda model, z: 1e-3 * sum(p.pow(2).sum() for p in model.parameters()),
+        lambda model, z: 0.1 * ((model.weight - 1) ** 2).sum(),
+        lambda model, z: -0.01 * torch.distributions.Categorical(logits=z).entropy().mean(),
+        lambda model, z: -0.5 * torch.sum(1 + z - z.pow(2) - z.exp()),
+    ],
+    ids=["weights", "distance", "entropy", "VAE"],
+)
+def test_penalties_are_other_terms(penalty: Callable[[nn.Module, Tensor], Tensor]) -> None:
+    model = linear()
+    z = model(X)
+    found = graph.objective(F.cross_entropy(z, IDS) + penalty(model, z), z)
+
+    assert found.loss == cross_entropy(scale=None) | {"name": "CrossEntropyLoss with other terms"}
+    assert same(found.outputs, z.detach())
+
+
+def test_the_root_of_a_squared_error_has_a_name_of_its_own(z: Tensor) -> None:
+    assert graph.objective(torch.sqrt(F.mse_loss(z, REAL) + 1e-8), z).loss == facts("RMSELoss", "real", "real")
+    assert graph.objective(torch.sqrt(F.cross_entropy(z, IDS)), z).loss == {}
+
+
+BROADCAST: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": F.mse_loss,
+    "l1": F.l1_loss,
+    "huber": F.huber_loss,
+    "smooth l1": F.smooth_l1_loss,
+    "by hand": lambda z, y: ((z - y) ** 2).mean(),
+    "absolute by hand": lambda z, y: (z - y).abs().mean(),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+@pytest.mark.parametrize("name", BROADCAST)
+@pytest.mark.parametrize("flat", [False, True], ids=["(N, 1) and (N,)", "(N,) and (N, 1)"])
+def test_shapes_that_are_broadcast_are_told_and_undone(name: str, flat: bool) -> None:
+    z, y = linear(1)(X), REAL[:, :1]
+    z, y = (z.squeeze(1), y) if flat else (z, y.squeeze(1))
+    found = graph.objective(BROADCAST[name](z, y), z)
+
+    assert found.loss["broadcast"] == (["(N,)", "(N, 1)"] if flat else ["(N, 1)", "(N,)"])
+    assert same(found.outputs, z.detach())
+    assert found.targets.shape == y.shape
+    assert torch.allclose(found.targets, y, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+@pytest.mark.parametrize(
+    ("outputs", "targets"),
+    [((N, 1), (N, 1)), ((N, C), (C,)), ((N, C), ()), ((N, C), (N, 1)), ((1, 1), (1,)), ((N, 1, 4), (N, 4, 1)),
+     ((8, 1, 8), (8, 8, 1))],
+)  # fmt: skip
+def test_what_is_meant_to_be_broadcast_is_not_told(outputs: tuple[int, ...], targets: tuple[int, ...]) -> None:
+    z = torch.randn(outputs, requires_grad=True) * 1.0
+    found = graph.objective(F.mse_loss(z, torch.randn(targets)), z)
+
+    assert found.loss["name"] == "MSELoss"
+    assert "broadcast" not in found.loss
+
+
+@pytest.mark.parametrize(
+    "y", [torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])[:, None], 1000 + IDS[:, None].float()]
+)
+def test_whole_targets_of_a_squared_error_by_hand_stay_whole(y: Tensor) -> None:
+    z = linear(1)(X)
+
+    assert same(graph.objective(((z - y) ** 2).mean(), z).targets, y)
+
+
+@pytest.mark.parametrize("n", [3, 4])
+def test_places_in_the_batch_are_no_classes(n: int) -> None:
+    a, b = linear()(torch.randn(n, 4)), linear()(torch.randn(n, 4))
+    found = graph.objective(F.cross_entropy(a @ b.T, torch.arange(n)), (a, b))
+
+    assert ("task" in found.loss) == (n < 4)
+    assert (found.targets is None) == (n >= 4)
+
+
+@pytest.mark.parametrize("size", [(N, C), (C, C)])
+def test_a_softmax_over_the_samples_is_told(size: tuple[int, int]) -> None:
+    z = linear()(torch.randn(size[0], 4))
+    ids = torch.arange(size[0]) % C
+    log_p = z.log_softmax(0)
+
+    assert graph.objective(F.nll_loss(log_p, ids), log_p).loss["softmax_axis"] == 0
+    assert graph.objective(F.nll_loss(log_p, ids), z).loss["softmax_axis"] == 0
+    assert "softmax_axis" not in graph.objective(F.nll_loss(z.log_softmax(-1), ids), z).loss
+
+
+# ---------------------------------------------------------------------------------------------- settings of the training
+
+
+@pytest.mark.parametrize(
+    "loss", [lambda z: F.cross_entropy(z, IDS), lambda z: F.mse_loss(z, REAL), lambda z: F.l1_loss(z, REAL)]
+)
+def test_mixed_precision_changes_the_numbers_alone(loss: Callable[[Tensor], Tensor], z: Tensor) -> None:
+    told = graph.objective(loss(z), z).loss
+    with torch.autocast("cpu", torch.bfloat16):
+        z = linear()(X)
+        found = graph.objective(loss(z), z)
+
+    assert z.dtype == torch.bfloat16
+    assert found.loss == told
+    assert found.outputs.dtype == torch.float32
+    assert torch.equal(found.outputs, z.detach().float())
+    assert found.head == ""
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda z: F.cross_entropy(z, IDS, label_smoothing=0.1),
+        lambda z: F.mse_loss(z, REAL),
+        lambda z: F.binary_cross_entropy(z.sigmoid(), BITS),
+    ],
+)
+def test_after_backward_the_structure_is_left(loss: Callable[[Tensor], Tensor], z: Tensor) -> None:
+    value = loss(z)
+    before = graph.objective(value, None)
+    value.backward(retain_graph=True)
+    kept = graph.objective(value, None)
+    value.backward()
+    after = graph.objective(value, None)
+
+    assert kept.targets is not None
+    assert after.loss == before.loss
+    assert after.head == before.head
+    assert after.outputs is None
+    assert after.targets is None
+    assert after.gradient_source is None
+
+
+def test_checkpointed_blocks_are_not_computed_again() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    calls = []
+
+    def block(x: Tensor) -> Tensor:
+        calls.append(1)
+        return linear()(x).softmax(1)
+
+    p = checkpoint(block, X, use_reentrant=False)
+    loss = F.cross_entropy(p, IDS)
+
+    assert graph.objective(loss, None).head == "softmax"
+    assert same(graph.objective(loss, p).outputs, p.detach())
+    assert len(calls) == 1
+
+
+def test_what_is_saved_elsewhere_stays_there() -> None:
+    fetched = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: fetched.append(1) or t):
+        z = linear()(X)
+        found = graph.objective(F.mse_loss(z, REAL), z)
+
+    assert fetched == []
+    assert found.loss["name"] == "MSELoss"
+    assert found.targets is None
+
+
+def test_functions_of_the_users_own_are_passed_by() -> None:
+    class Double(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:
+            return 2 * gradient
+
+    z = Double.apply(linear()(X))
+
+    assert same(graph.objective(F.cross_entropy(z, IDS), z).outputs, z.detach())
+    assert graph.objective(Double.apply(F.cross_entropy(z, IDS)), z).loss == {}
+
+
+# --------------------------------------------------------------------------------------------------------- no harm done
+
+
+@pytest.mark.parametrize("returned", [True, False])
+def test_no_reference_is_kept(returned: bool) -> None:
+    z = linear()(torch.randn(4, 6, 4))
+    loss = F.cross_entropy(z[:, 1:].reshape(-1, C), torch.randint(0, C, (20,)))
+    found = graph.objective(loss, z if returned else None)
+    if found.gradient_source is not None:
+        delta = found.delta
+        found.gradient_source.register_hook(lambda gradient: delta(gradient) and None)
+        del delta
+    dead = weakref.ref(z), weakref.ref(loss)
+    gc.disable()
+    try:
+        del found, loss, z
+
+        assert [reference() for reference in dead] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_neither_loss_nor_gradients_change() -> None:
+    def gradients(look: bool) -> list[Tensor]:
+        model = linear()
+        z = model(X)
+        loss = F.cross_entropy(z, IDS) + 0.1 * ((z - REAL) ** 2).mean()
+        if look:
+            graph.objective(loss, z)
+            graph.reached(loss)
+        loss.backward()
+        return [p.grad for p in model.parameters()]
+
+    assert all(torch.equal(a, b) for a, b in zip(gradients(True), gradients(False), strict=True))
+
+
+@pytest.mark.parametrize("loss", [torch.tensor(1.0), torch.tensor(1.0, requires_grad=True), 1.0, None])
+def test_what_has_no_graph_tells_nothing(loss: Any) -> None:
+    assert graph.objective(loss, None) == graph.Found()
+    assert graph.reached(loss) == set()
+
+
+def test_a_long_sum_is_cut_short(z: Tensor) -> None:
+    loss = sum(F.mse_loss(z + i, REAL) for i in range(2000))
+    found = graph.objective(loss, None)
+
+    assert found.loss["name"] == "MSELoss with other terms"
+    assert len(found.outputs) == 32 * N
+
+
+OPERATIONS: list[Callable[[Tensor, Tensor], Tensor]] = [
+    torch.add, torch.sub, torch.mul, lambda a, b: a / (b.abs() + 1), lambda a, b: -a, lambda a, b: a.exp(), lambda a, b: a.abs(),
+    lambda a, b: a.pow(2), lambda a, b: a.log_softmax(-1), lambda a, b: a.softmax(0), lambda a, b: a.sigmoid().log(),
+    lambda a, b: a.T, lambda a, b: a[:, :1].expand_as(a), lambda a, b: a.view(-1).view_as(a), lambda a, b: a * BITS,
+    lambda a, b: a - REAL, lambda a, b: a.masked_fill(BITS.bool(), 0.0), lambda a, b: torch.where(BITS.bool(), a, b),
+    lambda a, b: torch.cat([a, b])[: len(a)], lambda a, b: torch.stack([a, b]).mean(0), lambda a, b: a.relu(),
+    lambda a, b: a.clamp(min=0), lambda a, b: F.mse_loss(a, b, reduction="none"), lambda a, b: a.double().float(),
+    lambda a, b: F.mse_loss(a, b.detach()) * b, lambda a, b: a.gather(1, IDS[: len(a), None] % a.shape[1]).expand_as(a),
+    lambda a, b: a.logsumexp(-1, keepdim=True) - b, lambda a, b: a.nan_to_num(), lambda a, b: a.unbind(0)[0] + b,
+    lambda a, b: F.cross_entropy(a, IDS[: len(a)] % a.shape[1]) + b, lambda a, b: a.detach(),
+]  # fmt: skip
+ENDS: list[Callable[[Tensor], Tensor]] = [
+    torch.mean, torch.sum, lambda a: a.norm(), lambda a: a.max(), lambda a: a[0, 0],
+    lambda a: F.cross_entropy(a, IDS[: len(a)] % a.shape[1]),
+    lambda a: F.mse_loss(a, a.detach() + 1), lambda a: a, lambda a: a.mean(1),
+    lambda a: -a.log_softmax(1).mean(), lambda a: a.logsumexp((0, 1)),
+]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    steps=st.lists(st.tuples(st.integers(0, len(OPERATIONS) - 1), st.integers(0, 9), st.integers(0, 9)), max_size=8),
+    end=st.integers(0, len(ENDS) - 1),
+    freed=st.booleans(),
+)
+def test_no_graph_makes_it_raise(steps: list[tuple[int, int, int]], end: int, freed: bool) -> None:
+    model = linear()
+    made = [model(X), torch.zeros(N, C)]
+    for operation, first, second in steps:
+        try:
+            made.append(OPERATIONS[operation](made[first % len(made)], made[second % len(made)]))
+        except (RuntimeError, IndexError):  # shapes that do not fit
+            continue
+    try:
+        loss = ENDS[end](made[-1])
+    except (RuntimeError, IndexError):
+        return
+    if freed and loss.requires_grad:
+        loss.sum().backward()
+    read = graph.objective.__globals__["_objective"]  # without the net
+
+    for output in (made[0], None, {"a": made[:2], "b": made[-1]}):
+        found = read(loss, output)
+        assert found.targets is None or found.loss
+        assert found.outputs is None or not found.outputs.requires_grad
+        assert found.gradient_source is None or found.delta(found.gradient_source).shape == found.outputs.shape
+    assert graph.reached(loss) <= {id(p) for p in model.parameters()}
+
+
+def test_every_parameter_that_takes_part_is_reached() -> None:
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, C), nn.Linear(C, C))
+    model[0].bias.requires_grad_(False)
+    loss = F.cross_entropy(model[:3](X), IDS) + model[2].weight.pow(2).sum()
+
+    assert graph.reached(loss) == {id(model[0].weight), id(model[2].weight), id(model[2].bias)}
+
+
+def test_reached_goes_through_deep_graphs() -> None:
+    scale = torch.ones((), requires_grad=True)
+    x = scale
+    for _ in range(5000):
+        x = x * 1.0 + scale
+
+    assert graph.reached(x) == {id(scale)}

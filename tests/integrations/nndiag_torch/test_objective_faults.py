@@ -1,0 +1,123 @@
+"""Faults of the objective in trainings of a few lines, seen without a word from the user; and sound ones that keep quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import Tensor, nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+import nndiag  # noqa: E402
+
+pytestmark = pytest.mark.frameworks
+
+GENERATOR = torch.Generator().manual_seed(0)
+IDS = torch.arange(384) % 3
+X = torch.randn(384, 8, generator=GENERATOR) + 2.0 * torch.eye(3, 8)[IDS]
+REAL = X @ torch.randn(8, 1, generator=GENERATOR) / 3
+BITS = (IDS > 0).float()[:, None]
+TAGS = (X[:, :3] > 0.5).float()
+SOFT = 0.7 * F.one_hot(IDS, 3) + 0.1
+
+Case = tuple[int, nn.Module | None, Callable[[Tensor, Tensor], Tensor], Tensor]
+"""Output units, what follows the last layer in the model, the loss of the loop, and targets."""
+
+
+def report(case: Case) -> nndiag.Report:
+    """What the checklist says of 5 epochs in a loop that logs its loss and nothing else."""
+    units, head, loss_of, targets = case
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, units), *([head] if head else []))
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+    shuffle = torch.Generator().manual_seed(1)
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for _ in range(5):
+            for batch in torch.randperm(384, generator=shuffle).split(16):
+                loss = loss_of(model(X[batch]), targets[batch])
+                recorder.log(loss=loss)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+    return recorder.check()
+
+
+SICK: dict[str, tuple[str, Case]] = {
+    "softmax before cross-entropy": ("ND101", (3, nn.Softmax(1), F.cross_entropy, IDS)),
+    "softmax in the loop": ("ND101", (3, None, lambda z, y: F.cross_entropy(z.softmax(1), y), IDS)),
+    "sigmoid before its loss": ("ND101", (1, nn.Sigmoid(), F.binary_cross_entropy_with_logits, BITS)),
+    "sigmoid in the loop": (
+        "ND101",
+        (1, None, lambda z, y: F.binary_cross_entropy_with_logits(z.sigmoid(), y), BITS),
+    ),
+    "softmax of one unit": ("ND102", (1, nn.Softmax(1), F.binary_cross_entropy, BITS)),
+    "sigmoid for real targets": ("ND104", (1, nn.Sigmoid(), F.mse_loss, REAL)),
+    "the same in the loop": ("ND104", (1, None, lambda z, y: F.mse_loss(z.sigmoid(), y), REAL)),
+    "raw outputs into NLL": ("ND105", (3, None, F.nll_loss, IDS)),
+    "probabilities into NLL": ("ND105", (3, nn.Softmax(1), F.nll_loss, IDS)),
+    "logarithm of raw outputs": (
+        "ND105",
+        (3, None, lambda z, y: -torch.log(z.clamp(1e-7)).gather(1, y[:, None]).mean(), IDS),
+    ),
+    "ReLU on logits": ("ND106", (3, nn.ReLU(), F.cross_entropy, IDS)),
+    "ReLU in the loop": ("ND106", (3, None, lambda z, y: F.cross_entropy(F.relu(z), y), IDS)),
+    "broadcast": ("ND107", (1, None, F.mse_loss, REAL[:, 0])),
+    "broadcast by hand": ("ND107", (1, None, lambda z, y: ((z - y) ** 2).mean(), REAL[:, 0])),
+    "broadcast distance": ("ND107", (1, None, F.l1_loss, REAL[:, 0])),
+    "sum": ("ND108", (3, None, lambda z, y: F.cross_entropy(z, y, reduction="sum"), IDS)),
+    "labels -1 and 1": ("ND110", (1, None, F.binary_cross_entropy_with_logits, 2 * BITS - 1)),
+    "log-softmax over the batch": ("ND111", (3, nn.LogSoftmax(0), F.nll_loss, IDS)),
+    "the same in the loop ": ("ND111", (3, None, lambda z, y: F.nll_loss(z.log_softmax(0), y), IDS)),
+    "softmax over the batch": ("ND111", (3, nn.Softmax(0), lambda p, y: F.nll_loss(p.log(), y), IDS)),
+    "dropout on the outputs": ("ND113", (3, nn.Dropout(0.5), F.cross_entropy, IDS)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+@pytest.mark.parametrize("name", SICK)
+def test_the_fault_is_the_headline(name: str) -> None:
+    code, case = SICK[name]
+
+    assert report(case).headlines[0] == code
+
+
+SOUND: dict[str, Case] = {
+    "cross-entropy": (3, None, F.cross_entropy, IDS),
+    "label smoothing": (3, None, nn.CrossEntropyLoss(label_smoothing=0.1), IDS),
+    "class weights": (3, None, nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0])), IDS),
+    "soft targets": (3, None, F.cross_entropy, SOFT),
+    "log-softmax twice": (3, nn.LogSoftmax(1), F.cross_entropy, IDS),
+    "NLL": (3, nn.LogSoftmax(1), F.nll_loss, IDS),
+    "NLL of a logarithm": (3, nn.Softmax(1), lambda p, y: F.nll_loss(p.log(), y), IDS),
+    "divergence": (3, nn.LogSoftmax(1), nn.KLDivLoss(reduction="batchmean"), SOFT),
+    "labels": (3, nn.Sigmoid(), F.binary_cross_entropy, TAGS),
+    "labels from logits": (3, None, F.binary_cross_entropy_with_logits, TAGS),
+    "soft margin": (3, None, F.multilabel_soft_margin_loss, TAGS),
+    "margin": (3, None, F.multi_margin_loss, IDS),
+    "squared": (1, None, F.mse_loss, REAL),
+    "squared, flat": (1, nn.Flatten(0), F.mse_loss, REAL[:, 0]),
+    "squared by hand": (1, None, lambda z, y: ((z - y) ** 2).mean(), REAL),
+    "absolute": (1, None, F.l1_loss, REAL),
+    "Huber": (1, None, F.huber_loss, REAL),
+    "scaled sigmoid": (1, nn.Sigmoid(), lambda p, y: F.mse_loss(12 * p - 6, y), REAL),
+    "counts": (1, None, F.poisson_nll_loss, REAL.abs().round()),
+    "mean and variance": (
+        2,
+        None,
+        lambda z, y: F.gaussian_nll_loss(z[:, :1], y, F.softplus(z[:, 1:]) + 0.1),
+        REAL,
+    ),
+    "penalty": (3, None, lambda z, y: F.cross_entropy(z, y) + 1e-3 * z.pow(2).mean(), IDS),
+    "a quarter": (3, None, lambda z, y: F.cross_entropy(z, y) / 4, IDS),
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_a_sound_objective_has_no_finding(name: str) -> None:
+    found: list[Any] = [finding for finding in report(SOUND[name]).findings if finding.code.startswith("ND1")]
+
+    assert found == []
