@@ -483,12 +483,6 @@ def pixels_of_both_signs(program: Program, level: float) -> Program:
     return program.edit_data(all_inputs(lambda x: 2 * x - 1), all_targets(lambda y: 2 * y - 1))
 
 
-@fault("ND110", structural=True, on="digits-variational")
-def signed_pixels_for_bce(program: Program, level: float) -> Program:
-    """Images from −1 to 1 for binary cross-entropy."""
-    return program.edit_data(all_inputs(lambda x: 2 * x - 1), all_targets(lambda y: 2 * y - 1))
-
-
 @fault("ND110", structural=True, on="masks-segmenter")
 def masks_of_bytes(program: Program, level: float) -> Program:
     """Masks of 0 and 255 for binary cross-entropy."""
