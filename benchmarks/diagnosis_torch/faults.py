@@ -305,19 +305,13 @@ def layers_in_a_list(program: Program, level: float) -> Program:
 @fault("ND403", "ND503", place="body", on="digits-convnet waves-lstm bags-embedding phrases-tagger")
 def body_frozen(program: Program, level: float) -> Program:
     """All but the head is frozen, though it has learned nothing yet."""
-    return program.edit_model(partial(_frozen, head=False))
 
+    def freeze(model: nn.Module) -> nn.Module:
+        for parameter in body_parameters(model):
+            parameter.requires_grad = False
+        return model
 
-@fault("ND403", "ND503", place="head", on="digits-finetune")
-def wrong_part_frozen(program: Program, level: float) -> Program:
-    """The new head is frozen, and the body that had learned something is trained."""
-    return program.edit_model(partial(_frozen, head=True), epoch=loops.plain, optimised=body_parameters)
-
-
-def _frozen(model: nn.Module, head: bool) -> nn.Module:
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad = of_head(name) != head
-    return model
+    return program.edit_model(freeze)
 
 
 @fault("ND403", structural=True, place="body", levels=(0, 1, 2, 3),
@@ -486,12 +480,6 @@ def relu_for_regression(program: Program, level: float) -> Program:
 @fault("ND104", structural=True, on="digits-autoencoder")
 def pixels_of_both_signs(program: Program, level: float) -> Program:
     """Images from −1 to 1 for a decoder that ends in a sigmoid."""
-    return program.edit_data(all_inputs(lambda x: 2 * x - 1), all_targets(lambda y: 2 * y - 1))
-
-
-@fault("ND110", structural=True, on="digits-variational")
-def signed_pixels_for_bce(program: Program, level: float) -> Program:
-    """Images from −1 to 1 for binary cross-entropy."""
     return program.edit_data(all_inputs(lambda x: 2 * x - 1), all_targets(lambda y: 2 * y - 1))
 
 

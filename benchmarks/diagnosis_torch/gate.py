@@ -8,7 +8,7 @@ from benchmarks.diagnosis import split
 from benchmarks.diagnosis_torch.measure import SEEDS, Job, pair_jobs, sound_jobs
 
 FILE = Path(__file__).with_name("floors.json")
-FAULTY = 40
+FAULTY = 30
 
 
 def jobs() -> list[Job]:
