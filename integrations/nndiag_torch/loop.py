@@ -207,7 +207,7 @@ class TorchLoop:
         self._previous = self._output = None
         self._function = ""
         self._reads = self.teller.reading
-        self._evaluation_mode = min(self._evaluation_mode, float(not self.model.training))
+        self._evaluation_mode = min(self._evaluation_mode, float(self._in_evaluation_mode()))
         self._begin()
         given, self._entering = self._entering, ()
         x = first_tensor(
@@ -216,6 +216,10 @@ class TorchLoop:
         x = first_tensor(args, floating=False) if x is None else x
         if x is not None and self.teller.wants("on_step_begin"):
             self.teller.batch(x)
+
+    def _in_evaluation_mode(self) -> bool:
+        """Whether the model and every part of it are: a head on a base that is kept as it was trains all the same."""
+        return not self.model.training and not any(part.training for part in self._parts.values())
 
     def _begin(self) -> None:
         """Training begins, unless it has."""
@@ -295,7 +299,7 @@ class TorchLoop:
         root = id(module) in self._roots
         if not torch.is_grad_enabled() and (root or not self._inside):
             self._evaluates()
-        elif self.model.training or self._trains_in_evaluation_mode:
+        elif self._trains_in_evaluation_mode or not self._in_evaluation_mode():
             self._train_forward(self._layers.get(id(module)), root, args, output)
             if compiled.is_region(module):
                 self._compiled.collect(self.teller.measured, "output", among=module)

@@ -72,6 +72,8 @@ class OutputCollapse(Check):
 
     def _counts(self, run: Run, frame: str, begins: str) -> pd.DataFrame:
         counts = run.statistic(frame, "count")
+        broken = run.series("outputs", "nonfinite", "outputs").reindex(counts.index)
+        counts = counts[~(broken > 0)]  # NaN names class 0
         return counts[[name for name in counts if str(name).startswith(begins)]].fillna(0.0)
 
     def _late(self, counts: pd.DataFrame) -> pd.DataFrame:

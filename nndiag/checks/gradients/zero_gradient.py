@@ -43,7 +43,8 @@ class ZeroGradient(Check):
     rest.
 
     Decides on the gradient of each trainable weight: exactly 0 or missing on every one of at least `min_reads` reads, while
-    some other weight has one (where none has, the loss does not depend on the network: ND102 and ND606 say so). Where the run
+    some other weight has one. Where none has, though the optimiser steps, what a framework shows of the loop says why: no
+    backward pass, one that reaches nothing, or gradients cleared before the step; otherwise ND102 and ND606 do. Where the run
     says whether the graph of the loss leads to a weight, the finding does: a weight out of its reach is detached or unused, one
     within it gets zeros from what follows.
 
@@ -73,7 +74,30 @@ class ZeroGradient(Check):
         if len(zero) < len(names):
             yield from self._unreached(run, [p for p in still if p.reached is False])
             yield from (self._zero(run, p, len(largest)) for p in still if p.reached is not False)
+        elif names:
+            yield from self._nowhere(run)
         yield from self._frozen(run)
+
+    def _nowhere(self, run: Run) -> Iterator[Finding]:
+        """No weight has a gradient whenever the optimiser steps, and the loop shows why."""
+        loop, delta = run.loop, run.statistic("activations", "gradient_rms")
+        if "updates" not in loop or not (loop["updates"] > 0).any():
+            return
+        if not (loop["backward_passes"] > 0).any():
+            fact, cause = "the optimiser steps, and no backward pass is ever made", "loss.backward() is missing"
+        elif not len(delta):
+            fact, cause = (
+                "backward leads to no layer: the loss is not connected to the network",
+                "a loss made anew, or detached",
+            )
+        elif (delta > 0).to_numpy().any():
+            fact = "gradients flow back through the layers, and all are 0 when the optimiser steps: they are cleared in between"
+            cause = "zero_grad() between backward() and step()"
+        else:
+            return
+        steps = loop.index
+        yield self.finding(fact, first_step=int(steps[0]), last_step=int(steps[-1]), value=0.0, threshold=0.0, causes=(cause,),
+                           fix=f"Look at the loop: {cause}.", place="ND904")  # fmt: skip
 
     def _zero(self, run: Run, p: ParameterMeta, reads: int) -> Finding:
         within = ", though the loss depends on it: what follows passes nothing back" if p.reached else ""

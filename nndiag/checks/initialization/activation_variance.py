@@ -28,7 +28,8 @@ class ActivationVariance(Check):
     1/`total` … `total` end to end, or more than `per_layer` times up or down a layer, in the geometric mean over at
     least `depth` layers. Xavier with ReLU shrinks 1.44 times a layer and PyTorch's default 2.2 times: sound; a
     sigmoid shrinks it 4 times. Or on the weights of a single layer: a standard deviation of more than `large` times
-    He's, √(2 / fan-in), over `size` weights or more, where every scheme in use lies between 0.4 and 1 times that.
+    He's, √(2 / fan-in), over `size` weights or more, where every scheme in use lies between 0.4 and 1 times that;
+    recurrent layers, which go by the number of their units, are left out.
     Weights of a hidden layer below `small` times He's, if not zero, count where the loss then still falls at the end
     with more than `left` of its way left. A signal that is lost in fewer than `shallow` layers is a remark where
     training comes more than half of its way: a few updates mend it there. Networks with normalisation are exempt.
@@ -125,7 +126,7 @@ class ActivationVariance(Check):
         if not len(norms) or norms.index[0] != 0 or self._trained(run):
             return pd.Series(dtype=float)
         known = [p for p in run.meta.parameters if p.kind == "weight" and p.name in norms and p.fan_in
-                 and int(np.prod(p.shape)) >= self.size]  # fmt: skip
+                 and int(np.prod(p.shape)) >= self.size and structure.kind(run, p.layer) != "recurrent"]  # fmt: skip
         return pd.Series(
             {p.name: float(norms[p.name].iloc[0]) / (int(np.prod(p.shape)) * 2 / p.fan_in) ** 0.5 for p in known},
             dtype=float,

@@ -48,6 +48,9 @@ class StepNeverCalled(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         gradients = run.statistic("gradients", "norm")
+        trained = [p for p in run.meta.parameters if not p.frozen]
+        if trained and not any(p.optimized for p in trained):
+            return  # ND504: the optimiser steps, on something else
         if self._stepped(run) or (len(gradients) and not (gradients > 0).to_numpy().any()):
             return
         _, passes = self._counts(run)

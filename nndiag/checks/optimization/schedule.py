@@ -29,7 +29,7 @@ class Schedule(Check):
     that has gone three quarters of its way falls at 0.6) and validation ends at its best. Or the rate is gone for
     `long` of the run or more, with more than `rest` of the way left, though the last quarter of the steps before that
     had still gained `gain` of the way over the quarter before it. A cosine to zero at the end and a loss that had
-    settled pass. A rate that is 0 throughout is ND502's.
+    settled pass. So does a rate that is gone for `most` of a run that has learned nothing. One that is 0 throughout is ND502's.
     """
 
     code = "ND505"
@@ -50,6 +50,7 @@ class Schedule(Check):
     long: float = 0.25
     rest: float = 0.1
     gain: float = 0.02
+    most: float = 0.75
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -105,6 +106,7 @@ class Schedule(Check):
         durations = run.series("metrics", "lr", "train").reindex(until.index).ffill().fillna(0.0).to_numpy()
         falling = signals.pace(np.minimum(until.to_numpy(), trained.start), durations) > self.pace
         falling = falling and signals.ends_at_best(run.validation.to_numpy())
+        falling = falling or (unused >= self.most and trained.poor is True)
         if not falling and not (wasted and self._gaining(until.to_numpy(), trained.start - trained.floor)):
             return None
         return self.finding(
