@@ -65,7 +65,7 @@ class TorchLoop:
         self._order: dict[str, Layer] = {}
         self._parts: dict[int, nn.Module] = {}
         self._roots: dict[int, nn.Module] = {id(model): model}
-        self._compiled = compiled.Compiled(self._layers, self._traced)
+        self.compiled = compiled.Compiled(self._layers, self._traced)
         self._foreign: WeakSet[nn.Module] = WeakSet()
         self._described = self._unheard = 0
         self._began = self._never_steps = False
@@ -83,7 +83,7 @@ class TorchLoop:
         """Hear what PyTorch does from now on."""
         compiled.forget(self.model)
         compiled.quiet()
-        self._compiled.reading = self.teller.wants("on_forward")
+        self.compiled.reading = self.teller.wants("on_forward")
         self._handles = [
             register_module_forward_hook(self._called),
             register_optimizer_step_pre_hook(self._before_step),
@@ -97,7 +97,7 @@ class TorchLoop:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._compiled.reading = False
+        self.compiled.reading = False
         compiled.loud()
         patches.remove(self)
         self._finish()
@@ -142,7 +142,7 @@ class TorchLoop:
         self._previous: Layer | None = None
         self._function = ""
         self._loss_is_in = self._collected = False
-        self._compiled.reading = self.teller.wants("on_forward")
+        self.compiled.reading = self.teller.wants("on_forward")
 
     def _begin_pass(self, args: Any) -> None:
         """A training pass begins: of a new iteration, or one more of the iteration under way."""
@@ -206,7 +206,7 @@ class TorchLoop:
     def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Any module of the process has been called. While a graph is traced, what this gives back is handed on instead."""
         if torch.compiler.is_compiling():
-            return self._compiled.passed(module, output)
+            return self.compiled.passed(module, output)
         if id(module) in self._parts:
             self._part_called(module, args, output)
         elif module is self.loss:
@@ -223,7 +223,7 @@ class TorchLoop:
         elif self.model.training or self._trains_in_evaluation_mode:
             self._train_forward(self._layers.get(id(module)), root, args, output)
             if compiled.is_region(module):
-                self._compiled.collect(self.teller.measured, "output", among=module)
+                self.compiled.collect(self.teller.measured, "output", among=module)
                 self._collected = self._collected or root
         elif (tensor := first_tensor(output)) is not None and tensor.requires_grad:
             tensor.register_hook(self._evaluation_pass_goes_back)
@@ -268,12 +268,12 @@ class TorchLoop:
         """Take over what compiled regions have measured in this pass."""
         if not self._collected:
             self._collected = True
-            self._compiled.collect(self.teller.measured, "output", among=None)
+            self.compiled.collect(self.teller.measured, "output", among=None)
 
     def _collect_gradients(self) -> None:
         """Take over δ, as compiled regions have measured it in the last pass."""
         if self._in_backward:
-            self._compiled.collect(self.teller.measured_backward, "gradient", self._scale, among=None)
+            self.compiled.collect(self.teller.measured_backward, "gradient", self._scale, among=None)
 
     def _layer_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
         if x is not None and x.data_ptr() != output.data_ptr():  # what works in place has overwritten its input
@@ -337,7 +337,7 @@ class TorchLoop:
             self._evaluated_in_training_mode = None
 
     def _take_loss(self, loss: torch.Tensor, outputs: Any, targets: Any) -> None:
-        if self._finished and self._loss_is_in and self._compiled.traced:
+        if self._finished and self._loss_is_in and self.compiled.traced:
             self._begin_pass(())  # one that was compiled as a whole
         self._begin()
         self._collect_outputs()
