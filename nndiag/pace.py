@@ -71,6 +71,11 @@ class Pace:
         self._last += seconds
         self.entered += seconds
 
+    @property
+    def adapts(self) -> bool:
+        """Whether the cadence follows the cost: "auto", after the first steps, which are always read."""
+        return self._auto and self._step >= ALWAYS
+
     def owe(self, seconds: float) -> None:
         """Count time that reading has cost where the clock does not see it, such as that of kernels on a device."""
         self.spent += seconds

@@ -9,11 +9,14 @@ of them compiles once more. Functions between modules leave no trace in a graph 
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import torch
 
+from nndiag.pace import Pace
 from nndiag_torch import measure
 from nndiag_torch.layers import Layer
 
@@ -40,6 +43,7 @@ class Compiled:
     def __init__(self, layers: dict[int, Layer], met: Callable[[Layer], None]) -> None:
         self.layers, self.met = layers, met
         self.traced: list[Layer] = []
+        self.surcharge = Surcharge()
         self.reading = False
         self._regions: dict[int, tuple[int, list[Layer]]] = {}
 
@@ -89,6 +93,28 @@ class Compiled:
             layers = [layer for layer in self.traced if id(layer.module) in inside]
             self._regions[id(module)] = len(self.traced), layers
         return layers
+
+
+class Surcharge:
+    """What measuring within compiled regions costs, which no clock sees: by how much longer the steps that are read take.
+
+    As long as too few are not read to tell, a cadence that adapts assumes `GUESS` of a step, and so soon leaves some out.
+    """
+
+    GUESS, FEW, MANY = 0.25, 3, 20
+
+    def __init__(self) -> None:
+        self._times: dict[bool, deque[float]] = {read: deque(maxlen=self.MANY) for read in (True, False)}
+
+    def of(self, read: bool, seconds: float, pace: Pace) -> float:
+        """Of a step that took `seconds`, other measuring not counted."""
+        self._times[read].append(seconds)
+        if not read:
+            return 0.0
+        usual, bare = median(self._times[True]), self._times[False]
+        if len(bare) < self.FEW:
+            return self.GUESS * usual if pace.adapts else 0.0
+        return max(0.0, usual - median(bare))
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -392,7 +392,7 @@ class Later:
 
     def iteration_ends(self) -> None:
         """The iteration is over; whether the next is read is decided now, before anything of this one is known."""
-        self.tape.add(self._iteration_ends, self.clock.lap())
+        self.tape.add(self._iteration_ends, self.reading, self.clock.lap())
         recorder = self.recorder
         self._cadence.append(self.reading)
         self.reading = recorder.pace.next(recorder.step_number + len(self._cadence))
@@ -400,10 +400,13 @@ class Later:
             self.tape.send()
         self._play(wait=False)
 
-    def _iteration_ends(self, device_seconds: Callable[[], float]) -> None:
+    def _iteration_ends(self, read: bool, lap: Callable[[], tuple[float, float]]) -> None:
         self._cadence.pop(0)
         self.fire("on_step_end")
-        self.recorder.pace.owe(device_seconds())
+        owed, bare = lap()
+        self.recorder.pace.owe(owed)
+        if self.loop.compiled.traced:
+            self.recorder.pace.owe(self.loop.compiled.surcharge.of(read, bare, self.recorder.pace))
 
     def _recall(self, step: int) -> bool:
         """Whether the iteration that is told next was read."""
@@ -442,39 +445,58 @@ class Told:
 
 
 class Clock:
-    """Seconds that kernels take on the device beyond what it takes to launch them: none that would be known on a CPU."""
+    """Times what is measured, and the steps, on a CPU."""
+
+    def __init__(self) -> None:
+        self._parts = 0.0
+        self._ended = perf_counter()
 
     def start(self) -> None:
         """A part begins."""
 
     def stop(self, seconds: float) -> None:
         """It has been launched, in so many seconds."""
+        self._parts += seconds
 
-    def lap(self) -> Callable[[], float]:
-        """The function that gives the seconds of all parts since the last lap, once the device has done them."""
-        return lambda: 0.0
+    def lap(self) -> Callable[[], tuple[float, float]]:
+        """A step ends. The function that gives, once the device has done it, the seconds that the step's parts have taken there
+        beyond their launching, and the step's own without them."""
+        now = perf_counter()
+        bare = now - self._ended - self._parts
+        self._ended, self._parts = now, 0.0
+        return lambda: (0.0, bare)
 
 
 class CudaClock(Clock):
-    """Between two events for each part: what waits in the device's own queue is not seen by the clock of the host."""
+    """Times with events between the kernels: what waits in the device's own queue is not seen by the clock of the host."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._pairs: list[tuple[Any, Any]] = []
-        self._launching = 0.0
+        self._end = _now()
 
     def start(self) -> None:
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        self._pairs.append((begin, end))
+        self._pairs.append((_now(), None))
 
     def stop(self, seconds: float) -> None:
-        self._pairs[-1][1].record()
-        self._launching += seconds
+        super().stop(seconds)
+        self._pairs[-1] = self._pairs[-1][0], _now()
 
-    def lap(self) -> Callable[[], float]:
-        pairs, launching = self._pairs, self._launching
-        self._pairs, self._launching = [], 0.0
-        return lambda: max(0.0, sum(begin.elapsed_time(end) for begin, end in pairs) / 1e3 - launching)
+    def lap(self) -> Callable[[], tuple[float, float]]:
+        pairs, launching, begin, end = self._pairs, self._parts, self._end, _now()
+        self._pairs, self._parts, self._end = [], 0.0, end
+
+        def seconds() -> tuple[float, float]:
+            parts = sum(one.elapsed_time(other) for one, other in pairs) / 1e3
+            return max(0.0, parts - launching), begin.elapsed_time(end) / 1e3 - parts
+
+        return seconds
+
+
+def _now() -> Any:
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
 
 
 def _clock(loop: TorchLoop) -> Clock:

@@ -93,7 +93,7 @@ class TorchLoop:
         self._order: dict[str, Layer] = {}
         self._parts: dict[int, nn.Module] = {}
         self._roots: dict[int, nn.Module] = {id(model): model}
-        self._compiled = compiled.Compiled(self._layers, self._traced)
+        self.compiled = compiled.Compiled(self._layers, self._traced)
         self._foreign: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._described = (0, 0)
         self._unheard = 0
@@ -112,7 +112,7 @@ class TorchLoop:
         """Hear what PyTorch does from now on."""
         compiled.forget(self.model)
         compiled.quiet()
-        self._compiled.reading = self.teller.wants("on_forward")
+        self.compiled.reading = self.teller.wants("on_forward")
         self._handles = [
             register_module_forward_pre_hook(self._entered),
             register_module_forward_hook(self._called),
@@ -127,7 +127,7 @@ class TorchLoop:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._compiled.reading = False
+        self.compiled.reading = False
         compiled.loud()
         patches.remove(self)
         self._finish()
@@ -174,8 +174,15 @@ class TorchLoop:
                 self._layers[id(module)] = Layer(name, kind_of(module), module)
         self._parameters = {id(p.tensor): p for p in parameters_of(self.model, self._parameters)}
         self._owners: dict[Optimizer, tuple[int, list[Parameter]]] = {}
-        trainable = [p.tensor for p in self._parameters.values() if p.tensor.requires_grad]
-        self._smallest = sorted(trainable, key=torch.Tensor.numel)[:4]  # quick to look through
+        self._choose_smallest()
+
+    def _choose_smallest(self) -> None:
+        """A few parameters that the optimisers clear, if there are any, and that are quickly looked through."""
+        held = {id(tensor) for one in self.optimizers for group in one.param_groups for tensor in group["params"]}
+        trained = [
+            p.tensor for key, p in self._parameters.items() if p.tensor.requires_grad and (not held or key in held)
+        ]
+        self._smallest = sorted(trained, key=torch.Tensor.numel)[:4]
 
     # The iteration
 
@@ -196,7 +203,7 @@ class TorchLoop:
         self._function = ""
         self._latest: tuple[Callable[[], torch.Tensor | None], int] = (_nothing, 0)
         self._loss_is_in = self._collected = False
-        self._compiled.reading = self.teller.wants("on_forward")
+        self.compiled.reading = self.teller.wants("on_forward")
 
     def _begin_pass(self, args: Any) -> None:
         """A training pass begins: of a new iteration, or one more of the iteration under way."""
@@ -280,7 +287,7 @@ class TorchLoop:
     def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Any module of the process has been called. While a graph is traced, what this gives back is handed on instead."""
         if torch.compiler.is_compiling():
-            return self._compiled.passed(module, output)
+            return self.compiled.passed(module, output)
         if torch._C._functorch.peek_interpreter_stack() is None:  # what runs under vmap and the like has no values
             self._really_called(module, args, output)
         return None
@@ -302,7 +309,7 @@ class TorchLoop:
         elif self._trains_in_evaluation_mode or not self._in_evaluation_mode():
             self._train_forward(self._layers.get(id(module)), root, args, output)
             if compiled.is_region(module):
-                self._compiled.collect(self.teller.measured, "output", among=module)
+                self.compiled.collect(self.teller.measured, "output", among=module)
                 self._collected = self._collected or root
         elif (tensor := first_tensor(output)) is not None and tensor.requires_grad:
             tensor.register_hook(self._evaluation_pass_goes_back)
@@ -353,12 +360,12 @@ class TorchLoop:
         """Take over what compiled regions have measured in this pass."""
         if not self._collected:
             self._collected = True
-            self._compiled.collect(self.teller.measured, "output", among=None)
+            self.compiled.collect(self.teller.measured, "output", among=None)
 
     def _collect_gradients(self) -> None:
         """Take over δ, as compiled regions have measured it in the last pass."""
         if self._in_backward:
-            self._compiled.collect(self.teller.measured_backward, "gradient", self._scale, among=None)
+            self.compiled.collect(self.teller.measured_backward, "gradient", self._scale, among=None)
 
     def _layer_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
         if x is not None and x.data_ptr() != output.data_ptr():  # what works in place has overwritten its input
@@ -444,7 +451,7 @@ class TorchLoop:
             self._evaluated_in_training_mode = None
 
     def _take_loss(self, loss: torch.Tensor, outputs: Any, targets: Any) -> None:
-        if self._finished and self._loss_is_in and self._compiled.traced:
+        if self._finished and self._loss_is_in and self.compiled.traced:
             self._begin_pass(())  # one that was compiled as a whole
         self._begin()
         self._collect_outputs()
@@ -585,6 +592,7 @@ class TorchLoop:
         owned = self._owned(optimizer)
         if owned and optimizer not in self.optimizers:
             self.optimizers[optimizer] = 0
+            self._choose_smallest()
             self.recorder.describe(**self.describe())
         return owned
 
@@ -630,4 +638,5 @@ def _recomputing() -> bool:
     return bool(torch._C._current_graph_task_id() != -1)
 
 
-compiled.keep_out(TorchLoop._called.__code__)
+for _heard in (TorchLoop._called, TorchLoop._entered, TorchLoop._really_called):
+    compiled.keep_out(_heard.__code__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Now:
 
     def __init__(self, loop: TorchLoop) -> None:
         self.loop, self.recorder = loop, loop.recorder
+        self._ended = self._spent = 0.0
 
     @property
     def reading(self) -> bool:
@@ -140,6 +142,11 @@ class Now:
 
     def iteration_ends(self) -> None:
         """The iteration is over."""
+        pace, now = self.recorder.pace, perf_counter()
+        if self.loop.compiled.traced and self._ended:
+            took = now - self._ended - (pace.spent - self._spent)
+            pace.owe(self.loop.compiled.surcharge.of(self.reading, took, pace))
+        self._ended, self._spent = now, pace.spent
         self.fire("on_step_end")
 
     def catch_up(self) -> None:

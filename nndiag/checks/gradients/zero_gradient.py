@@ -16,9 +16,13 @@ ERRORS = 2.0
 """Standard errors of its standard deviation within which a weight counts as freshly initialised."""
 
 
+FEW = 150
+"""Numbers of which the standard deviation says nothing: within its errors, a third of all values fit one scheme or another."""
+
+
 def fresh(parameter: ParameterMeta, errors: float = ERRORS) -> bool:
     """Whether a weight has the standard deviation of a usual initialisation: He, Glorot, LeCun or PyTorch's default."""
-    if not parameter.std or not parameter.fan_in:
+    if not parameter.std or not parameter.fan_in or parameter.fan_in * parameter.shape[0] < FEW:
         return False
     fan_in, fan_out = parameter.fan_in, parameter.shape[0]
     usual = np.sqrt([2 / fan_in, 2 / (fan_in + fan_out), 1 / fan_in, 1 / (3 * fan_in)])
@@ -51,8 +55,8 @@ class ZeroGradient(Check):
     A weight declared frozen is a remark, as fine-tuning freezes on purpose, and so are pretrained ones out of reach. They are a
     finding where there was nothing to preserve: their standard deviation is that of a fresh initialisation (He, Glorot, LeCun or
     PyTorch's default) to within `errors` standard errors of so many random numbers and half a percent, for most of them; where
-    layers before a frozen one train and it is the last; or where the network does not train at all. Of fewer than `known` numbers
-    the standard deviation says nothing: a third of all values lie as near to one scheme or another.
+    layers before a frozen one train and it is the last; or where the network does not train at all. Of fewer than 150 numbers
+    the standard deviation says nothing.
     """
 
     code = "ND403"
@@ -82,7 +86,9 @@ class ZeroGradient(Check):
     def _nowhere(self, run: Run) -> Iterator[Finding]:
         """No weight has a gradient whenever the optimiser steps, and the loop shows why."""
         loop, delta = run.loop, run.statistic("activations", "gradient_rms")
-        biases = (run.statistic("gradients", "norm") > 0).to_numpy().any()  # they have one where dead layers hand nothing on
+        biases = (
+            (run.statistic("gradients", "norm") > 0).to_numpy().any()
+        )  # they have one where dead layers hand nothing on
         if biases or "updates" not in loop or not (loop["updates"] > 0).any():
             return
         if not (loop["backward_passes"] > 0).any():

@@ -23,6 +23,7 @@ pytestmark = [
 import torch._dynamo as dynamo  # noqa: E402
 from torch import nn  # noqa: E402
 
+from nndiag_torch.compiled import Surcharge  # noqa: E402
 from nndiag_torch.loop import TorchLoop  # noqa: E402
 from tests.integrations.nndiag_torch import programs  # noqa: E402
 
@@ -225,6 +226,30 @@ def test_a_copy_of_a_watched_model_is_nobodys_business():
         torch.compile(twin, backend="aot_eager")(100 * data[0][0]).sum().backward()
         programs.train(called, optimizer, data[2:4], recorder)
     assert recorder.run.activations["max"].max().max() < 20
+
+
+class Auto:
+    """A cadence that adapts, after its first steps."""
+
+    adapts = True
+
+
+def test_what_the_graph_measures_is_charged_by_how_much_longer_read_steps_take():
+    surcharge = Surcharge()
+    assert surcharge.of(True, 2.0, Auto) == pytest.approx(0.5)  # a guess, until some steps are not read
+    for seconds in (60.0, 1.0, 1.1):  # the first of them compiles
+        assert surcharge.of(False, seconds, Auto) == 0
+    assert surcharge.of(True, 1.5, Auto) == pytest.approx(1.75 - 1.1)
+
+
+def test_the_budget_counts_what_the_graph_measures(monkeypatch):
+    monkeypatch.setattr(Surcharge, "of", lambda self, read, seconds, pace: 0.01 * read)
+    model, data = Net(), programs.batches(8, count=4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    called = torch.compile(model, backend="eager")
+    with nndiag.watch(model, optimizer, every=1, strict=True) as recorder:
+        programs.train(called, optimizer, data, recorder)
+        assert recorder.cost["seconds"] > 0.02
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch itself, while inductor is imported
