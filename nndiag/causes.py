@@ -25,7 +25,7 @@ ORDER = (
 the curves. What stands behind can be a consequence of what stands before, by EXPLAINS."""
 
 SIGNAL = ("ND301", "ND302", "ND303", "ND304", "ND306")
-FLOW = ("ND401", "ND402", "NDP09")
+FLOW = ("ND401", "ND402")
 PACE = ("ND501", "ND502", "NDP06")
 TINY = ("NDP02", "NDP04")
 NOTHING_MOVES = ("ND403", "ND503")
@@ -72,9 +72,9 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND901": ("ND404", "ND7", *TRAINING),
     "ND902": ("ND7",),
     "ND903": ("ND7",),
-    "ND202": ("ND203", "ND205", "ND207", *NOTHING_MOVES, *TRAINING),
-    "ND203": ("ND201", "ND205", "ND207", "ND404", *NOTHING_MOVES, *TRAINING),
-    "ND205": ("ND201", "ND207", *NOTHING_MOVES, *TRAINING),
+    "ND202": ("ND203", "ND205", "ND207", "NDP09", *NOTHING_MOVES, *TRAINING),
+    "ND203": ("ND201", "ND205", "ND207", "NDP09", "ND404", *NOTHING_MOVES, *TRAINING),
+    "ND205": ("ND201", "ND207", "NDP09", *NOTHING_MOVES, *TRAINING),
     "ND207": ("ND201", *TRAINING),
     "NDP09": TRAINING,
     "ND201": ("ND501", "NDP06", "ND6", "ND702", "ND8"),

@@ -25,7 +25,8 @@ class DropoutDominates(Probe):
 
     Trains two copies on the same `steps` batches of `batch` samples, one with dropout and one without, and compares their
     losses in evaluation mode, on `samples` samples. It is a warning when with dropout the loss falls by less than `share` of
-    what it falls by without. Not checked where there is no dropout, or where the loss falls by less than `fall` of its way
+    what it falls by without (rates up to 0.5 in up to four layers leave 0.69 and more of it, 0.9 at most 0.30), or is not
+    finite. Not checked where there is no dropout, or where the loss falls by less than `fall` of its way
     without it.
     """
 
@@ -39,7 +40,7 @@ class DropoutDominates(Probe):
 
     share: float = 0.5
     fall: float = 0.1
-    steps: int = 100
+    steps: int = 200
     batch: int = 32
     samples: int = 256
 
@@ -50,9 +51,10 @@ class DropoutDominates(Probe):
         without, floor = subject.copy(dropout=False), subject.copy().floor(rows)
         initial = without.loss(rows, training=False)
         losses = {dropout: self._trained(subject, rows, dropout) for dropout in (True, False)}
-        if not all(map(np.isfinite, (initial, *losses.values()))):
-            return {"reason": "the loss is not finite"}
-        return {"initial": initial, "floor": floor, "with": losses[True], "without": losses[False]}
+        if not (np.isfinite(initial) and np.isfinite(losses[False])):
+            return {"reason": "the loss is not finite without dropout either"}
+        dropped = losses[True] if np.isfinite(losses[True]) else None
+        return {"initial": initial, "floor": floor, "with": dropped, "without": losses[False]}
 
     def _first(self, subject: Subject, rows: Array, dropout: bool) -> float:
         with seeded(subject):
@@ -76,10 +78,11 @@ class DropoutDominates(Probe):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         m = self.measured(run)
-        share = (m["initial"] - m["with"]) / (m["initial"] - m["without"])
+        reached = float("inf") if m["with"] is None else m["with"]
+        share = (m["initial"] - reached) / (m["initial"] - m["without"])
         if share < self.share:
             yield self.finding(
-                f"in {self.steps} steps the loss gets from {m['initial']:.3g} to {m['with']:.3g} with dropout and to "
+                f"in {self.steps} steps the loss gets from {m['initial']:.3g} to {reached:.3g} with dropout and to "
                 f"{m['without']:.3g} without",
                 first_step=0, last_step=0, value=share, threshold=self.share, causes=("a dropout rate too high",),
             )  # fmt: skip
