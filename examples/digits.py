@@ -20,7 +20,7 @@ def main() -> None:
 
     # Without `every` the recorder would keep its own time under 2 % and leave steps out; a small run can afford them all.
     with nndiag.watch(trainer, run=arguments.run, every=1) as recorder:
-        nndiag.probes.run_all(trainer, x, y, recorder)  # three experiments on copies of the untrained model
+        nndiag.probes.run_all(trainer, x, y, recorder)  # experiments on copies of the untrained model
         trainer.fit(x, y, validation=(x_val, y_val), epochs=20, batch_size=64)
 
     run = recorder.run  # pandas all the way from here

@@ -12,23 +12,24 @@ SUGGESTED = "ND105?"
 
 ORDER = (
     "NDP03", "NDP01", "ND001",
-    "ND103", "ND110", "ND106", "ND111", "ND107", "ND101", "ND113", "ND105", "ND104", "ND112", "ND108", "ND1",
+    "ND103", "ND110", "ND106", "ND111", "ND107", "ND101", "ND113", "ND105", "ND104", "ND112", "ND108", "ND1", "NDP05",
     "ND002", "ND003", "ND004", "ND005", "ND009", "ND008", "ND007", "ND0",
     "ND408", "ND904", "ND504", "ND901", "ND902", "ND903", "ND9", "ND508",
-    "ND202", "ND203", "ND205", "ND207", "ND201", "ND2",
-    "ND305", "ND307", "ND505", "ND506", "ND507", "ND509", "ND404", "ND501", "ND502",
+    "ND202", "ND203", "ND205", "ND207", "ND201", "ND2", "NDP09",
+    "ND305", "ND307", "ND505", "ND506", "ND507", "ND509", "NDP08", "ND404", "ND501", "ND502",
     "ND301", "ND302", "ND401", "ND3", "ND306", "ND4", "ND804", "ND102", "ND5",
     SUGGESTED, "ND707", "ND607", "ND606", "ND602", "ND603", "ND601", "ND6",
-    "ND109", "ND7", "NDP02", "NDP", "ND8",
+    "ND109", "ND7", "NDP06", "NDP02", "NDP04", "NDP", "ND8",
 )  # fmt: skip
 """Codes and families, root causes first: data and objective, the loop, initialisation, settings of the optimiser, what flows,
 the curves. What stands behind can be a consequence of what stands before, by EXPLAINS."""
 
 SIGNAL = ("ND301", "ND302", "ND303", "ND304", "ND306")
 FLOW = ("ND401", "ND402")
-PACE = ("ND501", "ND502")
+PACE = ("ND501", "ND502", "NDP06")
+TINY = ("NDP02", "NDP04")
 NOTHING_MOVES = ("ND403", "ND503")
-NO_LEARNING = ("ND102", SUGGESTED, "ND6", "ND109", "ND702", "ND705", "ND707", "ND8", "NDP02")
+NO_LEARNING = ("ND102", SUGGESTED, "ND6", "ND109", "ND702", "ND705", "ND707", "ND8", *TINY)
 TRAINING = (*SIGNAL, *FLOW, *PACE, *NO_LEARNING)
 """What a network that cannot learn shows downstream: not what stands exactly still, which takes a cause that stops
 everything; not settings, which are facts of their own, nor ND701, which speaks of
@@ -44,14 +45,15 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "NDP03": ("ND",),
     "NDP01": TRAINING,
     "ND001": ("ND",),
-    SUGGESTED: ("ND6", "ND702", "ND705", "NDP02"),
+    SUGGESTED: ("ND6", "ND702", "ND705", *TINY),
     "ND103": ("ND101", "ND110", "ND105", "ND108", *OBJECTIVE),
     "ND110": ("ND105", "ND104", *OBJECTIVE),
     "ND106": ("ND105", "ND113", *NOTHING_MOVES, *OBJECTIVE),
-    "ND111": ("ND105", "ND108", *OBJECTIVE),
+    "ND111": ("ND105", "ND108", "NDP05", *OBJECTIVE),
     "ND107": OBJECTIVE,
     "ND1": (*NOTHING_MOVES, *OBJECTIVE),
     "ND2": TRAINING,
+    "NDP05": ("ND7", *TRAINING),
     "ND101": OBJECTIVE,
     "ND105": OBJECTIVE,
     "ND104": OBJECTIVE,
@@ -72,21 +74,23 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND901": ("ND404", "ND7", *TRAINING),
     "ND902": ("ND7",),
     "ND903": ("ND7",),
-    "ND202": ("ND203", "ND205", "ND207", *NOTHING_MOVES, *TRAINING),
-    "ND203": ("ND201", "ND205", "ND207", "ND404", *NOTHING_MOVES, *TRAINING),
-    "ND205": ("ND201", "ND207", *NOTHING_MOVES, *TRAINING),
+    "ND202": ("ND203", "ND205", "ND207", "NDP09", *NOTHING_MOVES, *TRAINING),
+    "ND203": ("ND201", "ND205", "ND207", "NDP09", "ND404", *NOTHING_MOVES, *TRAINING),
+    "ND205": ("ND201", "ND207", "NDP09", *NOTHING_MOVES, *TRAINING),
     "ND207": ("ND201", *TRAINING),
-    "ND201": ("ND501", "ND6", "ND702", "ND8"),
+    "NDP09": TRAINING,
+    "ND201": ("ND501", "NDP06", "ND6", "ND702", "ND8"),
     "ND508": ("ND503", "ND7", *START, *TRAINING),
     "ND505": ("ND503", "ND7", *TRAINING),
     "ND506": ("ND7", *TRAINING),
     "ND507": TRAINING,
     "ND509": ("ND402", "ND6", "ND7"),
+    "NDP08": ("ND6", "ND702", "ND705"),
     "ND404": ("ND502", "ND503", *NO_LEARNING),
-    "ND501": ("ND502", "ND7", *NOTHING_MOVES, *SIGNAL, *FLOW, *NO_LEARNING),
-    "ND502": ("ND503", "ND705", "ND306", *FLOW, *NO_LEARNING),
-    "ND305": ("ND6", "ND702", "NDP02"),
-    "ND307": ("ND302", "ND304", "ND306", "ND502", "ND6", "ND702", "ND705", "NDP02"),
+    "ND501": ("ND502", "NDP06", "ND7", *NOTHING_MOVES, *SIGNAL, *FLOW, *NO_LEARNING),
+    "ND502": ("ND503", "NDP06", "ND705", "ND306", *FLOW, *NO_LEARNING),
+    "ND305": ("ND6", "ND702", *TINY),
+    "ND307": ("ND302", "ND304", "ND306", "ND502", "ND6", "ND702", "ND705", *TINY),
     "ND301": ("ND304", "ND306", *NOTHING_MOVES, *FLOW, *NO_LEARNING),
     "ND302": ("ND304", "ND306", *NOTHING_MOVES, *FLOW, *NO_LEARNING),
     "ND303": ("ND402", *NO_LEARNING),
@@ -96,12 +100,12 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND402": ("ND6", "ND702", "ND8"),
     "ND403": ("ND503", *NO_LEARNING),
     "ND804": ("ND503", "ND6", "ND702", "ND705", "ND707"),
-    "ND102": ("ND6", "ND109", "ND702", "ND705", "ND707", "NDP02"),
-    "ND607": ("ND601", "ND605", "ND702", "NDP02"),
-    "ND606": ("ND601", "ND605", "ND702", "NDP02"),
+    "ND102": ("ND6", "ND109", "ND702", "ND705", "ND707", *TINY),
+    "ND607": ("ND601", "ND605", "ND702", *TINY),
+    "ND606": ("ND601", "ND605", "ND702", *TINY),
     "ND602": ("ND603", "ND604", "ND605", "ND702", "ND701"),
     "ND603": ("ND604",),
-    "ND601": ("ND605", "ND702", "NDP02"),
+    "ND601": ("ND605", "ND702", *TINY),
     "ND707": ("ND601", "ND605", "ND607", "ND701", "ND702", "ND705"),
 }
 """Cause → the codes or families that it can bring about."""

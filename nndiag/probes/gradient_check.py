@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from nndiag.check import Finding
-from nndiag.nn import Trainer
-from nndiag.nn.parameter import Parameter
-from nndiag.probes.probe import Probe, plain_copy, sample
+from nndiag.probes.probe import Probe
+from nndiag.probes.subject import Pupil, Subject, drawn, seeded
 from nndiag.run import Run
 from nndiag.statistics import Array
 
@@ -33,12 +31,14 @@ class GradientCheck(Probe):
     random directions through all of them, the derivative is measured as (L(w + h) − L(w − h)) / 2h in float64 and
     compared with the gradient (the lesson, section 6; error O(h²)).
 
-    Measures on a copy in float64, without dropout, on `samples` samples: `coordinates` entries of each parameter, drawn
-    with a fixed seed, and `directions` directions. Where the derivatives to the left and to the right differ by more than
+    Measures on a copy in float64, in training mode without dropout and with the same random numbers at every evaluation,
+    on `samples` samples: up to `coordinates` entries of each parameter, drawn with a fixed seed, `total` in all, and
+    `directions` directions. Where the derivatives to the left and to the right differ by more than
     `kinks` a kink of ReLU was crossed, and where they are so small that rounding drowns them nothing can be compared:
     such points are dropped, and where less than `least` of the parameters have any left the verdict is NOT CHECKED. The
     error is |analytic − numeric| over the larger of the two. Above `fail` it FAILs; above `kinks`, the most that a kink
-    which is not dropped can hide, it is a warning.
+    which is not dropped can hide, it is a warning. Gradients that are meant to differ, such as straight-through estimators
+    and gradient reversal, FAIL too.
     """
 
     code = "NDP01"
@@ -54,81 +54,55 @@ class GradientCheck(Probe):
     kinks: float = 1e-4
     samples: int = 16
     coordinates: int = 20
+    total: int = 200
     directions: int = 5
     step: float = 1e-5
 
-    def measure(self, trainer: Trainer, x: Array, y: Array) -> dict[str, Any]:
-        model, loss = plain_copy(trainer.model), copy.deepcopy(trainer.loss)
-        for parameter in model.parameters:
-            parameter.value = parameter.value.astype(np.float64)
-            parameter.gradient = np.zeros_like(parameter.value)
-        x, y = sample(x, y, self.samples)
-        x = x.astype(np.float64)
-
-        def value() -> float:
-            return float(loss(model.forward(x, training=True), y))
-
-        with np.errstate(all="ignore"):
-            value()
-            model.backward(loss.backward())
-            gradients = [parameter.gradient.copy() for parameter in model.parameters]
-            points = {p.name: self._errors(value, p, g) for p, g in zip(model.parameters, gradients, strict=True)}
-            points[ALL] = self._direction_errors(value, model.parameters, gradients)
+    def measure(self, subject: Subject) -> dict[str, Any]:
+        rows = drawn(subject, self.samples)
+        surface = _Surface(subject, subject.copy(dropout=False, double=True), rows)
+        if not math.isfinite(surface.here):
+            return {"reason": "the loss of the samples is not finite"}
+        if surface.drifts():
+            return {"reason": "the loss of the same batch is another one at every evaluation: a layer that keeps a state in "
+                    "training mode, such as spectral norm, or random numbers without a seed"}  # fmt: skip
+        share = max(1, min(self.coordinates, self.total // max(1, len(surface.values))))
+        points = {name: self._at_coordinates(surface, name, share) for name in surface.values}
+        points[ALL] = self._along_directions(surface)
         errors = {name: max(found) for name, found in points.items() if found}
         return {"errors": errors, "compared": sum(map(len, points.values())),
                 "dropped": [name for name, found in points.items() if not found]}  # fmt: skip
 
-    def _errors(self, loss: Callable[[], float], parameter: Parameter, gradient: Array) -> list[float]:
+    def _at_coordinates(self, surface: _Surface, name: str, share: int) -> list[float]:
         """Relative errors at a few coordinates of one parameter, without those that cannot be compared."""
-        rng = np.random.default_rng(0)
+        value = surface.values[name]
         errors = []
-        for i in rng.permutation(parameter.value.size)[: self.coordinates]:
-            at = np.unravel_index(i, parameter.value.shape)
-            kept = float(parameter.value[at])
+        for i in np.random.default_rng(0).permutation(value.size)[:share]:
+            way = np.zeros_like(value)
+            way.flat[i] = 1.0
+            errors.append(self._error(surface, {name: way}, self.step * max(1.0, abs(float(value.flat[i])))))
+        return [error for error in errors if error is not None]
 
-            def shifted(h: float, at: Any = at, kept: float = kept) -> float:
-                parameter.value[at] = kept + h
-                return loss()
-
-            error = self._error(shifted, float(gradient[at]), self.step * max(1.0, abs(kept)))
-            parameter.value[at] = kept
-            errors += [] if error is None else [error]
-        return errors
-
-    def _direction_errors(
-        self, loss: Callable[[], float], parameters: list[Parameter], gradients: list[Array]
-    ) -> list[float]:
+    def _along_directions(self, surface: _Surface) -> list[float]:
         """Relative errors along random directions, each of unit length, through all parameters at once."""
         rng = np.random.default_rng(1)
         errors = []
         for _ in range(self.directions):
-            ways = [rng.standard_normal(p.value.shape) for p in parameters]
-            length = math.sqrt(sum(float(np.sum(way**2)) for way in ways))
-            before = [p.value.copy() for p in parameters]
+            ways = {name: rng.standard_normal(value.shape) for name, value in surface.values.items()}
+            length = math.sqrt(sum(float(np.sum(way**2)) for way in ways.values()))
+            errors.append(self._error(surface, {name: way / length for name, way in ways.items()}, self.step))
+        return [error for error in errors if error is not None]
 
-            def shifted(
-                h: float, ways: list[Array] = ways, length: float = length, before: list[Array] = before
-            ) -> float:
-                for p, value, way in zip(parameters, before, ways, strict=True):
-                    np.add(value, way * (h / length), out=p.value)
-                return loss()
-
-            slope = sum(float(np.sum(g * way)) for g, way in zip(gradients, ways, strict=True)) / length
-            error = self._error(shifted, slope, self.step)
-            shifted(0.0)
-            errors += [] if error is None else [error]
-        return errors
-
-    def _error(self, loss: Callable[[float], float], analytic: float, h: float) -> float | None:
-        """Relative error of `analytic` against central differences; None across a kink or below the rounding noise."""
-        above, here, below = loss(h), loss(0.0), loss(-h)
+    def _error(self, surface: _Surface, way: Mapping[str, Array], h: float) -> float | None:
+        """Relative error of the gradient against central differences; None across a kink or below the rounding noise."""
+        above, below, here, analytic = surface.at(way, h), surface.at(way, -h), surface.here, surface.slope(way)
         numeric = (above - below) / (2 * h)
         asymmetry = abs(above - 2 * here + below) / h
         noise = ROUNDINGS * MACHINE * max(abs(above), abs(here), abs(below)) / h
         size = max(abs(analytic), abs(numeric))
         if not np.isfinite(size) or size * self.kinks < noise or asymmetry > self.kinks * size:
             return None
-        return float(abs(analytic - numeric) / size)
+        return abs(analytic - numeric) / size
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -167,3 +141,34 @@ class GradientCheck(Probe):
     @classmethod
     def sick(cls) -> Run:
         return cls.example(errors={"h1.weight": 1.5e-2}, compared=40, dropped=[])
+
+
+class _Surface:
+    """The loss of one batch as a function of the parameters, drawn with the same random numbers wherever it is asked."""
+
+    def __init__(self, subject: Subject, pupil: Pupil, rows: Array) -> None:
+        self._subject, self._pupil, self._rows = subject, pupil, rows
+        self.values, self.here = pupil.read(), self._loss()
+        with seeded(subject):
+            self._gradients = pupil.gradients(rows)
+
+    def at(self, way: Mapping[str, Array], h: float) -> float:
+        """The loss `h` times `way` from here."""
+        for name, direction in way.items():
+            self._pupil.write(name, self.values[name] + h * direction)
+        loss = self._loss()
+        for name in way:
+            self._pupil.write(name, self.values[name])
+        return loss
+
+    def drifts(self) -> bool:
+        """Whether the loss here is another one when asked again, by more than rounding."""
+        return abs(self._loss() - self.here) > ROUNDINGS * MACHINE * abs(self.here)
+
+    def slope(self, way: Mapping[str, Array]) -> float:
+        """Derivative of the loss along `way`, by backpropagation."""
+        return sum(float(np.sum(self._gradients[name] * direction)) for name, direction in way.items())
+
+    def _loss(self) -> float:
+        with seeded(self._subject):
+            return self._pupil.loss(self._rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from nndiag.check import Finding
-from nndiag.nn import Trainer
-from nndiag.nn.schedules import Constant, base_lr
-from nndiag.probes.probe import Probe, plain_copy, sample
-from nndiag.progress import smoothed_floor
+from nndiag.errors import NndiagError
+from nndiag.probes.probe import Probe
+from nndiag.probes.subject import Pupil, Subject, tiny
 from nndiag.run import Run
 from nndiag.statistics import Array
 
@@ -25,7 +23,8 @@ class OverfitTinyBatch(Probe):
     Whoever cannot overfit sixteen samples cannot learn a thousand: something in the model, the loss, the gradients or
     the learning rate is broken (Karpathy 2019, "A recipe for training neural networks", step 3).
 
-    Trains a copy, without dropout and weight decay, on `samples` samples for `steps` steps at the configured learning
+    Trains a copy, without dropout and weight decay, on `samples` samples (of sequences and images that are told a class at
+    every position fewer: as many positions, at least two samples) for `steps` steps at the configured learning
     rate, and if need be at a tenth and at ten times of it, each time from the start. It passes when the loss comes down
     to its floor plus `left` of the way there. When only another learning rate gets there it says which.
     """
@@ -33,7 +32,7 @@ class OverfitTinyBatch(Probe):
     code = "NDP02"
     name = "overfit-tiny-batch"
     kind = "training"
-    needs = ()
+    wants = ("loss", "optimizer")
     advice = "Look at the other findings first; then at the loss, the labels and the size of the network."
     confirm = "print(nndiag.probes.overfit_tiny_batch(trainer, x, y))"
     passed = "a tiny batch is learned by heart"
@@ -43,39 +42,23 @@ class OverfitTinyBatch(Probe):
     left: float = 0.05
     factors: tuple[float, ...] = (1.0, 0.1, 10.0)
 
-    def measure(self, trainer: Trainer, x: Array, y: Array) -> dict[str, Any]:
-        x, y = sample(x, y, self.samples)
+    def measure(self, subject: Subject) -> dict[str, Any]:
+        rows = tiny(subject, self.samples)
         reached: dict[str, float] = {}
         for factor in self.factors:
-            losses = self._train(trainer, x, y, factor)
+            pupil = subject.copy(dropout=False, decay=False)
+            target = goal(pupil, rows, self.left)
+            losses = learned(pupil, rows, factor, self.steps, target)
             reached[f"{factor:g}"] = min(losses)
-            if min(losses) <= self._target(trainer, losses[0]):
+            if min(losses) <= target:
                 break
         return {
             "initial": losses[0],
-            "target": self._target(trainer, losses[0]),
+            "target": target,
             "reached": {factor: loss if np.isfinite(loss) else None for factor, loss in reached.items()},
-            "lr": base_lr(trainer.optimizer.schedule),
-            "samples": len(x),
+            "lr": subject.lr,
+            "samples": len(rows),
         }
-
-    def _train(self, trainer: Trainer, x: Array, y: Array, factor: float) -> list[float]:
-        """Losses of a copy trained on this batch alone, until the target is reached; infinite where it is not a number."""
-        optimizer = copy.deepcopy(trainer.optimizer)
-        optimizer.schedule, optimizer.weight_decay = Constant(base_lr(optimizer.schedule) * factor), 0.0
-        pupil = Trainer(plain_copy(trainer.model), copy.deepcopy(trainer.loss), optimizer, clip_norm=trainer.clip_norm)
-        losses: list[float] = []
-        for _ in range(self.steps):
-            loss = pupil.step(x, y)
-            losses.append(loss if np.isfinite(loss) else np.inf)
-            if loss <= self._target(trainer, losses[0]) or not np.isfinite(loss):
-                break
-        return losses
-
-    def _target(self, trainer: Trainer, initial: float) -> float:
-        width = trainer.model.parameters[-1].value.shape[0] if trainer.model.parameters else 1
-        floor = smoothed_floor(trainer.loss.label_smoothing, width)
-        return floor + self.left * max(initial - floor, 0.0)
 
     def examine(self, run: Run) -> Iterator[Finding]:
         measured = self.measured(run)
@@ -109,3 +92,26 @@ class OverfitTinyBatch(Probe):
     @classmethod
     def sick(cls) -> Run:
         return cls._run(0.15)
+
+
+def goal(pupil: Pupil, rows: Array, left: float) -> float:
+    """The loss with `left` of the way to its floor left. Raises NndiagError where it does not begin above that.
+
+    A network that is trained already, so that the targets of other samples cost it more than twice as much as its own, has
+    come from there.
+    """
+    floor, initial, others = pupil.floor(rows), pupil.loss(rows), pupil.loss(rows, targets=np.roll(rows, 1))
+    if not floor < initial < np.inf:
+        raise NndiagError(f"the loss begins at {initial:.3g}: how low it can get is not known")
+    return floor + left * ((others if others - floor > 2 * (initial - floor) else initial) - floor)
+
+
+def learned(pupil: Pupil, rows: Array, factor: float, steps: int, target: float = -np.inf) -> list[float]:
+    """Losses of a pupil trained on one batch, until `target` is reached; infinite, and the last one, where not finite."""
+    losses: list[float] = []
+    for _ in range(steps):
+        loss = pupil.step(rows, factor)
+        losses.append(loss if np.isfinite(loss) else np.inf)
+        if loss <= target or not np.isfinite(loss):
+            break
+    return losses

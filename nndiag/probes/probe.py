@@ -1,97 +1,89 @@
-"""Probe: a check that makes its own measurement, on a copy of a trainer's model."""
+"""Probe: a check that makes its own measurement, on copies of a model."""
 
 from __future__ import annotations
 
-import copy
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import ArrayLike
+from typing import Any, ClassVar
 
 from nndiag import synthetic
 from nndiag.check import Check
-from nndiag.errors import NndiagError, UnknownName
+from nndiag.errors import NndiagError
 from nndiag.meta import Meta
-from nndiag.nn import Dropout, Sequential, Trainer
+from nndiag.probes.subject import Subject, find_subject, seeded
 from nndiag.recorder import Recorder
 from nndiag.report import Report
 from nndiag.run import Run
-from nndiag.statistics import Array
+
+log = logging.getLogger("nndiag")
 
 
 @dataclass(frozen=True)
 class Probe(Check):
-    """A check in two halves: `measure` experiments on a copy and gives plain numbers, `examine` judges them.
+    """A check in two halves: `measure` experiments on copies and gives plain numbers, `examine` judges them.
 
     The numbers travel in the run's metadata, so that the checklist on a recorded run speaks of the probes too. Calling a
-    probe on a trainer and data does both. The trainer, its model, its optimiser and its random numbers stay as they are.
+    probe on a model and data does both. The model, its optimiser and all random numbers stay as they are.
     """
 
-    def measure(self, trainer: Trainer, x: Array, y: Array) -> dict[str, Any]:
-        """What the experiment on inputs (N, width) and targets (N, …) gave, as plain JSON."""
+    wants: ClassVar[tuple[str, ...]] = ("loss",)
+    """What it cannot do without: "loss", "optimizer"."""
+
+    def measure(self, subject: Subject) -> dict[str, Any]:
+        """What the experiment gave, as plain JSON; {"reason": why} where it cannot be made."""
         raise NotImplementedError(f"{type(self).__name__} has no measure()")
 
-    def __call__(self, trainer: Trainer, x: ArrayLike, y: ArrayLike, *, recorder: Recorder | None = None) -> Report:
-        """The verdict of this probe on `trainer` with training data `x`, `y`; with `recorder` it goes into that run.
+    def __call__(
+        self,
+        target: Any,
+        x: Any,
+        y: Any,
+        *,
+        loss: Any = None,
+        optimizer: Any = None,
+        recorder: Recorder | None = None,
+    ) -> Report:
+        """The verdict of this probe on `target` with training data `x`, `y`; with `recorder` it goes into that run.
 
-        Raises UnknownName for anything but an `nndiag.nn.Trainer`, and NndiagError when no sample is finite.
+        `target` is an `nndiag.nn.Trainer`, or a model with its `loss`, called as loss(outputs, targets), and its
+        `optimizer`. The first axis of inputs and targets is the batch. Raises UnknownName for any other target, and
+        NndiagError when the samples do not fit each other or none is finite.
         """
         from nndiag.checklist import Checklist
 
-        measurement = self.measure(_trainer(trainer), *finite(x, y))
+        measurement = self.experiment(find_subject(target, x, y, loss, optimizer))
         if recorder is not None:
             recorder.probe(self.code, measurement)
         meta = Meta(name=self.name, ended="completed", probes={self.code: measurement})
         return Checklist(select=self.code, checks=[self]).examine(Run(meta))
+
+    def experiment(self, subject: Subject) -> dict[str, Any]:
+        """What `measure` gives with seeded random numbers, which are as before afterwards; the reason where it fails."""
+        if lacking := [what for what in self.wants if what in subject.lacks]:
+            return {"reason": f"needs {' and '.join(f'{what}={what}' for what in lacking)} beside the model"}
+        try:
+            with seeded(subject):
+                return self.measure(subject)
+        except NndiagError as fault:
+            return {"reason": str(fault)}
+        except Exception as fault:
+            log.error("%s failed: it is not checked", self.code, exc_info=fault)
+            return {"reason": f"the experiment failed: {type(fault).__name__}: {fault}"}
 
     def measured(self, run: Run) -> Mapping[str, Any]:
         """The numbers that `measure` gave; empty if it was not run."""
         return run.meta.probes.get(self.code, {})
 
     def not_checked(self, run: Run) -> str | None:
-        if not self.measured(run):
+        measured = self.measured(run)
+        if not measured:
             return (
                 f"the probe was not run: nndiag.probes.{self.name.replace('-', '_')}(trainer, x, y, recorder=recorder)"
             )
-        return super().not_checked(run)
+        return str(measured["reason"]) if "reason" in measured else super().not_checked(run)
 
     @classmethod
     def example(cls, **measurement: Any) -> Run:
         """A run that holds this measurement."""
         return synthetic.run(steps=0, probes={cls.code: measurement})
-
-
-def _trainer(trainer: Any) -> Trainer:
-    if not isinstance(trainer, Trainer):
-        raise UnknownName(
-            f"a probe needs an nndiag.nn.Trainer, got {type(trainer).__module__}.{type(trainer).__qualname__}"
-        )
-    return trainer
-
-
-def finite(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-    """The samples of `x`, `y` without NaN or infinity: those are ND001's. Raises NndiagError if none is left."""
-    x, y = np.asarray(x), np.asarray(y)
-    if not len(x) or len(x) != len(y):
-        raise NndiagError(f"a probe needs as many inputs as targets, and some: got shapes {x.shape} and {y.shape}")
-    good = np.isfinite(x.reshape(len(x), -1)).all(axis=1) & np.isfinite(y.reshape(len(y), -1)).all(axis=1)
-    if not good.any():
-        raise NndiagError("a probe needs samples without NaN or infinity; there is not one")
-    return x[good], y[good]
-
-
-def plain_copy(model: Sequential) -> Sequential:
-    """A copy of `model` that does not drop anything out."""
-    model = copy.deepcopy(model)
-    for layer in model.layers:
-        if isinstance(layer, Dropout):
-            layer.p = 0.0
-    return model
-
-
-def sample(x: Array, y: Array, size: int, seed: int = 0) -> tuple[Array, Array]:
-    """At most `size` samples drawn without replacement, the same at every call."""
-    rows = np.random.default_rng(seed).permutation(len(x))[:size]
-    return x[rows], y[rows]
