@@ -45,7 +45,7 @@ class Pace:
         if not budget > 0:
             raise ValueError(f"budget={budget!r}: give a share of the training time above 0, such as 0.02")
         self.every = 1 if every == "auto" else every
-        self.spent = 0.0
+        self.spent = self.owed = 0.0
         self.running = False
         self._auto = every == "auto"
         self._budget = budget
@@ -78,6 +78,7 @@ class Pace:
 
     def owe(self, seconds: float) -> None:
         """Count time that reading has cost where the clock does not see it, such as that of kernels on a device."""
+        self.owed += seconds
         self.spent += seconds
         self._spent_before += seconds
         self._debt += seconds

@@ -48,13 +48,13 @@ def guarded(method: Callable[Concatenate[TorchLoop, _P], None]) -> Callable[Conc
 
     def run(self: TorchLoop, *args: _P.args, **kwargs: _P.kwargs) -> None:
         pace = self.recorder.pace
-        begun, spent = perf_counter(), pace.spent
+        begun, spent = perf_counter(), pace.spent - pace.owed
         try:
             method(self, *args, **kwargs)
         except Exception as fault:
             self._fail(method.__name__.lstrip("_"), fault)
         finally:
-            pace.spent = spent + perf_counter() - begun
+            pace.spent = spent + pace.owed + perf_counter() - begun
 
     return wraps(method)(run)  # type: ignore[return-value]  # still a method of TorchLoop
 
