@@ -72,6 +72,11 @@ class Hook:
         """The frames that are not whole without this hook."""
         return (self.frame_name,)
 
+    @property
+    def looks_at_outputs(self) -> bool:
+        """Whether `on_loss` of the step under way will look at more than the loss, if that is finite."""
+        return True
+
     def hears(self, event: str) -> bool:
         """Whether this hook is to be told of `event` on the step under way."""
         return overrides(self, event) and (self.recorder.recording or event not in self.reads)
@@ -189,6 +194,11 @@ class Hooks:
         return any(hook.recorder.stopping for hook in self._hooks)
 
     @property
+    def looks_at_outputs(self) -> bool:
+        """Whether anybody who hears `on_loss` will look at outputs or targets of this step."""
+        return any(hook.looks_at_outputs for hook, *_ in self._listeners["on_loss"])
+
+    @property
     def takes_inputs(self) -> bool:
         """Whether anybody who hears `on_forward` looks at what went in."""
         return any(hook.takes_inputs for hook, *_ in self._listeners["on_forward"])
@@ -274,13 +284,17 @@ class Spacing:
         self._stretch = -1
 
     def due(self, step: int) -> bool:
-        """Whether `step` is one of them."""
-        stretch, place = divmod(step, self._every)
-        from_place = _drawn(stretch) % self._every if self._hashed else 0
-        if step < self._always or (stretch != self._stretch and place >= from_place):
-            self._stretch = stretch
+        """Whether `step` is one of them; it is taken as such."""
+        if self.would(step):
+            self._stretch = step // self._every
             return True
         return False
+
+    def would(self, step: int) -> bool:
+        """Whether `step` would be one of them."""
+        stretch, place = divmod(step, self._every)
+        from_place = _drawn(stretch) % self._every if self._hashed else 0
+        return step < self._always or (stretch != self._stretch and place >= from_place)
 
 
 def _drawn(number: int) -> int:
@@ -434,6 +448,12 @@ class LossHook(Hook):
         self._outputs = Spacing(every, always=ALWAYS)
         self._due = False
 
+    @property
+    def looks_at_outputs(self) -> bool:
+        recorder = self.recorder
+        wanted = recorder.recording and not self._light
+        return wanted and (self._outputs.would(recorder.step_number) or recorder.alarmed)
+
     def on_loss(self, outputs: Array, targets: Array | None, loss: float) -> None:
         recorder = self.recorder
         recorder.loss(loss)
@@ -481,6 +501,10 @@ class DataHook(Hook):
             recorder.row.data(x, y)
         else:
             recorder.row.guard(x, y, counted=True)
+
+    @property
+    def looks_at_outputs(self) -> bool:
+        return self._looked and self._targets_to_come
 
     def on_loss(self, outputs: Array, targets: Array | None, loss: float) -> None:
         broken = not math.isfinite(loss) and not self._looked and self.recorder.meta.first_nonfinite is None

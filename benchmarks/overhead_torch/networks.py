@@ -58,8 +58,11 @@ def loss_of(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def perceptron(*sizes: int) -> nn.Module:
-    """Linear layers of these sizes with ReLU between them."""
+    """Linear layers of these sizes with ReLU between them, initialised as He's scheme has it: deep ones train at all."""
     layers = [nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(sizes)]
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        nn.init.zeros_(layer.bias)
     return nn.Sequential(*[module for layer in layers for module in (layer, nn.ReLU())][:-1])
 
 

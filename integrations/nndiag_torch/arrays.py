@@ -13,10 +13,13 @@ VIEWED = frozenset({torch.float32, torch.float64, torch.float16, torch.int64, to
 """What NumPy has a type for."""
 
 
+STRIDED = torch.strided
+
+
 def as_array(tensor: torch.Tensor) -> Array:
     """The values of a dense or sparse tensor on any device, of bfloat16 and the like as float32; not to be written to."""
     tensor = tensor.detach()
-    if not is_viewed(tensor):
+    if not (tensor.is_cpu and tensor.dtype in VIEWED and tensor.layout is STRIDED):
         tensor = dense(tensor)
         tensor = (tensor if tensor.dtype in VIEWED else tensor.to(torch.float32)).cpu()
     array: Array = tensor.numpy()
@@ -25,7 +28,7 @@ def as_array(tensor: torch.Tensor) -> Array:
 
 def is_viewed(tensor: torch.Tensor) -> bool:
     """Whether `as_array` gives a view of the memory of `tensor`."""
-    return tensor.dtype in VIEWED and tensor.layout is torch.strided and tensor.device.type == "cpu"
+    return tensor.is_cpu and tensor.dtype in VIEWED and tensor.layout is STRIDED
 
 
 def dense(tensor: torch.Tensor) -> torch.Tensor:

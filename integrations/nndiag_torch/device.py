@@ -136,6 +136,10 @@ class Later:
         """Whether anybody will listen to `event` of this iteration."""
         return self.reading and event in self._events
 
+    def looks(self, value: torch.Tensor) -> bool:
+        """Whether anybody may look at what went into the loss: the hooks say so later."""
+        return self.wants("on_loss")
+
     def number(self, value: Any) -> Any:
         """A number as it is now, where it lies."""
         return value.detach().clone() if isinstance(value, torch.Tensor) else float(value)

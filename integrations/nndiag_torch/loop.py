@@ -456,7 +456,10 @@ class TorchLoop:
         self._begin()
         self._collect_outputs()
         value, again, self._loss_is_in = loss.detach().mean(), self._loss_is_in, True
-        if not self.teller.reading or not self.teller.wants("on_loss"):
+        if loss.requires_grad and not self._in_backward and self.teller.reading:
+            loss.register_hook(self._loss_goes_back)
+        if not self.teller.reading or not (self.teller.looks(value) or outputs is not None):
+            self._output = None
             self.teller.loss(value, None, None, again=again)
             return
         found = graph.objective(loss, self._output)
@@ -470,8 +473,6 @@ class TorchLoop:
         self.teller.loss(value, seen, wanted, again=again)
         if seen is not None and found.gradient_source is not None and self.teller.wants("on_output_gradient"):
             found.gradient_source.register_hook(partial(self._output_goes_back, found.delta))
-        if loss.requires_grad and not self._in_backward:
-            loss.register_hook(self._loss_goes_back)
 
     def _know(self, objective: dict[str, Any], loss: torch.Tensor) -> None:
         """Describe the loss where it is new, and which parameters it reaches where that may still grow."""

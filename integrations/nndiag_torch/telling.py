@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,10 @@ class Now:
         others = tuple(one for one in hooks.listeners(event) if not own(one[0]))
         with np.errstate(all="ignore"):
             hooks.fire_anew(event, others, *arguments) if others else hooks.fire(event, *arguments)
+
+    def looks(self, value: torch.Tensor) -> bool:
+        """Whether anybody will look at what went into the loss."""
+        return self.wants("on_loss") and (self.loop.hooks.looks_at_outputs or not math.isfinite(float(value)))
 
     def loss(
         self, value: torch.Tensor, outputs: torch.Tensor | None, targets: torch.Tensor | None, *, again: bool

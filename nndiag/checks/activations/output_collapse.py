@@ -45,6 +45,9 @@ class OutputCollapse(Check):
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
+        broken = run.series("outputs", "nonfinite", "outputs") > 0
+        if broken.mean() > 0.5:
+            return "most outputs are not finite, and NaN names no class: ND801 says so"
         if self._counts(run, "outputs", "predicted ").shape[1] < 2 or self._counts(run, "data", "label ").empty:
             return "needs the counts of predicted classes and of labels"
         seen = float(np.nansum(self._late(self._counts(run, "outputs", "predicted ")).to_numpy()))
@@ -72,8 +75,6 @@ class OutputCollapse(Check):
 
     def _counts(self, run: Run, frame: str, begins: str) -> pd.DataFrame:
         counts = run.statistic(frame, "count")
-        broken = run.series("outputs", "nonfinite", "outputs").reindex(counts.index)
-        counts = counts[~(broken > 0)]  # NaN names class 0
         return counts[[name for name in counts if str(name).startswith(begins)]].fillna(0.0)
 
     def _late(self, counts: pd.DataFrame) -> pd.DataFrame:
