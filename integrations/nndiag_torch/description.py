@@ -18,7 +18,7 @@ SETTINGS = ("momentum", "betas", "eps", "weight_decay", "nesterov", "dampening",
 
 def loop(loop: TorchLoop) -> dict[str, Any]:
     """Layers in forward order, parameters, loss, optimiser and settings."""
-    held = {id(tensor) for one in loop.optimizers for group in one.param_groups for tensor in group["params"]}
+    held = loop.held
     return {
         "layers": [
             {"name": layer.name, "kind": layer.kind, "shape": list(layer.shape or ()), "after": layer.after}

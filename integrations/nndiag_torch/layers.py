@@ -31,11 +31,11 @@ KINDS: dict[str, str] = {
     "ReLU": "relu",
     "ReLU6": "relu6",
     "LeakyReLU": "leaky_relu",
-    "PReLU": "leaky_relu",
+    "PReLU": "prelu",
     "RReLU": "leaky_relu",
     "ELU": "elu",
     "SELU": "selu",
-    "CELU": "elu",
+    "CELU": "celu",
     "GELU": "gelu",
     "SiLU": "silu",
     "Mish": "mish",
@@ -89,7 +89,7 @@ ALIKE = {"relu6": "hard_tanh", "selu": "elu"}
 
 
 class Layer:
-    """A module, or a function between two, as events speak of it; `units` is the axis of its units."""
+    """A module, or a function between two, as events speak of it."""
 
     def __init__(self, name: str, kind: str, module: nn.Module | None) -> None:
         self.name, self.kind, self.module = name, kind, module

@@ -166,6 +166,11 @@ class TorchLoop:
         """Every parameter of the model, once."""
         return list(self._parameters.values())
 
+    @property
+    def held(self) -> set[int]:
+        """Ids of the tensors in the groups of all optimisers."""
+        return {id(tensor) for one in self.optimizers for group in one.param_groups for tensor in group["params"]}
+
     def _survey(self) -> None:
         """Find the layers and parameters of the model, also those that it has got since."""
         self._parts |= {id(module): module for module in self.model.modules()}
@@ -178,10 +183,8 @@ class TorchLoop:
 
     def _choose_smallest(self) -> None:
         """A few parameters that the optimisers clear, if there are any, and that are quickly looked through."""
-        held = {id(tensor) for one in self.optimizers for group in one.param_groups for tensor in group["params"]}
-        trained = [
-            p.tensor for key, p in self._parameters.items() if p.tensor.requires_grad and (not held or key in held)
-        ]
+        held, known = self.held, self._parameters.items()
+        trained = [p.tensor for key, p in known if p.tensor.requires_grad and (not held or key in held)]
         self._smallest = sorted(trained, key=torch.Tensor.numel)[:4]
 
     # The iteration
@@ -218,9 +221,8 @@ class TorchLoop:
         self._begin()
         given, self._entering = self._entering, ()
         x = first_tensor(
-            given, floating=False
-        )  # of the model, where it takes a tensor as it is, or else of its first module
-        x = first_tensor(args, floating=False) if x is None else x
+            (given, args), floating=False
+        )  # of the model, where a tensor is passed by place, or of its first module
         if x is not None and self.teller.wants("on_step_begin"):
             self.teller.batch(x)
 
@@ -608,12 +610,7 @@ class TorchLoop:
 
     def _unowned(self) -> list[Parameter]:
         """Parameters that no optimiser updates."""
-        held = {
-            id(tensor)
-            for optimizer in self.optimizers
-            for group in optimizer.param_groups
-            for tensor in group["params"]
-        }
+        held = self.held
         return [p for key, p in self._parameters.items() if key not in held]
 
 
