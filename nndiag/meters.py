@@ -45,6 +45,10 @@ class ActivationMeter:
         """An epoch begins."""
         self._activity.turn()
 
+    def take_back(self) -> None:
+        """The passes of this row do not count: the next is not merged with them."""
+        self._passed_in = self._returned_in = -1
+
     def forward(self, array: Array, slope: Array | None, signal: float, *, whole: bool = True) -> int:
         """`FORWARD` of an output (batch, …, units), given the RMS of what came in; how many of its values are not finite.
 

@@ -183,6 +183,14 @@ class Row:
                 meter.turn()
         self._read_steps = self._all_steps = 0
 
+    def take_back(self, *, loss: bool) -> None:
+        """What went forward in this row, and with `loss` the last of its losses, was no training: what comes takes its place."""
+        for meter in self._activations.values():
+            meter.take_back()
+        self._first = ""
+        if loss:
+            del self.train[-1:]
+
     def fill(self, recording: bool) -> None:
         """Put what was gathered for this step into the rows; doing it twice changes nothing."""
         train, validation = self.train, self.validation

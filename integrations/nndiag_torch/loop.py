@@ -66,6 +66,10 @@ TENSORS = ("loss", "outputs", "targets")
 """What may be logged as a tensor."""
 
 
+LOSSES = (nn.modules.loss._Loss, nn.modules.loss._WeightedLoss)
+"""What is never a part of a model."""
+
+
 class TorchLoop:
     """A model, its optimisers and its loss in a loop of the user's own.
 
@@ -103,7 +107,7 @@ class TorchLoop:
         self._output: Any = None
         self._handles: list[Any] = []
         self._survey()
-        self._sums = self._checksum()
+        self._first = [(tensor, _sum(tensor)) for tensor in self._smallest]
         self._new_iteration()
 
     # Listening
@@ -272,12 +276,8 @@ class TorchLoop:
                 )  # fmt: skip
 
     def moved(self) -> bool:
-        """Whether a parameter is not what it was at first."""
-        return self._checksum() != self._sums
-
-    def _checksum(self) -> list[float]:
-        """Sums that change when somebody updates the parameters without an optimiser."""
-        return [float(tensor.detach().double().sum()) for tensor in self._smallest]
+        """Whether a parameter is not what it was at first: somebody updates them without an optimiser."""
+        return any(_sum(tensor) != first for tensor, first in self._first)
 
     # Forward
 
@@ -415,7 +415,7 @@ class TorchLoop:
     # The loss
 
     def _take_loss_module(self, args: tuple[Any, ...], output: Any) -> None:
-        if isinstance(output, torch.Tensor) and output.requires_grad and len(args) > 1:
+        if self._passing and isinstance(output, torch.Tensor) and output.requires_grad and len(args) > 1:
             self._take_loss(output, args[0], args[1])
 
     def _logged(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -448,9 +448,18 @@ class TorchLoop:
         if self._finished:
             self._finish()
         self.teller.catch_up()
+        if self._passing and self.teller.reading and not self._backward_passes:
+            self._take_back()
         if self._evaluated_in_training_mode is not None:
             self.recorder.row.buffers["loop"].put("", EVALUATION, (float(self._evaluated_in_training_mode),))
             self._evaluated_in_training_mode = None
+
+    def _take_back(self) -> None:
+        """The passes since the last step had gradients on and no backward pass: they were those of the validation."""
+        self._evaluated_in_training_mode = self.model.training
+        self.recorder.row.take_back(loss=self._loss_is_in)
+        self._passing = self._inside = self._loss_is_in = False
+        self._output = None
 
     def _take_loss(self, loss: torch.Tensor, outputs: Any, targets: Any) -> None:
         if self._finished and self._loss_is_in and self.compiled.traced:
@@ -618,7 +627,8 @@ def _nothing() -> None:
     """A weak reference to no tensor."""
 
 
-LOSSES = (nn.modules.loss._Loss, nn.modules.loss._WeightedLoss)
+def _sum(tensor: torch.Tensor) -> float:
+    return float(tensor.detach().double().sum())
 
 
 def _inserted(order: dict[str, Layer], before: str, layer: Layer) -> dict[str, Layer]:

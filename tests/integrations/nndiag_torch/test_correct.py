@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import nndiag
@@ -211,23 +212,34 @@ def test_passes_without_gradients_are_not_training():
     assert recorder.run.tables["loop"].columns[-1][0] == "training_mode"
 
 
-def test_evaluation_with_gradients_but_in_evaluation_mode_is_not_training():
+@pytest.mark.parametrize("deferred", [False, True])
+@pytest.mark.parametrize("module", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_validation_with_gradients_on_is_not_training(training, module, deferred, monkeypatch):
+    monkeypatch.setattr("nndiag_torch.loop.TorchLoop.deferred", deferred)
     model, data = programs.mlp(), programs.batches(8)
-    optimizer = sgd(model)
-    frames = []
+    model[2].p = 0.0
+    runs = []
     for evaluates in (False, True):
-        torch.manual_seed(1)
         start = {name: value.clone() for name, value in model.state_dict().items()}
-        with watched(model, optimizer) as recorder:
+        optimizer, loss_fn = sgd(model), nn.CrossEntropyLoss()
+        with watched(model, optimizer, loss_fn if module else None) as recorder:
             for x, y in data:
                 model.train()
-                step(model, optimizer, recorder, x, y)
+                step(model, optimizer, recorder, x, y, loss_fn)
                 if evaluates:
-                    model.eval()
-                    recorder.log(validation_loss=CE(model(50 * x), y).item())
+                    model.train(training)
+                    recorder.log(validation_loss=loss_fn(model(50 * x), y).item())
         model.load_state_dict(start)
-        frames.append(recorder.run.activations)
-    assert frames[0].equals(frames[1])
+        runs.append(recorder.run)
+    bare, seen = runs
+    statistics = ["mean", "variance", "batch_variance", "min", "max", "zero_fraction", "gradient_rms"]
+    pd.testing.assert_frame_equal(seen.activations[statistics].iloc[:12], bare.activations[statistics], rtol=1e-6)
+    np.testing.assert_array_equal(seen.losses["train"].iloc[:12], bare.losses["train"])
+    assert len(seen.validation) == 12
+    if training:
+        assert seen.loop["training_mode"].dropna().eq(1.0).all()
+        assert len(seen.loop["training_mode"].dropna()) == 12
 
 
 # Gradients and updates
