@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from nndiag.errors import NndiagError, UnknownName
+from nndiag.frameworks import offered
 from nndiag.hooks import Hook, default_hooks
 from nndiag.recorder import Recorder
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
     from nndiag.live import OnFinding
 
 
@@ -62,23 +60,7 @@ def watch(
 
 
 def find_adapter(target: Any) -> Adapter:
-    """The adapter of the first class in the target's `__mro__` whose top-level package has one."""
-    adapters = _entry_points()
-    for cls in type(target).__mro__:
-        if entry := adapters.get(cls.__module__.partition(".")[0]):
-            try:
-                adapter: Adapter = entry.load()
-            except ImportError as fault:
-                raise NndiagError(f"the adapter {entry.value} cannot be imported: {fault}") from fault
-            return adapter
-    known = ", ".join(sorted(adapters)) or "none; install nndiag, a bare checkout has no entry points"
-    raise UnknownName(
-        f"watch() got a {type(target).__module__}.{type(target).__qualname__}; adapters are installed for: {known}. "
-        "For any other loop feed an nndiag.Recorder by hand"
-    )
-
-
-def _entry_points() -> dict[str, EntryPoint]:
-    from importlib.metadata import entry_points
-
-    return {entry.name: entry for entry in entry_points(group="nndiag.adapters")}
+    """The adapter of the framework that the target's class comes from; raises UnknownName where there is none."""
+    wanted = "watch() wants what an adapter is installed for; any other loop feeds an nndiag.Recorder by hand"
+    adapter: Adapter = offered("nndiag.adapters", target, wanted)
+    return adapter

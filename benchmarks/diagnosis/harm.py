@@ -65,15 +65,15 @@ def _lines(rows: dict[str, Any]) -> str:
 
 
 @cache
-def read() -> dict[str, Any]:
-    """The committed table."""
-    table: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+def read(file: Path = FILE) -> dict[str, Any]:
+    """A committed table."""
+    table: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return table
 
 
-def limit(base: str) -> float:
+def limit(base: str, file: Path = FILE) -> float:
     """The error above which a fault has harmed `base`."""
-    return MARGIN + max(number(value) for value in read()["sound"][base])
+    return MARGIN + max(number(value) for value in read(file)["sound"][base])
 
 
 def harmful(base: str, name: str) -> list[float]:

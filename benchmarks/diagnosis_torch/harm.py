@@ -6,14 +6,12 @@ median of three seeds) is worse, by a margin against ties, than that of every so
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.diagnosis.harm import FAULTY_SEEDS, MARGIN, SOUND_SEEDS, Apply, number, rounded
+from benchmarks.diagnosis.harm import FAULTY_SEEDS, SOUND_SEEDS, Apply, limit, number, read, rounded
 from benchmarks.diagnosis_torch.bases import BASES
 from benchmarks.diagnosis_torch.faults import FAULTS, pairs
 from benchmarks.diagnosis_torch.programs import train
@@ -52,25 +50,13 @@ def measured_pairs() -> list[tuple[str, str]]:
     return [(base, name) for base, name in pairs() if not FAULTS[name].structural]
 
 
-@cache
-def read() -> dict[str, Any]:
-    """The committed table."""
-    table: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
-    return table
-
-
-def limit(base: str) -> float:
-    """The error above which a fault has harmed `base`."""
-    return MARGIN + max(number(value) for value in read()["sound"][base])
-
-
 def harmful(base: str, name: str) -> list[float]:
     """The levels at which the fault harms `base`, from mild to severe; of a structural one all, which are kinds of it."""
     fault = FAULTS[name]
     if fault.structural:
         return list(fault.levels)
-    errors = [number(value) for value in read()["faulty"][f"{base}/{name}"]]
-    levels = [level for level, error in zip(fault.levels, errors, strict=True) if error > limit(base)]
+    errors = [number(value) for value in read(FILE)["faulty"][f"{base}/{name}"]]
+    levels = [level for level, error in zip(fault.levels, errors, strict=True) if error > limit(base, FILE)]
     return list(dict.fromkeys([*levels[:1], *levels[-1:]]))
 
 

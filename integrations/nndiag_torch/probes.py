@@ -18,21 +18,7 @@ from torch.overrides import TorchFunctionMode
 from nndiag.errors import NndiagError, UnknownName
 from nndiag.probes.subject import Passed, Shape, binary_entropy, entropy
 from nndiag.statistics import Array
-
-KINDS: tuple[tuple[Any, str], ...] = (
-    (nn.Linear, "affine"),
-    (nn.Bilinear, "affine"),
-    (nn.modules.conv._ConvNd, "convolution"),
-    ((nn.Embedding, nn.EmbeddingBag), "embedding"),
-    (nn.modules.batchnorm._NormBase, "batch_norm"),
-    (nn.LayerNorm, "layer_norm"),
-    (nn.RMSNorm, "rms_norm"),
-    (nn.GroupNorm, "group_norm"),
-    (nn.modules.dropout._DropoutNd, "dropout"),
-    ((nn.Softmax, nn.LogSoftmax), "softmax"),
-    (nn.ReLU, "relu"),
-)  # fmt: skip
-"""Kinds of layers that probes ask for, first match first; every other activation function is of the kind of its name."""
+from nndiag_torch.layers import kind_of
 
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout,
             torch.dropout, torch.alpha_dropout, torch.feature_dropout, torch.feature_alpha_dropout)  # fmt: skip
@@ -163,7 +149,9 @@ class ModulePupil:
             else:
                 self._forward(rows)
         return [
-            Passed(name, _kind(module), output, _given(next(gradients)) if training and tensor.requires_grad else None)
+            Passed(
+                name, kind_of(module), output, _given(next(gradients)) if training and tensor.requires_grad else None
+            )
             for name, module, output, tensor in seen
         ]
 
@@ -336,13 +324,6 @@ def _declared(module: Any, output: Tensor) -> tuple[int | None, ...] | None:
         axis = output.ndim - 1 - len(module.kernel_size)
         return (*free[:axis], module.out_channels, *free[axis + 1 :])
     return None
-
-
-def _kind(module: Any) -> str:
-    known = next((kind for cls, kind in KINDS if isinstance(module, cls)), None)
-    attends = isinstance(module, nn.MultiheadAttention)
-    activates = type(module).__module__ == "torch.nn.modules.activation" and not attends
-    return known or (type(module).__name__.lower() if activates else "unknown")
 
 
 def _main(outputs: Any, batch: int) -> Tensor:

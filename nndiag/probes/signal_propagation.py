@@ -110,7 +110,7 @@ def _hidden(passed: Sequence[Passed]) -> list[Passed]:
     """What hidden blocks hand on: outputs of activation functions before the last layer with weights, or of such layers."""
     weighted = [i for i, layer in enumerate(passed) if layer.kind in structure.LINEAR]
     before = passed[: weighted[-1]] if weighted else passed[:-1]
-    outside = (*structure.LINEAR, *structure.NEITHER, "unknown")
+    outside = (*structure.LINEAR, *structure.NEITHER, "recurrent", "attention", "unknown")
     functions = [layer for layer in before if layer.kind not in outside]
     return functions or [layer for layer in before if layer.kind in structure.LINEAR]
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nndiag.errors import NndiagError, UnknownName
+from nndiag.frameworks import offered
 from nndiag.statistics import Array
 
 GROUP = "nndiag.subjects"
@@ -92,26 +92,13 @@ class Subject(Protocol):
 
 
 def find_subject(target: Any, x: Any, y: Any, loss: Any = None, optimizer: Any = None) -> Subject:
-    """The Subject of the first class in the target's `__mro__` whose top-level package has an entry point in GROUP.
+    """The Subject of the framework that the target's class comes from.
 
     Raises UnknownName when there is none, NndiagError where the samples do not fit.
     """
-    from importlib.metadata import entry_points
-
-    makers = {entry.name: entry for entry in entry_points(group=GROUP)}
-    for cls in type(target).__mro__:
-        if entry := makers.get(cls.__module__.partition(".")[0]):
-            try:
-                make = entry.load()
-            except ImportError as fault:
-                raise NndiagError(f"{entry.value}, which probes need, cannot be imported: {fault}") from fault
-            made: Subject = make(target, x, y, loss, optimizer)
-            return made
-    known = ", ".join(sorted(makers)) or "none; install nndiag, a bare checkout has no entry points"
-    raise UnknownName(
-        f"a probe needs an nndiag.nn.Trainer or a model of a framework that it knows, got a "
-        f"{type(target).__module__}.{type(target).__qualname__}; known are: {known}"
-    )
+    wanted = "a probe needs an nndiag.nn.Trainer or a model of a framework that it knows"
+    made: Subject = offered(GROUP, target, wanted)(target, x, y, loss, optimizer)
+    return made
 
 
 @contextmanager

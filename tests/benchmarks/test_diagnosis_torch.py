@@ -127,7 +127,7 @@ def test_a_fault_does_harm_somewhere(name: str) -> None:
 
 
 def test_the_table_of_harm_is_that_of_today() -> None:
-    table = harm.read()
+    table = harm.read(harm.FILE)
 
     assert table["faulty"].keys() == {f"{base}/{name}" for base, name in harm.measured_pairs()}
     assert table["sound"].keys() == BASES.keys()
@@ -140,7 +140,7 @@ def test_the_table_of_harm_can_be_measured_again() -> None:
 
     seen = harm.faulty_error(("iris-fullbatch", "one-feature-large", level))
 
-    assert seen == pytest.approx(harm.read()["faulty"]["iris-fullbatch/one-feature-large"][-1], rel=0.25)
+    assert seen == pytest.approx(harm.read(harm.FILE)["faulty"]["iris-fullbatch/one-feature-large"][-1], rel=0.25)
 
 
 def test_a_program_is_the_same_each_time_and_with_a_recorder() -> None:

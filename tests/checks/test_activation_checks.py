@@ -181,6 +181,18 @@ def test_a_network_thrown_off_by_its_updates_says_one_class() -> None:
     assert report.findings[0].layer == "output"
 
 
+@pytest.mark.parametrize(("share", "judged"), [(0.4, True), (0.6, False)])
+def test_outputs_that_are_not_finite_name_no_class(share: float, judged: bool) -> None:
+    run = counted(0.5, poor=True)
+    broken = np.where(np.arange(100) < share * 100, 1.0, 0.0)
+    nonfinite = synthetic.run(
+        outputs={"nonfinite": {"outputs": broken}, "count": {"predicted 0": 32.0, "predicted 1": 0.0}}
+    )
+    reason = OutputCollapse().not_checked(Run(run.meta, {**run.tables, "outputs": nonfinite.tables["outputs"]}))
+    assert (reason is None) is judged
+    assert judged or "ND801" in str(reason)
+
+
 def counted(label: float, *, poor: bool) -> Run:
     """Always class 0; `label` of the labels are."""
     return synthetic.run(

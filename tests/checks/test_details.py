@@ -19,6 +19,7 @@ from nndiag.checks import (
     InputScale,
     LearningRateHigh,
     LearningRateLow,
+    LinearStack,
     MeanShift,
     Nonfinite,
     Overfitting,
@@ -384,3 +385,38 @@ def test_fine_tuning_may_take_small_steps() -> None:
     )
 
     assert not findings(LearningRateLow(), run)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "vanished"),
+    [("affine", [8], True), ("convolution", [8, 30, 30], False), ("affine", [900, 8], False)],
+)
+def test_an_average_over_places_hands_each_its_share(kind: str, shape: list[int], vanished: bool) -> None:
+    delta = {"first": 1e-7, "middle": 1e-4, "output": 1e-3}  # 1e-4 of the last; over 900 places 3e-3
+    layers = [{"name": "first", "kind": kind, "shape": shape}, {"name": "middle", "kind": "affine", "shape": [8]},
+              {"name": "output", "kind": "affine", "shape": [3]}]  # fmt: skip
+    run = synthetic.run(activations={"gradient_rms": delta, "mean": dict.fromkeys(delta, 0.0)}, layers=layers)
+    assert bool(findings(VanishingGradients(), run)) is vanished
+
+
+@pytest.mark.parametrize(("kind", "found"), [("affine", True), ("recurrent", False)])
+def test_recurrent_weights_are_not_held_to_the_scheme_of_others(kind: str, found: bool) -> None:
+    large = 3 * math.sqrt(2 / 64) * 64
+    run = synthetic.run(
+        train=synthetic.decay(end=1.5), layers=[{"name": "a", "kind": kind}, {"name": "b", "kind": "affine"}],
+        activations={"mean": {"a": 0.0, "b": 0.0}, "variance": {"a": 1.0, "b": 1.0}},
+        data={"rms": {"input": 1.0}, "entropy": {"target": 2.3}},
+        updates={"weight_norm": {"a.weight": large, "b.weight": math.sqrt(2 / 64) * 64}},
+        parameters=[{"name": f"{name}.weight", "shape": [64, 64], "layer": name} for name in "ab"],
+        **synthetic.CLASSES,
+    )  # fmt: skip
+    assert bool(findings(ActivationVariance(), run)) is found
+
+
+@pytest.mark.parametrize(("after", "straight"), [(None, True), ("l0", True), ("", False)])
+def test_what_lies_between_two_layers_and_is_none_may_bend(after: str | None, straight: bool) -> None:
+    layers = [
+        {"name": "l0", "kind": "affine", "shape": [16]},
+        {"name": "l1", "kind": "affine", "shape": [16], "after": after},
+    ]
+    assert bool(findings(LinearStack(), synthetic.run(train=synthetic.decay(), layers=layers))) is straight

@@ -173,6 +173,13 @@ def test_updates_by_other_hands_are_a_remark(more: dict[str, Any]) -> None:
     assert "yet the network changes" in notes(StepNeverCalled(), run)[0]
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_a_step_on_something_else_is_not_a_missing_one(held: bool) -> None:
+    parameters = [{"name": "h.weight", "shape": [4, 4], "optimized": held}]
+    run = synthetic.run(steps=8, loop={"backward_passes": 1.0, "updates": 0.0}, parameters=parameters)
+    assert bool(findings(StepNeverCalled(), run)) is held
+
+
 def test_updates_that_were_left_out_were_called() -> None:
     run = synthetic.run(loop={"backward_passes": 1.0, "updates": 0.0, "skipped_updates": 1.0})
 
@@ -343,6 +350,29 @@ def test_a_zero_gradient_says_which(reached: bool | None, called: str, words: st
     assert found.message.endswith(words)
     assert found.kind == "exact"
     assert ("ND301" in found.causes) is (reached is not False)
+
+
+@pytest.mark.parametrize(
+    ("passes", "delta", "words"),
+    [(0.0, None, "no backward pass"), (1.0, None, "not connected to the network"), (1.0, 0.1, "cleared in between"),
+     (1.0, 0.0, "")],
+)  # fmt: skip
+def test_an_optimiser_that_never_gets_a_gradient_is_told_why(passes: float, delta: float | None, words: str) -> None:
+    run = synthetic.run(
+        gradients={"norm": {"h.weight": 0.0, "h.bias": 0.0}}, loop={"backward_passes": passes, "updates": 1.0},
+        activations=None if delta is None else {"gradient_rms": {"h": delta}},
+    )  # fmt: skip
+    found = findings(ZeroGradient(), run)
+    assert [words in finding.message for finding in found] == [True] * bool(words)
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.1])
+def test_biases_of_a_dead_network_have_gradients_and_are_not_said_to_lack_them(bias: float) -> None:
+    run = synthetic.run(
+        gradients={"norm": {"h.weight": 0.0, "h.bias": bias}}, loop={"backward_passes": 1.0, "updates": 1.0},
+        activations={"gradient_rms": {"h": 0.1}},
+    )  # fmt: skip
+    assert bool(findings(ZeroGradient(), run)) is (bias == 0.0)
 
 
 def test_pretrained_weights_out_of_reach_are_a_remark_while_the_rest_trains() -> None:

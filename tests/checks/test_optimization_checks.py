@@ -124,6 +124,12 @@ def test_a_rate_that_is_gone_after_the_loss_has_settled_passes() -> None:
     assert not findings(Schedule(), scheduled(lr, synthetic.decay(200, end=1.2, rate=12)))
 
 
+@pytest.mark.parametrize(("gone", "sick"), [(0.2, True), (0.3, False)])
+def test_a_rate_that_dies_before_anything_is_learned_is_named(gone: float, sick: bool) -> None:
+    lr = np.where(np.arange(200) < gone * 200, 0.1, 0.0)
+    assert bool(findings(Schedule(), scheduled(lr, np.full(200, 2.3)))) is sick
+
+
 def test_a_rate_of_zero_throughout_is_left_to_its_own_check() -> None:
     assert "ND502" in (Schedule().not_checked(scheduled(np.zeros(100))) or "")
 

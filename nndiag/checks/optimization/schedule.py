@@ -28,8 +28,9 @@ class Schedule(Check):
     of its largest the loss then fell, for its learning rate, at no less than `pace` of its mean pace (an exponential
     that has gone three quarters of its way falls at 0.6) and validation ends at its best. Or the rate is gone for
     `long` of the run or more, with more than `rest` of the way left, though the last quarter of the steps before that
-    had still gained `gain` of the way over the quarter before it. A cosine to zero at the end and a loss that had
-    settled pass. So does a rate that is gone for `most` of a run that has learned nothing. One that is 0 throughout is ND502's.
+    had still gained `gain` of the way over the quarter before it. Where it is gone for `most` of the run and nothing was
+    learned, there was no time to fall. A cosine to zero at the end and a loss that had settled pass. A rate that is 0
+    throughout is ND502's.
     """
 
     code = "ND505"
