@@ -105,6 +105,7 @@ class TorchLoop:
         self._trains_in_evaluation_mode = False
         self._evaluated_in_training_mode: bool | None = None
         self._output: Any = None
+        self._entering: tuple[Any, ...] = ()
         self._handles: list[Any] = []
         self._survey()
         self._first = [(tensor, _sum(tensor)) for tensor in self._smallest]
@@ -202,7 +203,6 @@ class TorchLoop:
         self._gradients_kept: Any = math.nan
         self._evaluation_mode = 1.0 if self._trains_in_evaluation_mode else math.inf
         self._goes_back_in_evaluation_mode = False
-        self._entering: tuple[Any, ...] = ()
         self._skips: list[Any] = []
         self._scale: Any = 1.0
         self._output = None
@@ -305,7 +305,8 @@ class TorchLoop:
 
     def _part_called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """A module of the model, or the model itself, has been called."""
-        root = id(module) in self._roots
+        if root := id(module) in self._roots:
+            self._entering = ()
         if not torch.is_grad_enabled() and (root or not self._inside):
             self._evaluates()
         elif self._trains_in_evaluation_mode or not self._in_evaluation_mode():

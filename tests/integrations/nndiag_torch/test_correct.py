@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -185,6 +186,33 @@ def test_a_checkpointed_block_counts_once_and_has_its_delta(reentrant):
         frames.append(recorder.run.activations)
     assert set(frames[0].columns) == set(frames[1].columns)
     np.testing.assert_allclose(frames[1][frames[0].columns], frames[0], rtol=1e-5, atol=1e-7)
+
+
+def test_a_batch_is_what_goes_into_the_model_and_not_into_its_first_module():
+    class Cell(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate, self.out = nn.Linear(1 + 8, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            h = x.new_zeros(len(x), 8)
+            for each in x.unbind(1):
+                h = torch.tanh(self.gate(torch.cat([each.unsqueeze(1), h], 1)))
+            return self.out(h)
+
+    model, data = Cell(), programs.batches(8)
+    optimizer = sgd(model)
+    held = []
+    with watched(model, optimizer) as recorder:
+        for x, y in data:
+            own = x.clone()
+            held.append(weakref.ref(own))
+            step(model, optimizer, recorder, own, y)
+    entries = recorder.run.data
+    np.testing.assert_allclose(entries["variance", "input"], [x.var(correction=0) for x, _ in data], rtol=1e-5)
+    assert entries["constant_fraction", "input"].max() == 0
+    del own
+    assert [ref() for ref in held if ref() is not None] == []
 
 
 def test_passes_without_gradients_are_not_training():
