@@ -42,7 +42,7 @@ class ParameterMeta:
     """One column of the gradient and update frames; `kind` is weight, bias, norm or embedding, `std` that at the start.
 
     `optimized` is False for a trainable one that no optimiser seen holds; `reached` says whether the graph of the loss leads
-    to it, None where nobody looked.
+    to it, None where nobody looked. One that is not `registered` is used by the model and none of its parameters.
     """
 
     name: str
@@ -53,6 +53,7 @@ class ParameterMeta:
     std: float | None = None
     optimized: bool = True
     reached: bool | None = None
+    registered: bool = True
 
     @property
     def fan_in(self) -> int:

@@ -123,6 +123,7 @@ class Parameter:
     def __init__(self, name: str, tensor: nn.Parameter, owner: nn.Module, layer: str) -> None:
         self.name, self.tensor, self.layer = name, tensor, layer
         self.kind = parameter_kind(owner, name, tensor)
+        self.registered = True
         self.scale: Any = 1.0
         self.std = _std(tensor)
         self._nothing: Array | None = None
@@ -155,7 +156,7 @@ class Parameter:
         return as_array(gradient) if self.scale == 1.0 else as_array(gradient) / self.scale
 
     def describe(self) -> dict[str, Any]:
-        """Name, kind, shape, whether frozen, its layer and its standard deviation."""
+        """Name, kind, shape, whether frozen, its layer, its standard deviation, and whether the model has it."""
         return {
             "name": self.name,
             "kind": self.kind,
@@ -163,6 +164,7 @@ class Parameter:
             "frozen": self.frozen,
             "layer": self.layer,
             "std": self.std,
+            "registered": self.registered,
         }
 
 

@@ -99,13 +99,15 @@ class TorchLoop:
         self._roots: dict[int, nn.Module] = {id(model): model}
         self.compiled = compiled.Compiled(self._layers, self._traced)
         self._foreign: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-        self._described = (0, 0)
+        self._unregistered: dict[int, Parameter] = {}
+        self._described = (0, 0, 0)
         self._unheard = 0
         self._began = self._never_steps = self._failed = False
         self._trains_in_evaluation_mode = False
         self._evaluated_in_training_mode: bool | None = None
         self._output: Any = None
         self._entering: tuple[Any, ...] = ()
+        self._within = False
         self._handles: list[Any] = []
         self._survey()
         self._first = [(tensor, _sum(tensor)) for tensor in self._smallest]
@@ -183,6 +185,7 @@ class TorchLoop:
             if id(module) not in self._layers:
                 self._layers[id(module)] = Layer(name, kind_of(module), module)
         self._parameters = {id(p.tensor): p for p in parameters_of(self.model, self._parameters)}
+        self._parameters = self._unregistered | self._parameters
         self._owners: dict[Optimizer, tuple[int, list[Parameter]]] = {}
         self._choose_smallest()
 
@@ -257,7 +260,7 @@ class TorchLoop:
         self._trains_in_evaluation_mode &= self._evaluation_mode > 0
         self.teller.iteration(self._backward_passes, self._updates, self._skips, self._gradients_kept,
                               self._evaluation_mode, self._scale, by_hand=self._never_steps)  # fmt: skip
-        known = len(self._order), len(self.reached)
+        known = len(self._order), len(self.reached), len(self._parameters)
         if self._described != known:
             self._described = known
             self.recorder.describe(**self.describe())
@@ -284,7 +287,7 @@ class TorchLoop:
     def _entered(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Any module of the process is about to be called; of the model, what goes in is a batch."""
         if not torch.compiler.is_compiling() and id(module) in self._roots and torch.is_grad_enabled():
-            self._entering = args
+            self._entering, self._within = args, True
 
     def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Any module of the process has been called. While a graph is traced, what this gives back is handed on instead."""
@@ -306,7 +309,7 @@ class TorchLoop:
     def _part_called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """A module of the model, or the model itself, has been called."""
         if root := id(module) in self._roots:
-            self._entering = ()
+            self._entering, self._within = (), False
         if not torch.is_grad_enabled() and (root or not self._inside):
             self._evaluates()
         elif self._trains_in_evaluation_mode or not self._in_evaluation_mode():
@@ -329,6 +332,19 @@ class TorchLoop:
             self._part_called(module, args, output)
         else:
             self._foreign.add(module)
+            if self._within and (tensor := first_tensor(output)) is not None and tensor.requires_grad:
+                self._adopt(module)
+
+    def _adopt(self, module: nn.Module) -> None:
+        """The model calls what it does not have, out of a plain list or made in `forward`: its parameters are looked at, too."""
+        number = len({p.layer for p in self._unregistered.values()})
+        if number < MANY:
+            layer = f"{type(module).__name__.lower()} {number}"
+            for name, tensor in module.named_parameters():
+                if id(tensor) not in self._parameters:
+                    found = Parameter(f"{layer}.{name}", tensor, module, layer)
+                    found.registered = False
+                    self._unregistered[id(tensor)] = self._parameters[id(tensor)] = found
 
     def _evaluates(self) -> None:
         """A pass without gradients."""

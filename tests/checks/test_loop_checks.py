@@ -252,13 +252,20 @@ class Half(nn.SGD):
         super().step([parameter for parameter in parameters if parameter.name.startswith("output")])
 
 
-def left_out(scale: float, *names: str) -> Callable[[nndiag.Recorder], None]:
+class Body(nn.SGD):
+    """Holds all but the last layer."""
+
+    def step(self, parameters: Any) -> None:
+        super().step([parameter for parameter in parameters if not parameter.name.startswith("output")])
+
+
+def left_out(scale: float, *names: str, registered: bool = True) -> Callable[[nndiag.Recorder], None]:
     """Says that no optimiser holds parameters whose names begin so, and that their weights began `scale` times as large."""
 
     def change(recorder: nndiag.Recorder) -> None:
         changed = [
             {"name": p.name, "kind": p.kind, "shape": p.shape, "layer": p.layer, "std": p.std and p.std * scale,
-             "optimized": not p.name.startswith(names)}
+             "optimized": not p.name.startswith(names), "registered": registered or not p.name.startswith(names)}
             for p in recorder.meta.parameters
         ]  # fmt: skip
         recorder.describe(parameters=changed)
@@ -282,6 +289,21 @@ def test_a_pretrained_body_that_no_optimiser_holds_is_a_remark() -> None:
     assert check.notes == (
         "no optimiser holds hidden1.weight and 1 more: if that is meant, requires_grad = False saves their gradients",
     )
+
+
+def test_a_head_that_no_optimiser_holds_is_no_fine_tuning() -> None:
+    report = trained(Body(0.1, momentum=0.9), left_out(0.6, "output"))
+
+    assert report.headlines == ("ND504",)
+
+
+def test_layers_that_the_network_uses_and_does_not_have_are_one_finding() -> None:
+    report = trained(Half(0.1, momentum=0.9), left_out(1.0, "hidden1", registered=False))
+
+    assert report.headlines == ("ND504",)
+    (found,) = (found for found in report.findings if found.code == "ND504")
+    assert "layers that are not its own (hidden1)" in found.message
+    assert "nn.ModuleList" in found.fix
 
 
 def test_an_optimiser_of_another_model_is_one_finding_and_the_headline() -> None:

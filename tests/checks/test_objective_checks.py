@@ -218,6 +218,28 @@ def test_an_imbalance_that_is_made_up_for_is_sound() -> None:
     assert Checklist(select="ND005").examine(named).verdict is Verdict.PASS
 
 
+@pytest.mark.parametrize(
+    ("entropy", "validation", "label_shift", "headlines"),
+    [
+        (0.33, 0.5, None, ("ND005",)),  # 48 % of the entropy of two equal classes
+        (0.36, 0.5, None, ()),
+        (0.33, 0.3, None, ()),
+        (0.33, 0.5, 0.3, ("ND005",)),
+        (0.33, 0.5, 0.05, ()),
+    ],
+)
+def test_an_imbalance_shows_in_a_validation_that_gains_nothing(
+    entropy: float, validation: float, label_shift: float | None, headlines: tuple[str, ...]
+) -> None:
+    run = synthetic.run(
+        train=synthetic.decay(100, start=0.4, end=0.05), validation=dict.fromkeys(range(20, 100, 20), validation),
+        data={"entropy": {"target": entropy}, "classes": {"target": 2.0}},
+        metrics={} if label_shift is None else {"label_shift": {"validation": label_shift}}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert Checklist(select="ND005").examine(run).headlines == headlines
+
+
 def test_a_bad_start_explains_a_loss_that_ends_high() -> None:
     train = np.r_[40.0, np.full(99, 2.5)]
     run = synthetic.run(train=train, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES)
@@ -304,6 +326,24 @@ def test_a_softmax_seen_along_another_axis_is_named() -> None:
     (finding,) = findings("ND111", told(NLL | {"softmax_axis": 0}, {"max": 0.0}))
 
     assert "runs over axis 0" in finding.message
+
+
+def test_axes_that_a_reshape_mixes_up_are_named() -> None:
+    (finding,) = findings("ND111", told(NLL | {"axes_mixed": [[32, 10, 5], [32, 5, 10]]}, {"max": 0.0}))
+
+    assert "outputs (32, 10, 5) are reshaped to (32, 5, 10)" in finding.message
+    assert "transpose" in finding.fix
+
+
+@pytest.mark.parametrize(("rows", "ignored", "found"), [(64.0, 0.1, 1), (65.0, 0.1, 0), (64.0, None, 0)])
+def test_a_class_that_the_loss_ignores_is_named_where_each_input_has_one_label(
+    rows: float, ignored: float | None, found: int
+) -> None:
+    loss = {"name": "CrossEntropyLoss", "task": "classes", "expects": "logits", "ignore_index": 0}
+    samples = {"samples": {"input": 64.0 * np.arange(1, 101)}}
+    run = told(loss if ignored is None else loss | {"ignored": ignored}, {"rows": rows}, data=samples)
+
+    assert ["10%" in finding.message for finding in findings("ND110", run)] == [True] * found
 
 
 def test_clipped_logarithms_of_probabilities_want_a_log_softmax() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nndiag_torch.graph.axes import misplaced, same_axis
 from nndiag_torch.graph.nodes import DEPTH, Edge, Node, inputs_of, name_of, saved_by, shape_of, signed
 from nndiag_torch.graph.terms import Term
 from nndiag_torch.graph.values import RESHAPES, Step, Value, Values, view
@@ -83,20 +84,27 @@ def _margin(values: Values, node: Node) -> Term | None:
 def nll(values: Values, node: Node) -> Term | None:
     """Negative log-likelihood of class ids: cross-entropy, where a log-softmax stands before it."""
     edge: Edge = node.next_functions[0]
-    kind, value, softmax = log_probabilities(values, edge, saved_by(node, "self"))
+    kind, value, _ = log_probabilities(values, edge, saved_by(node, "self"))
     more: dict[str, Any] = {"label_smoothing": 0.0} if kind == "logits" else {}
     if saved_by(node, "weight") is not None:
         more["weight"] = True
-    if (ignored := signed(node._saved_ignore_index)) != -100:
-        more["ignore_index"] = ignored
     axis, ids = min(1, len(value.shape) - 1), saved_by(node, "target")
+    if (ignored := signed(node._saved_ignore_index)) != -100:
+        more |= {"ignore_index": ignored} | _left_out(ids, ignored, value.shape[axis])
     if _places(ids, value.shape):
         return Term("CrossEntropyLoss", "", "", replace(value, source=None), reduction=node._saved_reduction)
-    if softmax is not None and softmax != axis:
-        more["softmax_axis"] = softmax
+    more |= misplaced(values, edge, axis)
     name = "CrossEntropyLoss" if kind == "logits" else "NLLLoss"
     return Term(name, "classes", kind, value, ids, node._saved_reduction,
                 math.prod(value.shape) // max(1, value.shape[axis]), axis, ignored, more=more)  # fmt: skip
+
+
+def _left_out(ids: Tensor | None, ignored: int, classes: int) -> dict[str, Any]:
+    """The share of the targets that an ignored id leaves out, where that is one of the classes."""
+    if ids is None or not 0 <= ignored < classes or ids.device.type != "cpu":
+        return {}
+    share = float((ids == ignored).double().mean())
+    return {"ignored": share} if share > 0 else {}
 
 
 def _places(ids: Tensor | None, shape: tuple[int, ...]) -> bool:
@@ -112,7 +120,7 @@ def log_probabilities(values: Values, edge: Edge, saved: Tensor | None = None) -
     """
     at, steps = behind_reshapes(values, edge)
     name, node = name_of(at), at[0]
-    axis = _same_axis(signed(node._saved_dim), shape_of(at), shape_of(edge)) if name == "LogSoftmaxBackward0" else None
+    axis = same_axis(signed(node._saved_dim), shape_of(at), shape_of(edge)) if name == "LogSoftmaxBackward0" else None
     inner = None
     if values.returned(at) is not None:
         pass
@@ -128,14 +136,6 @@ def log_probabilities(values: Values, edge: Edge, saved: Tensor | None = None) -
     if inner is None:
         return "log_probabilities", values.value(edge, saved), axis
     return kind, replace(inner, shape=shape_of(edge), steps=(*inner.steps, *steps)), axis
-
-
-def _same_axis(axis: int, shape: tuple[int, ...], reshaped: tuple[int, ...]) -> int | None:
-    """Where `axis` of `shape` is found after a reshape; None where it is mixed with others."""
-    axis %= max(1, len(shape))
-    before = math.prod(shape[:axis])
-    fits = (k for k, size in enumerate(reshaped) if size == shape[axis] and math.prod(reshaped[:k]) == before)
-    return next(fits, None)
 
 
 def behind_reshapes(values: Values, edge: Edge) -> tuple[Edge, tuple[Step, ...]]:

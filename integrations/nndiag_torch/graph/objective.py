@@ -25,10 +25,11 @@ class Found:
     """What a loss is made of; what is not known is empty or None.
 
     `loss` is fit for `meta.loss`: name, task, expects, reduction ("mean", "sum", or "none" where one loss for each sample
-    was given), label_smoothing; weight and pos_weight where it weighs; ignore_index where it is not -100. `scale` is there
+    was given), label_smoothing; weight and pos_weight where it weighs; ignore_index where it is not -100, with the share of
+    targets that are `ignored` where that is one of the classes. `scale` is there
     where the number is not the plain mean or sum of the loss's own formula: how many times that, None where not known.
     `broadcast` are the shapes of outputs and targets of which every one is compared with every other, `softmax_axis` the
-    axis of a softmax that does not run over the classes.
+    axis of a softmax that does not run over the classes, `axes_mixed` the shapes around a reshape that mixes them up.
 
     `outputs` goes into the loss, before a softmax or sigmoid of the loss's own; for a loss over classes it is (samples,
     classes), and `targets` (samples,) or (samples, classes), without the samples that the loss leaves out. Of very many values

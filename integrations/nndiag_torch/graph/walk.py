@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from torch import Tensor
@@ -20,19 +21,24 @@ NODES = 256
 def terms_of(loss: Tensor, values: Values) -> tuple[list[tuple[Term, Path]], bool]:
     """Loss functions that `loss` consists of, and whether it is nothing else.
 
-    Breadth first: of a sum over many time steps the budget reaches the latest ones.
+    Breadth first: of a sum over many time steps the budget reaches the latest ones. A single log-likelihood that nobody has
+    negated is a loss all the same, with its sign forgotten.
     """
     path = Path() if loss.numel() == 1 else Path(factor=1 / max(1, loss.numel()), averaged=True)
     queue: deque[tuple[Edge, Path]] = deque([((loss.grad_fn, 0), path)])
     terms: list[tuple[Term, Path]] = []
+    turned: list[tuple[Term, Path]] = []
     alone = True
     for _ in range(NODES):
         if not queue:
-            return terms, alone
+            only = alone and not terms and len(turned) == 1
+            return (turned, True) if only else (terms, alone and not turned)
         edge, path = queue.popleft()
         term = _term(edge[0], values)
         if term is not None and _fits(term, path):
             terms.append((term, path))
+        elif term is not None and _lacks_its_minus(term, path):
+            turned.append((term, path))
         elif term is None and (further := through(edge, path)) is not None:
             queue.extend(further)
         else:
@@ -46,6 +52,13 @@ def _term(node: Node, values: Values) -> Term | None:
     if (loss := LOSSES.get(name)) is not None:
         return loss(values, node)
     return next((term for formula in FORMULAS.get(name, ()) if (term := formula(values, node)) is not None), None)
+
+
+def _lacks_its_minus(term: Term, path: Path) -> bool:
+    """Whether `path` takes the plain mean or sum of a log-likelihood, which is a loss only once it is negated."""
+    counts = [1.0, 1 / max(1, term.elements)]
+    plain = path.factor is not None and any(math.isclose(path.factor, count, rel_tol=1e-6) for count in counts)
+    return term.sign < 0 and plain and path.kept is None and not path.weighted and not path.root
 
 
 def _fits(term: Term, path: Path) -> bool:

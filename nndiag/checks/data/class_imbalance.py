@@ -25,7 +25,10 @@ class ClassImbalance(Check):
     of that of equal classes, and in the last quarter of the reads a class with `seen` samples or more of which not
     one was named. An imbalance that weights or sampling make up for is sound: then the class is named. Rare events by
     nature, of which none may ever be more likely than not, are a remark where the loss beats a trivial prediction;
-    and a network that learns nothing at all names no class for another reason, which goes first.
+    and a network that learns nothing at all names no class for another reason, which goes first. Or an entropy below
+    `uneven`, and a validation loss that is never below what the shares of the training labels alone would cost, though the
+    training loss is: the rare classes were learned by heart, or validation has them more often. Where the shares of the
+    validation labels are known and within `shift` of these, it is neither.
     """
 
     code = "ND005"
@@ -38,6 +41,8 @@ class ClassImbalance(Check):
     passed = "every class is seen and named"
 
     even: float = 0.3
+    uneven: float = 0.5
+    shift: float = 0.1
     samples: int = 20
     seen: int = 5
 
@@ -67,6 +72,20 @@ class ClassImbalance(Check):
                 )
                 poor = made is None or made.poor is not False  # then what keeps it from learning goes first
                 yield self._finding(run, fact, share, "training" if poor else "note", "ND306" if poor else "")
+            elif share < self.uneven and self._carries_nothing_over(run):
+                fact = (
+                    f"labels have {share:.0%} of the entropy of equal classes, and what is learned of them does not carry over: "
+                    f"validation is at {run.validation.min():.3g} at best, where always giving their shares costs {entropy:.3g}"
+                )
+                yield self._finding(run, fact, share, "generalisation", limit=self.uneven)
+
+    def _carries_nothing_over(self, run: Run) -> bool:
+        """Whether training beats a trivial prediction and validation, of other labels as far as is known, never does."""
+        made, known = progress.training(run), progress.trivial(run)
+        shift = latest(run, "metrics", "label_shift", "validation")
+        same = shift is not None and shift < self.shift
+        return bool(made is not None and made.poor is False and known is not None and not same
+                    and len(run.validation) >= progress.EVALUATIONS and run.validation.min() >= known)  # fmt: skip
 
     def _missed(self, run: Run) -> list[str]:
         """Labels with enough samples in the last quarter of the reads, none of them named right."""
@@ -74,10 +93,12 @@ class ClassImbalance(Check):
         return [str(label) for label in hits.index.intersection(counts.index)
                 if counts[label] >= self.seen and hits[label] == 0]  # fmt: skip
 
-    def _finding(self, run: Run, fact: str, value: float, kind: Kind | None = None, place: str = "") -> Finding:
+    def _finding(
+        self, run: Run, fact: str, value: float, kind: Kind | None = None, place: str = "", limit: float | None = None
+    ) -> Finding:
         steps = run.statistic("data", "entropy").index
         return self.finding(fact, kind=kind, first_step=int(steps[0]), last_step=int(steps[-1]), value=value,
-                            threshold=self.even, place=place)  # fmt: skip
+                            threshold=limit or self.even, place=place)  # fmt: skip
 
     @classmethod
     def _run(cls, entropy: float) -> Run:

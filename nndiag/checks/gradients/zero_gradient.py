@@ -33,9 +33,9 @@ def fresh(parameter: ParameterMeta, errors: float = ERRORS) -> bool:
 def loaded(parameters: Sequence[ParameterMeta], errors: float = ERRORS) -> bool:
     """Whether the weights among these hold something to preserve: of most, what is known does not look freshly initialised.
 
-    Of many trained weights a few have such a standard deviation by chance.
+    Of many trained weights a few have such a standard deviation by chance; those of few numbers say nothing.
     """
-    known = [p for p in parameters if p.kind == "weight" and p.std and p.fan_in]
+    known = [p for p in parameters if p.kind == "weight" and p.std and p.fan_in * p.shape[0] >= FEW]
     return 2 * sum(fresh(p, errors) for p in known) < len(known)
 
 

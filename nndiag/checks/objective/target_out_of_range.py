@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from nndiag import synthetic
 from nndiag.check import Check, Finding
 from nndiag.objective import Objective
@@ -16,11 +18,13 @@ class TargetOutOfRange(Check):
     """Targets are no probabilities, or no class ids, where the loss takes them for such.
 
     Binary cross-entropy against a target of 2 has no minimum: the loss falls below zero for ever while the outputs run
-    away. Class ids below 0, or with a fraction, pick a wrong entry or none.
+    away. Class ids below 0, or with a fraction, pick a wrong entry or none. And an id that the loss is told to ignore, but which
+    is one of the classes, keeps that class from being learned.
 
     Decides on every target seen: outside 0 … 1 by more than `tolerance` for a binary loss; for a loss over classes,
     rows with values outside 0 … 1, or single values that are negative (but for the id that the loss ignores, −100 by
-    custom) or no whole numbers. The tolerance is rounding.
+    custom) or no whole numbers. The tolerance is rounding. An ignored class is a finding where samples were seen to have it
+    and each input has one label: in texts, such an id stands for padding.
     """
 
     code = "ND110"
@@ -51,6 +55,9 @@ class TargetOutOfRange(Check):
             fix = "Number the classes from 0, or leave out samples without a label."
         elif seen.task == "classes" and seen.target_width == 1 and not seen.integers:
             fact, fix = f"targets are real numbers, and {seen.loss} takes them for class ids", "Use a squared error."
+        elif self._ignores_a_class(run, seen):
+            yield self._of_ignored(run, seen)
+            return
         else:
             return
         first, last = seen.steps
@@ -61,6 +68,21 @@ class TargetOutOfRange(Check):
         """The id of samples that the loss leaves out: -100 by custom."""
         ignored = run.meta.loss.get("ignore_index")
         return float(ignored) if isinstance(ignored, int | float) else -100.0
+
+    def _ignores_a_class(self, run: Run, seen: Objective) -> bool:
+        """Whether labels that the loss leaves out are those of a class: one for each input, where padding has many."""
+        inputs = np.diff(run.series("data", "samples", "input").to_numpy(), prepend=0.0)
+        rows = seen.of("rows")
+        return bool(run.meta.loss.get("ignored") and len(inputs) and len(rows) and np.max(rows) <= np.max(inputs))
+
+    def _of_ignored(self, run: Run, seen: Objective) -> Finding:
+        ignored, share = run.meta.loss.get("ignore_index"), run.meta.loss.get("ignored", 0.0)
+        first, last = seen.steps
+        return self.finding(
+            f"class {ignored} is never learned: {seen.loss} ignores id {ignored}, which {share:.0%} of the targets have",
+            kind="training", first_step=first, last_step=last, value=share, threshold=0.0,
+            fix=f"Leave ignore_index out: it is for padding, and {ignored} is a class here.",
+        )  # fmt: skip
 
     @classmethod
     def _run(cls, high: float) -> Run:

@@ -15,15 +15,16 @@ from nndiag.run import Run
 
 @dataclass(frozen=True)
 class WrongAxis(Check):
-    """The softmax runs over the samples of the batch instead of over the classes.
+    """The softmax runs over the samples of the batch, or over words or pixels, instead of over the classes.
 
     Each sample then competes with its neighbours in the batch. The loss falls a little, and predictions depend on what else
-    is in the batch.
+    is in the batch. Where outputs (N, T, C) were reshaped to (N, C, T), and not transposed, the loss compares each target with
+    numbers of several places.
 
-    Decides on the axis where the loss was seen to take its softmax, and else on sums. Of outputs: every column sums to
-    1 within `tolerance` and rows do not, on every read. Of δ, where the loss applies the softmax itself: adding a
-    constant to all logits of a sample changes nothing, so each row of δ must sum to 0; here the columns do (to
-    `tolerance`) and the rows are off by `off` of their size or more, in the median.
+    Decides on the axis where the loss was seen to take its softmax, or the reshape seen before it, and else on sums. Of
+    outputs: every column sums to 1 within `tolerance` and rows do not, on every read. Of δ, where the loss applies the softmax
+    itself: adding a constant to all logits of a sample changes nothing, so each row of δ must sum to 0; here the columns do
+    (to `tolerance`) and the rows are off by `off` of their size or more, in the median.
     """
 
     code = "ND111"
@@ -39,7 +40,7 @@ class WrongAxis(Check):
     off: float = 0.05
 
     def not_checked(self, run: Run) -> str | None:
-        if self._axis(run) is not None:
+        if self._axis(run) is not None or self._mixed(run):
             return None
         if reason := super().not_checked(run):
             return reason
@@ -55,6 +56,11 @@ class WrongAxis(Check):
                 f"the softmax before {seen.loss} runs over axis {axis}, and the classes lie on another",
                 fix="Take the softmax over the axis of the classes: dim=1 for outputs (N, C) and (N, C, …).",
             )
+        elif mixed := self._mixed(run):
+            yield self.finding(
+                f"outputs {mixed[0]} are reshaped to {mixed[1]} before {seen.loss}, which mixes up places and classes",
+                fix="Swap axes with transpose(1, 2) or permute, which keep each number with its place and class.",
+            )
         elif (fact := self._outputs(seen) or self._delta(seen)) is not None:
             first, last = seen.steps
             yield self.finding(f"{fact}: the softmax runs over the batch", first_step=first, last_step=last)
@@ -63,6 +69,14 @@ class WrongAxis(Check):
         """Axis of a softmax that is known not to be that of the classes."""
         axis = run.meta.loss.get("softmax_axis")
         return axis if isinstance(axis, int) else None
+
+    def _mixed(self, run: Run) -> tuple[str, str] | None:
+        """Shapes before and after a reshape that mixes up axes, in words."""
+        shapes = run.meta.loss.get("axes_mixed")
+        if not isinstance(shapes, list | tuple) or len(shapes) != 2:
+            return None
+        before, after = (str(tuple(shape)) for shape in shapes)
+        return before, after
 
     def _outputs(self, seen: Objective) -> str | None:
         off = max(1 - seen.of("column_sum_min").min(), seen.of("column_sum_max").max() - 1)

@@ -17,11 +17,13 @@ class UnoptimizedParameter(Check):
     """A trainable parameter gets gradients, and no optimiser holds it.
 
     It was made or replaced after the optimiser had been given its list, or the list names other parts only; where the optimiser
-    holds nothing of the network, it was made for another one. The rest trains around random weights.
+    holds nothing of the network, it was made for another one. Or the network keeps layers in a plain list, or makes them in its
+    forward pass, and nobody who asks for its parameters gets those. The rest trains around random weights.
 
     Decides on the parameters that the run says no optimiser holds, which are not frozen and have a gradient above 0 on some
     read. Those that change nevertheless are updated by somebody else. Where most of the weights among them do not look
-    freshly initialised (as in ND403) and training does not go poorly, this is a fine-tuning that trains the head alone: a remark.
+    freshly initialised (as in ND403), the last layer is not among them, and training does not go poorly, this is a fine-tuning
+    that trains the head alone: a remark.
     """
 
     code = "ND504"
@@ -34,8 +36,10 @@ class UnoptimizedParameter(Check):
     passed = "every trainable parameter with a gradient is in the optimiser"
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        left_out = [p for p in run.meta.parameters if self._left_out(run, p)]
-        trainable = [p for p in run.meta.parameters if not p.frozen]
+        every = [p for p in run.meta.parameters if self._left_out(run, p)]
+        yield from self._unregistered(run, [p for p in every if not p.registered])
+        left_out = [p for p in every if p.registered]
+        trainable = [p for p in run.meta.parameters if p.registered and not p.frozen]
         kind = self._kind(run, left_out)
         if kind == "note":
             some = "" if len(left_out) == 1 else f" and {len(left_out) - 1} more"
@@ -51,22 +55,35 @@ class UnoptimizedParameter(Check):
                 yield self._finding(run, f"no optimiser holds {p.name}, which gets gradients", kind,
                                     "it was made, replaced or unfrozen after the optimiser", p)  # fmt: skip
 
+    def _unregistered(self, run: Run, parameters: list[ParameterMeta]) -> Iterator[Finding]:
+        """One finding for all that the network uses and does not have."""
+        if parameters:
+            names = ", ".join(dict.fromkeys(p.layer for p in parameters))
+            yield self._finding(
+                run, f"the network uses layers that are not its own ({names}), and no optimiser holds their parameters",
+                None, "layers in a plain list or dictionary, or made in forward()",
+                fix="Keep layers in attributes of the module, in nn.ModuleList or nn.ModuleDict, before the optimiser is made.",
+            )  # fmt: skip
+
     def _left_out(self, run: Run, p: ParameterMeta) -> bool:
         gradient, moved = run.series("gradients", "norm", p.name), run.series("updates", "update_norm", p.name)
         return not p.frozen and not p.optimized and bool((gradient > 0).any()) and not (moved > 0).any()
 
     def _kind(self, run: Run, parameters: list[ParameterMeta]) -> Kind:
-        if not loaded(parameters):
+        last = [p for p in run.meta.parameters if p.kind == "weight" and p.registered][-1:]
+        if not loaded(parameters) or any(p in parameters for p in last):
             return self.kind
         made = progress.training(run)
         return "training" if made is not None and made.poor else "note"
 
-    def _finding(self, run: Run, fact: str, kind: Kind, cause: str, p: ParameterMeta | None = None) -> Finding:
+    def _finding(
+        self, run: Run, fact: str, kind: Kind | None, cause: str, p: ParameterMeta | None = None, fix: str = ""
+    ) -> Finding:
         steps = run.statistic("gradients", "norm").index
         return self.finding(
             fact, kind=kind, layer=(p.layer or None) if p else None, parameter=p.name if p else None, first_step=int(steps[0]),
             last_step=int(steps[-1]), value=0.0, threshold=0.0, causes=(cause,),
-            fix=f"Give {p.name} to the optimiser, or freeze it on purpose." if p else "",
+            fix=fix or (f"Give {p.name} to the optimiser, or freeze it on purpose." if p else ""),
         )  # fmt: skip
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -647,3 +648,76 @@ def test_losses_made_anew_at_every_step_are_nobodys_layers():
         for x, y in data:
             step(model, optimizer, recorder, x, y, nn.CrossEntropyLoss())
     assert list(recorder.run.activations["mean"].columns) == ["0", "1", "2", "3"]
+
+
+# Layers that the model calls and does not have
+
+
+class Listed(nn.Module):
+    """Keeps its hidden layers in a plain list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = [nn.Linear(12, 16), nn.Linear(16, 16)]
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.hidden:
+            x = layer(x).relu()
+        return self.head(x)
+
+    def everything(self) -> list[torch.Tensor]:
+        return [*self.parameters(), *(p for layer in self.hidden for p in layer.parameters())]
+
+
+class MadeAnew(nn.Module):
+    """Makes a layer in every pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(nn.Linear(12, 16)(x).relu())
+
+
+class Taught(nn.Module):
+    """Hides a teacher from those who ask for its parameters, on purpose, and learns nothing into it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.teacher = [nn.Linear(12, 3)]
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            taught = self.teacher[0](x)
+        return self.head(x) + taught
+
+
+@pytest.mark.parametrize(
+    ("kind", "optimised", "names"),
+    [
+        (Listed, nn.Module.parameters, ["linear 0.weight", "linear 0.bias", "linear 1.weight", "linear 1.bias"]),
+        (MadeAnew, nn.Module.parameters, [f"linear {i}.{name}" for i in range(8) for name in ("weight", "bias")]),
+        (Listed, Listed.everything, []),
+        (Taught, nn.Module.parameters, []),
+    ],
+    ids=["in a list", "made anew", "in a list, optimised", "a teacher"],
+)
+def test_layers_that_a_model_calls_and_does_not_have_are_seen(kind: Any, optimised: Any, names: list[str]) -> None:
+    torch.manual_seed(0)
+    model = kind()
+    optimizer = torch.optim.SGD(optimised(model), 0.1)
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for _ in range(10):
+            loss = nn.functional.cross_entropy(model(torch.randn(16, 12)), torch.randint(0, 3, (16,)))
+            recorder.log(loss=loss)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    others = [p.name for p in recorder.run.meta.parameters if not p.registered and not p.optimized]
+    headlines = recorder.check(nndiag.Checklist(select="ND504")).headlines
+
+    assert others == names
+    assert headlines == (("ND504",) if names else ())

@@ -17,6 +17,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from nndiag_torch import graph  # noqa: E402
+from nndiag_torch.graph.axes import mixes  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
 
@@ -314,7 +315,8 @@ UNKNOWN: dict[str, Callable[[Tensor], Tensor]] = {
     ).mean(),
     "entropy": lambda z: -(F.softmax(z, 1) * F.log_softmax(z, 1)).sum(1).mean(),
     "uphill": lambda z: -F.cross_entropy(z, IDS),
-    "log p, uphill": lambda z: F.log_softmax(z, 1)[torch.arange(N), IDS].mean(),
+    "log p, uphill, among others": lambda z: F.log_softmax(z, 1)[torch.arange(N), IDS].mean() + z.square().mean(),
+    "log p, rewarded below 0": lambda z: 0.5 * F.log_softmax(z, 1)[torch.arange(N), IDS].mean(),
     "neighbours": lambda z: F.mse_loss(z[1:], z[:-1]),
     "distances": lambda z: (z[:, None] - z[None]).abs().mean(),
 }
@@ -600,6 +602,73 @@ def test_a_softmax_over_the_samples_is_told(size: tuple[int, int]) -> None:
     assert graph.objective(F.nll_loss(log_p, ids), log_p).loss["softmax_axis"] == 0
     assert graph.objective(F.nll_loss(log_p, ids), z).loss["softmax_axis"] == 0
     assert "softmax_axis" not in graph.objective(F.nll_loss(z.log_softmax(-1), ids), z).loss
+
+
+PLACES = torch.arange(20).reshape(4, 5) % C
+"""Classes of 5 places of 4 samples."""
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        (lambda z: F.cross_entropy(z.transpose(1, 2), PLACES), {}),
+        (lambda z: F.cross_entropy(z.permute(0, 2, 1), PLACES), {}),
+        (lambda z: F.cross_entropy(z.reshape(-1, C), PLACES.reshape(-1)), {}),
+        (lambda z: F.nll_loss(z.log_softmax(-1).transpose(1, 2), PLACES), {}),
+        (lambda z: F.nll_loss(z.log_softmax(1).transpose(1, 2), PLACES), {"softmax_axis": 1}),
+        (lambda z: F.nll_loss(z.permute(0, 2, 1).log_softmax(2), PLACES), {"softmax_axis": 2}),
+        (lambda z: F.nll_loss(z.log_softmax(1).reshape(-1, C), PLACES.reshape(-1)), {"softmax_axis": 1}),
+        (lambda z: F.cross_entropy(z.reshape(4, C, 5), PLACES), {"axes_mixed": [[4, 5, C], [4, C, 5]]}),
+        (
+            lambda z: F.cross_entropy(z.transpose(1, 2).reshape(-1, C), PLACES.reshape(-1)),
+            {"axes_mixed": [[4, C, 5], [20, C]]},
+        ),
+    ],
+)
+def test_the_classes_of_places_are_followed_to_their_axis(
+    loss: Callable[[Tensor], Tensor], told: dict[str, Any]
+) -> None:
+    z = linear()(torch.randn(4, 5, 4))
+    found = graph.objective(loss(z), z)
+
+    assert {name: found.loss[name] for name in ("softmax_axis", "axes_mixed") if name in found.loss} == told
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "mixed"),
+    [
+        ((4, 10, 5), (40, 5), False),
+        ((4, 50), (4, 5, 10), False),
+        ((4, 10, 6), (40, 2, 3), False),
+        ((4, 1, 5), (4, 5, 1), False),
+        ((4, 5, 5), (4, 5, 5), False),
+        ((3,), (3, 1), False),
+        ((), (1,), False),
+        ((4, 10, 5), (4, 5, 10), True),
+        ((4, 3, 8, 8), (256, 3), True),
+        ((6, 4), (4, 6), True),
+    ],
+)
+def test_a_reshape_may_split_and_join_axes_and_not_mix_them(
+    before: tuple[int, ...], after: tuple[int, ...], mixed: bool
+) -> None:
+    assert mixes(before, after) == mixed
+
+
+def test_a_log_likelihood_that_nobody_has_negated_is_a_loss_with_a_wrong_sign(z: Tensor) -> None:
+    log_p = z.log_softmax(1)
+    mean = graph.objective(log_p[torch.arange(N), IDS].mean(), z)
+    total = graph.objective(log_p.gather(1, IDS[:, None]).sum(), z)
+
+    assert (mean.loss["name"], mean.loss["reduction"]) == ("CrossEntropyLoss", "mean")
+    assert (total.loss["name"], total.loss["reduction"]) == ("CrossEntropyLoss", "sum")
+    assert same(mean.targets, IDS)
+
+
+def test_an_ignored_id_that_is_a_class_is_told_with_its_share(z: Tensor) -> None:
+    assert graph.objective(F.cross_entropy(z, IDS, ignore_index=0), z).loss["ignored"] == 0.25
+    assert "ignored" not in graph.objective(F.cross_entropy(z, IDS, ignore_index=C), z).loss
+    assert "ignored" not in graph.objective(F.cross_entropy(z, IDS.clamp(1), ignore_index=0), z).loss
 
 
 # ---------------------------------------------------------------------------------------------- settings of the training

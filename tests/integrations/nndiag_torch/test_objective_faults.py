@@ -70,6 +70,8 @@ SICK: dict[str, tuple[str, Case]] = {
     "broadcast distance": ("ND107", (1, None, F.l1_loss, REAL[:, 0])),
     "sum": ("ND108", (3, None, lambda z, y: F.cross_entropy(z, y, reduction="sum"), IDS)),
     "labels -1 and 1": ("ND110", (1, None, F.binary_cross_entropy_with_logits, 2 * BITS - 1)),
+    "a class ignored": ("ND110", (3, None, lambda z, y: F.cross_entropy(z, y, ignore_index=0), IDS)),
+    "minus forgotten": ("ND408", (3, None, lambda z, y: z.log_softmax(1)[torch.arange(len(y)), y].mean(), IDS)),
     "log-softmax over the batch": ("ND111", (3, nn.LogSoftmax(0), F.nll_loss, IDS)),
     "the same in the loop ": ("ND111", (3, None, lambda z, y: F.nll_loss(z.log_softmax(0), y), IDS)),
     "softmax over the batch": ("ND111", (3, nn.Softmax(0), lambda p, y: F.nll_loss(p.log(), y), IDS)),
@@ -112,6 +114,7 @@ SOUND: dict[str, Case] = {
         REAL,
     ),
     "penalty": (3, None, lambda z, y: F.cross_entropy(z, y) + 1e-3 * z.pow(2).mean(), IDS),
+    "padding": (4, None, lambda z, y: F.cross_entropy(z, y + 1, ignore_index=0), IDS),
     "a quarter": (3, None, lambda z, y: F.cross_entropy(z, y) / 4, IDS),
 }
 

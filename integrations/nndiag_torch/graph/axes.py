@@ -1,0 +1,69 @@
+"""Where the axis of the classes comes from: a softmax over another one, or a reshape that mixes it up with others."""
+
+from __future__ import annotations
+
+from itertools import accumulate, pairwise
+from operator import mul
+from typing import Any
+
+from nndiag_torch.graph.nodes import DEPTH, Edge, name_of, shape_of, signed
+from nndiag_torch.graph.values import RESHAPES, Values
+
+SOFTMAXES = ("LogSoftmaxBackward0", "SoftmaxBackward0")
+
+
+def misplaced(values: Values, edge: Edge, axis: int) -> dict[str, Any]:
+    """What is wrong with the classes along `axis` of what goes into a loss at `edge`, as facts of the loss; else nothing.
+
+    `softmax_axis` is that of a softmax over other things than the classes, `axes_mixed` the shapes before and after a reshape
+    that no transposition precedes where one should. The way back ends at what the model returned.
+    """
+    for _ in range(DEPTH):
+        name, node, shape = name_of(edge), edge[0], shape_of(edge)
+        if name in SOFTMAXES and (over := signed(node._saved_dim) % max(1, len(shape))) != axis:
+            return {"softmax_axis": over}
+        if values.returned(edge) is not None or not node.next_functions:
+            break
+        edge = node.next_functions[0]
+        if name == "TransposeBackward0":
+            swapped = {signed(d) % len(shape) for d in (node._saved_dim0, node._saved_dim1)}
+            axis = next(iter(swapped - {axis}), axis) if axis in swapped else axis
+        elif name == "PermuteBackward0":
+            axis = signed(node._saved_dims[axis]) % len(shape)
+        elif name in RESHAPES:
+            before = shape_of(edge)
+            if mixes(before, shape):
+                return {"axes_mixed": [list(before), list(shape)]}
+            if (found := same_axis(axis, shape, before)) is None:
+                break
+            axis = found
+        elif name not in (*SOFTMAXES, "ToCopyBackward0"):
+            break
+    return {}
+
+
+def same_axis(axis: int, shape: tuple[int, ...], reshaped: tuple[int, ...]) -> int | None:
+    """Where `axis` of `shape` is found after a reshape; None where it is split, or one with others."""
+    axis %= max(1, len(shape))
+    fits = (k for k, size in enumerate(reshaped) if size == shape[axis] and _below(reshaped)[k] == _below(shape)[axis])
+    return next(fits, None)
+
+
+def mixes(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """Whether a reshape puts parts of different axes into one, as (N, T, C) to (N, C, T) does where T is not C.
+
+    To split an axis, or to make one of several, is sound: between two borders that both shapes have, only one of them then
+    has any more.
+    """
+    old, new = ({*_below(shape), *_whole(shape)} for shape in (before, after))
+    return any(any(a < x < b for x in old - new) and any(a < x < b for x in new - old)
+               for a, b in pairwise(sorted(old & new)))  # fmt: skip
+
+
+def _below(shape: tuple[int, ...]) -> list[int]:
+    """How many values lie side by side for one place of each axis."""
+    return [*accumulate(reversed(shape[1:]), mul, initial=1)][::-1] if shape else []
+
+
+def _whole(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (_below(shape)[0] * shape[0],) if shape else ()
