@@ -78,6 +78,11 @@ def pace(falling: Array, durations: Array | None = None) -> float:
     return 3.5 * fall / whole if fall > 3 * error and whole > 0 else 0.0
 
 
+def descends(values: Array) -> bool:
+    """Whether each value, of two or more, is below the one before."""
+    return len(values) > 1 and bool((np.diff(values) < 0).all())
+
+
 def ends_at_best(falling: Array, near: float = 0.02) -> bool:
     """Whether one of the last three values is the lowest, to `near` of the way down to it; true of fewer than three."""
     if len(falling) < 3:

@@ -12,6 +12,7 @@ import nndiag
 from nndiag import Checklist, Finding, Verdict, nn, synthetic
 from nndiag.checks import (
     ActivationVariance,
+    Bottleneck,
     DeadUnits,
     DoubleSoftmax,
     ExplodingGradients,
@@ -24,6 +25,7 @@ from nndiag.checks import (
     Nonfinite,
     Overfitting,
     SymmetricWeights,
+    TargetScale,
     VanishingGradients,
 )
 from nndiag.run import Run
@@ -258,6 +260,65 @@ def test_a_bump_after_the_start_is_sound() -> None:
     train[2:6] = 4.0
 
     assert not findings(LearningRateHigh(), synthetic.run(train=train))
+
+
+@pytest.mark.parametrize(
+    ("validation", "found"), [([2.2, 1.9, 1.7], 0), ([2.2, 1.9, 1.95], 1), ([2.2, 1.9], 1), ([], 1)]
+)
+def test_large_updates_of_a_run_that_gets_better_each_time_are_sound(validation: list[float], found: int) -> None:
+    run = synthetic.run(
+        train=synthetic.decay(end=1.5), validation={20 * (i + 1): value for i, value in enumerate(validation)},
+        updates={"ratio": {"w": 0.05}}, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings(LearningRateHigh(), run)) == found
+
+
+@pytest.mark.parametrize(
+    ("ratio", "evaluations", "bump", "found"),
+    [(9e-3, 8, 0.0, 1), (11e-3, 8, 0.0, 0), (9e-3, 7, 0.0, 0), (9e-3, 8, 0.2, 0), (1.9e-3, 8, 0.2, 1)],
+)
+def test_an_even_descent_that_comes_to_no_end_has_room_for_longer_steps(
+    ratio: float, evaluations: int, bump: float, found: int
+) -> None:
+    train = np.linspace(2.3, 1.2, 200)
+    validation = {200 // evaluations * (i + 1): 2.2 - 0.1 * i for i in range(evaluations)}
+    validation[200 // evaluations * 2] += bump
+    run = synthetic.run(
+        steps=200, train=train, validation=validation, updates={"ratio": {"w": ratio}}, data={"entropy": {"target": 2.3}},
+        **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings(LearningRateLow(), run)) == found
+
+
+# ND307, ND004
+
+
+@pytest.mark.parametrize(("kind", "found"), [("recurrent", 1), ("embedding", 1), ("affine", 0)])
+def test_only_a_plain_first_layer_says_how_many_inputs_there_are(kind: str, found: int) -> None:
+    layers = [{"name": "in", "kind": kind, "shape": [8]}, {"name": "h", "kind": "affine", "shape": [2]},
+              {"name": "h.relu", "kind": "relu", "shape": [2]}, {"name": "out", "kind": "affine", "shape": [10]}]  # fmt: skip
+    parameters = [
+        {"name": "in.weight", "shape": [8, 1], "layer": "in", "kind": "embedding" if kind == "embedding" else "weight"}
+    ]
+    run = synthetic.run(
+        train=synthetic.decay(end=1.5), activations={"mean": dict.fromkeys(("in", "h", "h.relu", "out"), 0.1)},
+        outputs={"width": {"outputs": 10.0}}, layers=layers, parameters=parameters, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings(Bottleneck(), run)) == found
+
+
+@pytest.mark.parametrize(("error", "found"), [(0.25, 1), (0.15, 0)])
+def test_large_targets_are_a_remark_where_the_outputs_explain_them(error: float, found: int) -> None:
+    run = synthetic.run(
+        train=synthetic.decay(end=0.01), outputs={"squared_error": {"outputs": error * 2500.0}},
+        data={"rms": {"target": 50.0}, "mean": {"target": 0.0}, "total_variance": {"target": 2500.0}},
+        loss={"name": "HuberLoss", "task": "real"},
+    )  # fmt: skip
+
+    assert len(findings(TargetScale(), run)) == found
 
 
 def test_a_learning_rate_of_zero_is_named() -> None:

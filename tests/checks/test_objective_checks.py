@@ -328,6 +328,21 @@ def test_a_softmax_seen_along_another_axis_is_named() -> None:
     assert "runs over axis 0" in finding.message
 
 
+@pytest.mark.parametrize(("scale", "found"), [(64.0, 1), (32.0, 0), (1.0, 0), (None, 0)])
+def test_a_mean_times_the_samples_is_a_sum(scale: float | None, found: int) -> None:
+    loss = {"name": "HuberLoss", "task": "real", "expects": "real", "reduction": "mean", "scale": scale}
+
+    assert len(findings("ND108", told(loss))) == found
+
+
+@pytest.mark.parametrize(("classes", "code"), [(2.0, "ND110"), (3.0, "ND103")])
+def test_two_classes_that_are_counted_from_one_want_other_targets_and_no_more_units(classes: float, code: str) -> None:
+    loss = {"name": "BCEWithLogitsLoss", "task": "binary", "expects": "logits"}
+    run = told(loss, {"width": 1.0}, {"min": 1.0, "max": 2.0}, data={"classes": {"target": classes}})
+
+    assert Checklist(select="ND103,ND110").examine(run).headlines[0] == code
+
+
 def test_axes_that_a_reshape_mixes_up_are_named() -> None:
     (finding,) = findings("ND111", told(NLL | {"axes_mixed": [[32, 10, 5], [32, 5, 10]]}, {"max": 0.0}))
 

@@ -130,6 +130,14 @@ def test_a_rate_that_dies_before_anything_is_learned_is_named(gone: float, sick:
     assert bool(findings(Schedule(), scheduled(lr, np.full(200, 2.3)))) is sick
 
 
+@pytest.mark.parametrize(("now", "sick"), [(1.9, True), (1.6, False)])
+def test_a_rate_that_dies_when_little_was_learned_is_named(now: float, sick: bool) -> None:
+    lr = np.where(np.arange(200) < 40, 0.1, 0.0)
+    train = np.where(np.arange(200) < 40, 2.3, now)
+
+    assert bool(findings(Schedule(), scheduled(lr, train))) is sick
+
+
 def test_a_rate_of_zero_throughout_is_left_to_its_own_check() -> None:
     assert "ND502" in (Schedule().not_checked(scheduled(np.zeros(100))) or "")
 

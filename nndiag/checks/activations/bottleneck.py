@@ -60,8 +60,10 @@ class Bottleneck(Check):
             )  # fmt: skip
 
     def _inputs(self, run: Run) -> int:
-        """Number of input features; 0 where it is not known."""
-        return next((p.fan_in for p in run.meta.parameters if p.kind == "weight"), 0)
+        """Number of input features; 0 where it is not known: recurrent layers and convolutions take them bit by bit."""
+        first = next((p for p in run.meta.parameters if p.kind in ("weight", "embedding")), None)
+        whole = first is not None and structure.kind(run, first.layer) in ("affine", "linear", "dense", "unknown")
+        return first.fan_in if first is not None and whole else 0
 
     @classmethod
     def _run(cls, units: int) -> Run:

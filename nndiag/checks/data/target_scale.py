@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
-from nndiag.objective import LEARNED, Objective
+from nndiag.objective import Objective
 from nndiag.progress import latest
 from nndiag.run import Run
 
@@ -20,7 +22,8 @@ class TargetScale(Check):
     millions of times larger than any learning rate is meant for, or leave the last bias to crawl towards the mean.
 
     Decides on real targets over all batches: root mean square above `high`, or a mean more than `shift` times their standard
-    deviation from 0. It is a remark where training has come more than half of the way all the same.
+    deviation from 0. It is a remark where the outputs explain more than `learned` of their variance all the same, in the
+    last quarter of the reads; where that is not known, where training has come so much of its way.
     """
 
     code = "ND004"
@@ -34,6 +37,7 @@ class TargetScale(Check):
 
     high: float = 20.0
     shift: float = 10.0
+    learned: float = 0.8
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -45,14 +49,21 @@ class TargetScale(Check):
         mean, size = abs(float(means.mean())), float(rms.median())
         std = (latest(run, "data", "total_variance", "target") or 0.0) ** 0.5
         if size > self.high or (std > 0 and mean > self.shift * std and mean > 1):
-            made = progress.training(run)
             value, threshold = (size, self.high) if size > self.high else (mean / std, self.shift)
             yield self.finding(
                 f"targets have a mean of {means.mean():.3g} and a standard deviation of {std:.3g}",
-                kind="note" if made is not None and made.value > LEARNED else self.kind,
+                kind="note" if self._learned(run, std) > self.learned else self.kind,
                 first_step=int(rms.index[0]), last_step=int(rms.index[-1]), value=value, threshold=threshold,
                 fix=f"Train on (y - {means.mean():.3g}) / {std or 1:.3g}, and undo it on predictions.",
             )  # fmt: skip
+
+    def _learned(self, run: Run, std: float) -> float:
+        """Share of the targets' variance that the outputs explain, or else how far training has come."""
+        errors = run.series("outputs", "squared_error", "outputs").to_numpy()
+        if len(errors) and std > 0:
+            return 1 - float(np.mean(errors[-max(1, len(errors) // 4) :])) / std**2
+        made = progress.training(run)
+        return 0.0 if made is None else made.value
 
     @classmethod
     def _run(cls, rms: float) -> Run:

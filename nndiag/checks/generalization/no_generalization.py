@@ -24,7 +24,8 @@ class NoGeneralization(Check):
     better than trivial by `errors` standard errors and `margin` of it: the best of many evaluations lies below the trivial
     loss by chance alone. A network too small to learn by heart stays at the trivial loss itself: that counts where it ends
     within `near` of it after `updates` updates of ordinary size (`slow` to `fast` of the weights), so that nothing but the
-    labels keeps it there; what is found further up explains it otherwise. A run that still goes on, and whose validation
+    labels keeps it there; what is found further up explains it otherwise, and a validation loss that falls at every
+    evaluation of the second half is on its way. A run that still goes on, and whose validation
     is at its best, is left its time.
     """
 
@@ -64,7 +65,10 @@ class NoGeneralization(Check):
         if trained.trivial is None or not weights or run.steps < self.updates:
             return False
         usual = float(run.statistic("updates", "ratio")[weights].median(axis=1).median())
-        settled = abs(trained.now - trained.trivial) <= self.near * abs(trained.trivial)
+        later = run.validation.to_numpy()[len(run.validation) // 2 :]
+        settled = abs(trained.now - trained.trivial) <= self.near * abs(trained.trivial) and not (
+            len(later) >= progress.EVALUATIONS and signals.descends(later)
+        )
         return bool(settled and self.slow <= usual <= self.fast)
 
     def examine(self, run: Run) -> Iterator[Finding]:

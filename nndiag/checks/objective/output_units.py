@@ -51,8 +51,9 @@ class OutputUnits(Check):
             )
 
     def _classes(self, seen: Objective) -> int:
-        """Classes that the ids speak of: the largest id and those below it."""
-        return int(seen.target_range[1]) + 1 if seen.ids else 0
+        """Classes that the ids speak of: the largest id and those below it; two, however they are numbered, are ND110's."""
+        two = seen.task == "binary" and seen.classes == 2
+        return int(seen.target_range[1]) + 1 if seen.ids and not two else 0
 
     def _finding(self, seen: Objective, fact: str, wanted: int) -> Finding:
         first, last = seen.steps

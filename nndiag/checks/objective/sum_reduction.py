@@ -27,12 +27,13 @@ class SumReduction(Check):
     Gradients, and with them the size of a step, then grow with the batch size: a learning rate that suits one sample is 64
     times too high for 64 of them, and changes again with the last, smaller batch.
 
-    Decides on what the loss was seen to do, where that is known. Else on δ of the outputs, the gradient that the loss sends
-    back. For a mean over N samples, its magnitudes sum to at most 2 for classes, to at most the number of labels for binary
-    ones, and to twice the mean error for squared error; for a sum they are N times that. More than `share` of the sum's own
-    value, in the median of the first reads with N of 8 or more, is a sum: for a mean that would need N ≤ 8. A remark only,
-    where updates are of ordinary size all the same: the rate was chosen for it; and with an optimiser such as Adam, whose
-    steps do not depend on the scale of the loss, where the loss alone was looked at.
+    Decides on what the loss was seen to do, where that is known: a mean times the samples of the batch is a sum, too.
+    Else on δ of the outputs, the gradient that the loss sends back. For a mean over N samples, its magnitudes sum to at
+    most 2 for classes, to at most the number of labels for binary ones, and to twice the mean error for squared error;
+    for a sum they are N times that. More than `share` of the sum's own value, in the median of the first reads with N of
+    8 or more, is a sum: for a mean that would need N ≤ 8. A remark only, where updates are of ordinary size all the same:
+    the rate was chosen for it; and with an optimiser such as Adam, whose steps do not depend on the scale of the loss,
+    where the loss alone was looked at.
     """
 
     code = "ND108"
@@ -51,14 +52,14 @@ class SumReduction(Check):
         seen, told = Objective(run), self._told(run)
         if not told and (reason := super().not_checked(run)):
             return reason
-        if seen.reduction != "mean" and self._rows(run) < self.samples:
+        if (seen.reduction != "mean" or self._summed(run)) and self._rows(run) < self.samples:
             return f"needs batches of {self.samples} samples or more"
         return None if told or len(self._shares(run)) else "needs to know the loss: classes, binary or squared error"
 
     def examine(self, run: Run) -> Iterator[Finding]:
         seen, told = Objective(run), self._told(run)
         share = None if told else float(np.median(self._shares(run)[:20]))
-        if seen.reduction != "sum" if share is None else share <= self.share:
+        if not self._summed(run) if share is None else share <= self.share:
             return
         rows, lr = self._rows(run), run.series("metrics", "lr", "train")
         first, last = seen.steps if len(seen.of("rows")) else (None, None)
@@ -73,6 +74,12 @@ class SumReduction(Check):
     def _told(self, run: Run) -> bool:
         """Whether the loss was seen to take the sum or the mean."""
         return Objective(run).reduction in ("mean", "sum")
+
+    def _summed(self, run: Run) -> bool:
+        """Whether the loss was seen to take the sum, or the mean times as many as there are samples."""
+        scale, rows = run.meta.loss.get("scale"), self._rows(run)
+        times = isinstance(scale, int | float) and rows > 1 and abs(scale / rows - 1) < 1e-3
+        return Objective(run).reduction == "sum" or bool(times)
 
     def _rows(self, run: Run) -> float:
         """Samples of a typical batch."""

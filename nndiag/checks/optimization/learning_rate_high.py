@@ -23,14 +23,14 @@ class LearningRateHigh(Check):
     A step that is too long overshoots: the loss climbs instead of falling, units die, or the run jumps about without
     settling (Goodfellow, Bengio & Courville 2016, section 8.3.1).
 
-    Decides on two things. The loss rises from the start: the mean of `window` reads in a row, among the first
-    `early`, is above `rise` times the loss before any update and above `rise` times what a trivial prediction costs,
-    or the loss is no number after such a read. Or updates are too large: the norm of the update over that of the
-    weight, in the median of all weights, above `ratio` (10^-1.5, thirty times the usual 1e-3 and twice what any sound
-    run of the zoo holds) on most reads after the warm-up, short of `arrived` of the way (weights that shrink to 0
-    have large updates to the end); or, where training makes poor progress, above `leap` in the median of the first
-    `window` reads. Sound runs begin with up to 0.06, zero-initialised layers with more; a leap of a tenth of all
-    weights at each of the first steps loses the initialisation.
+    Decides on two things. The loss rises from the start: the mean of `window` reads in a row, among the first `early`, is
+    above `rise` times the loss before any update and above `rise` times what a trivial prediction costs, or the loss is
+    no number after such a read. Or updates are too large: the norm of the update over that of the weight, in the median
+    of all weights, above `ratio` (10^-1.5, thirty times the usual 1e-3 and twice what any sound run of the zoo holds) on
+    most reads after the warm-up, short of `arrived` of the way (weights that shrink to 0 have large updates to the end)
+    and unless each of three validations or more was better than the last; or, where training makes poor progress, above
+    `leap` in the median of the first `window` reads. Sound runs begin with up to 0.06, zero-initialised layers with more;
+    a leap of a tenth of all weights at each of the first steps loses the initialisation.
     """
 
     code = "ND501"
@@ -98,6 +98,8 @@ class LearningRateHigh(Check):
         weights = structure.weights(run, "updates", "ratio")
         if trained is None or not weights or trained.trivial is None or trained.value > self.arrived:
             return None  # weights that become 0 on the way, as of a quadratic, have large updates to the end
+        if len(run.validation) >= progress.EVALUATIONS and signals.descends(run.validation.to_numpy()):
+            return None  # such a run does not jump about
         ratio = run.statistic("updates", "ratio")[weights].median(axis=1)
         early, later = ratio.iloc[: self.window], ratio.iloc[signals.warm_up(len(ratio)) :]
         if trained.poor and early.median() > self.leap:

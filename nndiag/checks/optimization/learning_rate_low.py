@@ -20,7 +20,10 @@ class LearningRateLow(Check):
 
     Decides on the norm of the update over that of the weight, largest over all weights: below `ratio` in the median
     of the first `early` reads after the warm-up, a hundredth of the usual 1e-3; or below `slow`, twice that usual
-    size, while the loss still falls at the end (`nndiag.progress.unfinished`) with more than `left` of its way left.
+    size, while the loss still falls at the end (`nndiag.progress.unfinished`) with more than `left` of its way left; or below
+    `steady`, a third of what ND501 calls too large, where besides each of `evaluations` validations or more was better than
+    the one before: so even a descent has room for longer steps, also where it has come so little of its way that it cannot
+    be told from a guess.
     A network that starts below half of the trivial loss is being fine-tuned, updates of exactly 0 have another cause
     unless the rate itself is 0, and where training has come `arrived` of the way tiny steps are what is left: none of
     these counts. Only early reads count for the first rule: at the end of a run that has converged, or whose learning
@@ -37,6 +40,8 @@ class LearningRateLow(Check):
 
     ratio: float = 1e-5
     slow: float = 2e-3
+    steady: float = 1e-2
+    evaluations: int = 8
     early: int = 200
     left: float = 0.25
     arrived: float = 0.5
@@ -55,18 +60,28 @@ class LearningRateLow(Check):
         if typical == 0 and first(run, "metrics", "lr", "train") != 0:
             return  # no gradient rather than a low rate
         tiny = typical < self.ratio and not self._arrived(run)
-        if tiny or (typical < self.slow and self._slow(run)):
+        steady = typical < self.steady and self._steady(run) and (self._slow(run) or self._crawls(run))
+        if tiny or steady or (typical < self.slow and self._slow(run)):
             yield self.finding(
                 f"updates are {typical:.2g} of the weights, where about {USUAL_RATIO:g} is usual"
                 if tiny else f"with updates of {typical:.2g} of the weights the loss still falls, and most of the way is left",
                 first_step=int(ratios.index[0]), last_step=int(ratios.index[-1]), value=typical,
-                threshold=self.ratio if tiny else self.slow,
+                threshold=self.ratio if tiny else self.slow if typical < self.slow else self.steady,
                 fix=self._fix(run, typical),
             )  # fmt: skip
 
     def _arrived(self, run: Run) -> bool:
         trained = progress.training(run)
         return trained is not None and trained.trivial is not None and trained.value > self.arrived
+
+    def _steady(self, run: Run) -> bool:
+        """Whether each of many validations is better than the one before."""
+        return len(run.validation) >= self.evaluations and signals.descends(run.validation.to_numpy())
+
+    def _crawls(self, run: Run) -> bool:
+        """Whether training has come no further than an untrained network may be by chance."""
+        trained = progress.training(run)
+        return trained is not None and trained.poor is True
 
     def _slow(self, run: Run) -> bool:
         """Whether the loss still falls at the end, with much of the way to go, and validation is at its best."""

@@ -21,16 +21,16 @@ class Schedule(Check):
     where it should count steps, or the other way round, or that was made for a run of another length.
 
     Decides on the learning rate of each step. It is 0 for more than `idle` of the run before it is anything else. Or
-    after the first `idle` of the run it rises to `leap` times all that it has been or more, from one read to the
-    next; a warm-up climbs in small steps, a step of 10 belongs to its beginning (He et al. 2016, section 4.2), and
-    restarts return to where they were (Loshchilov & Hutter 2017). Or it is below `gone` times its largest for good
-    before the last `end` of the run, with more than `left` of the loss's way to go. Until it had come down to a tenth
-    of its largest the loss then fell, for its learning rate, at no less than `pace` of its mean pace (an exponential
-    that has gone three quarters of its way falls at 0.6) and validation ends at its best. Or the rate is gone for
-    `long` of the run or more, with more than `rest` of the way left, though the last quarter of the steps before that
-    had still gained `gain` of the way over the quarter before it. Where it is gone for `most` of the run and nothing was
-    learned, there was no time to fall. A cosine to zero at the end and a loss that had settled pass. A rate that is 0
-    throughout is ND502's.
+    after the first `idle` of the run it rises to `leap` times all that it has been or more, from one read to the next; a
+    warm-up climbs in small steps, a step of 10 belongs to its beginning (He et al. 2016, section 4.2), and restarts
+    return to where they were (Loshchilov & Hutter 2017). Or it is below `gone` times its largest for good before the last
+    `end` of the run, with more than `left` of the loss's way to go. Until it had come down to a tenth of its largest the
+    loss then fell, for its learning rate, at no less than `pace` of its mean pace (an exponential that has gone three
+    quarters of its way falls at 0.6) and validation ends at its best. Or the rate is gone for `long` of the run or more,
+    with more than `rest` of the way left, though the last quarter of the steps before that had still gained `gain` of the
+    way over the quarter before it. Where it is gone for `most` of the run and less than `little` of the way was made,
+    there was no time to fall. A cosine to zero at the end and a loss that had settled pass. A rate that is 0 throughout
+    is ND502's.
     """
 
     code = "ND505"
@@ -52,6 +52,7 @@ class Schedule(Check):
     rest: float = 0.1
     gain: float = 0.02
     most: float = 0.75
+    little: float = 0.25
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -107,7 +108,7 @@ class Schedule(Check):
         durations = run.series("metrics", "lr", "train").reindex(until.index).ffill().fillna(0.0).to_numpy()
         falling = signals.pace(np.minimum(until.to_numpy(), trained.start), durations) > self.pace
         falling = falling and signals.ends_at_best(run.validation.to_numpy())
-        falling = falling or (unused >= self.most and trained.poor is True)
+        falling = falling or (unused >= self.most and (trained.poor is True or trained.value < self.little))
         if not falling and not (wasted and self._gaining(until.to_numpy(), trained.start - trained.floor)):
             return None
         return self.finding(
