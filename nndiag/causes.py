@@ -65,7 +65,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND004": ("ND201", "ND404", *TRAINING),
     "ND009": ("ND7",),
     "ND008": ("ND7",),
-    "ND007": ("ND306", "ND402", "ND404", "ND6", "ND7"),
+    "ND007": ("ND501", "ND306", "ND402", "ND404", "ND6", "ND7"),
     "ND005": ("ND009", "ND306", "ND7", "ND102", "ND6", "ND702", "ND705"),
     "ND006": ("ND7",),
     "ND408": ("ND7", *TRAINING),

@@ -274,6 +274,41 @@ def test_large_updates_of_a_run_that_gets_better_each_time_are_sound(validation:
     assert len(findings(LearningRateHigh(), run)) == found
 
 
+LOST = np.concatenate([np.linspace(2.3, 1.0, 50), np.full(150, 2.1)])
+KEPT = np.concatenate([np.linspace(2.3, 1.0, 50), np.full(150, 1.6)])
+
+
+@pytest.mark.parametrize(
+    ("ratio", "train", "dead", "words"),
+    [
+        (6e-3, np.full(200, 2.44), (0.0, 0.0), "stays at 2.44"),
+        (6e-3, np.full(200, 2.39), (0.0, 0.0), ""),
+        (4e-3, np.full(200, 2.44), (0.0, 0.0), ""),
+        (6e-3, LOST, (0.0, 0.0), "back at 2.1 after a best of"),
+        (6e-3, KEPT, (0.0, 0.0), ""),
+        (4e-3, LOST, (0.0, 0.0), ""),
+        (6e-3, KEPT, (0.0, 0.7), "most units of h1.relu have fallen silent"),
+        (6e-3, KEPT, (0.7, 0.7), ""),
+        (4e-3, KEPT, (0.0, 0.7), ""),
+        (6e-3, np.linspace(2.3, 0.1, 200), (0.0, 0.7), ""),
+    ],
+)  # fmt: skip
+def test_brisk_updates_are_too_large_where_the_run_is_thrown_about(
+    ratio: float, train: Array, dead: tuple[float, float], words: str
+) -> None:
+    layers = [{"name": "h1", "kind": "affine", "shape": [256]}, {"name": "h1.relu", "kind": "relu", "shape": [256]},
+              {"name": "output", "kind": "affine", "shape": [10]}]  # fmt: skip
+    silent = np.where(np.arange(200) < 50, *dead)
+    run = synthetic.run(
+        steps=200, train=train, epoch=np.arange(200) // 50, updates={"ratio": {"w": ratio}}, layers=layers,
+        data={"entropy": {"target": 2.3}}, **synthetic.CLASSES,
+        activations={"dead_fraction": {"h1": 0.0, "h1.relu": silent, "output": 0.0}},
+    )  # fmt: skip
+    found = findings(LearningRateHigh(), run)
+
+    assert [words in each.message for each in found] == [True] * bool(words)
+
+
 @pytest.mark.parametrize(
     ("ratio", "evaluations", "bump", "found"),
     [(9e-3, 8, 0.0, 1), (11e-3, 8, 0.0, 0), (9e-3, 7, 0.0, 0), (9e-3, 8, 0.2, 0), (1.9e-3, 8, 0.2, 1)],

@@ -9,6 +9,8 @@ import numpy as np
 
 from nndiag import progress, signals, structure, synthetic
 from nndiag.check import Check, Finding
+from nndiag.checks.activations.dead_units import DeadUnits
+from nndiag.checks.loss_curve.diverging import Diverging
 from nndiag.progress import first
 from nndiag.run import Run
 
@@ -31,6 +33,11 @@ class LearningRateHigh(Check):
     and unless each of three validations or more was better than the last; or, where training makes poor progress, above
     `leap` in the median of the first `window` reads. Sound runs begin with up to 0.06, zero-initialised layers with more;
     a leap of a tenth of all weights at each of the first steps loses the initialisation.
+
+    Or updates are `brisk`, five times as large as usual, in the median of the `first` reads, and the run shows that it is
+    thrown about: its second half stays `above` the loss of a trivial prediction, which the last bias alone could reach;
+    or it had come `gained` of its way and has lost half of that (as ND602 decides); or, short of `arrived`, more than
+    half of the units of a ReLU layer have fallen silent (as ND301 decides) that had spoken at the start.
     """
 
     code = "ND501"
@@ -49,6 +56,10 @@ class LearningRateHigh(Check):
     window: int = 10
     most: float = 0.5
     arrived: float = 0.9
+    brisk: float = 5e-3
+    first: int = 200
+    above: float = 0.05
+    gained: float = 0.25
 
     def not_checked(self, run: Run) -> str | None:
         broken = run.meta.first_nonfinite
@@ -70,6 +81,13 @@ class LearningRateHigh(Check):
             yield self.finding(
                 f"updates are {value:.2g} of the weights, where about {USUAL_RATIO:g} is usual",
                 first_step=step, last_step=last, value=value, threshold=self.ratio,
+                fix=self._fix(run),
+            )  # fmt: skip
+        elif (thrown := self._thrown_about(run)) is not None:
+            value, fact = thrown
+            yield self.finding(
+                f"updates are {value:.2g} of the weights, where about {USUAL_RATIO:g} is usual, and {fact}",
+                first_step=int(run.train.index[0]), last_step=int(run.train.index[-1]), value=value, threshold=self.brisk,
                 fix=self._fix(run),
             )  # fmt: skip
         elif not structure.weights(run, "updates", "ratio"):
@@ -108,6 +126,33 @@ class LearningRateHigh(Check):
         if len(bad) < 20 or bad.mean() < self.most or (at := signals.onset(bad)) is None:
             return None
         return float(later.median()), int(later.index[at]), int(later.index[np.flatnonzero(bad)[-1]])
+
+    def _thrown_about(self, run: Run) -> tuple[float, str] | None:
+        """The size of brisk updates, and what shows that they are too large."""
+        trained = progress.training(run)
+        weights = structure.weights(run, "updates", "ratio")
+        if trained is None or not weights or trained.trivial is None or not np.isfinite(trained.now):
+            return None
+        ratio = run.statistic("updates", "ratio")[weights].median(axis=1)
+        value = float(ratio.iloc[: self.first].median())  # what has died moves no more
+        if not value > self.brisk:
+            return None
+        later = float(run.train.iloc[len(run.train) // 2 :].mean())
+        if later > (1 + self.above) * trained.trivial:
+            return value, f"the loss stays at {later:.3g}, where a trivial prediction costs {trained.trivial:.3g}"
+        if trained.best_value > self.gained and any(True for _ in Diverging().examine(run)):
+            return value, f"the loss is back at {trained.now:.3g} after a best of {trained.best:.3g}"
+        if trained.value < self.arrived and (layer := self._killed(run)):
+            return value, f"most units of {layer} have fallen silent"
+        return None
+
+    def _killed(self, run: Run) -> str | None:
+        """A layer most of whose units have fallen silent, and had not been so at the start."""
+        check = DeadUnits()
+        if check.not_checked(run):
+            return None
+        at_start = run.statistic("activations", "dead_fraction").iloc[0]
+        return next((f.layer for f in check.examine(run) if f.layer and at_start[f.layer] < check.fraction), None)
 
     def _fix(self, run: Run) -> str:
         lr, weights = first(run, "metrics", "lr", "train"), structure.weights(run, "updates", "ratio")
