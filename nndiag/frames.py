@@ -109,8 +109,8 @@ def output_entry(outputs: Array, threshold: float) -> tuple[tuple[float, ...], A
     sums = row_sums(rows)
     classes = float(np.count_nonzero(np.bincount(named))) if rows.shape[1] > 1 else math.nan
     entry: tuple[float, ...] = (len(rows), rows.shape[1], outputs.ndim, summary.mean, summary.variance, summary.min, summary.max,
-             summary.zero_fraction, summary.nonfinite, float(sums.min()), float(sums.max()), float(columns.min()),
-             float(columns.max()), batch_variance, classes)  # fmt: skip
+             summary.zero_fraction, summary.nonfinite, *st.bounds(sums), *st.bounds(columns), batch_variance,
+             classes)  # fmt: skip
     return entry, named, summary.nonfinite
 
 
@@ -120,7 +120,7 @@ def output_target_entry(y: Array) -> tuple[float, ...]:
     low, high = (summary.min, summary.max)
     if y.ndim > 1 and y.shape[1] > 1:
         sums = row_sums(st.as_rows(y.reshape(len(y), -1)))
-        low, high = sums.min(), sums.max()
+        low, high = st.bounds(sums)
     return (len(y), y.shape[1] if y.ndim > 1 else 1, y.ndim, summary.mean, summary.variance, summary.min, summary.max,
             integral(y), low, high)  # fmt: skip
 
@@ -140,17 +140,17 @@ def output_gradient_entry(gradient: Array, toward: Array | None, ids: Array | No
     norm = math.sqrt(st.sum_of_squares(rows.reshape(-1)))
     along = math.nan
     if ids is not None and len(ids) == len(rows):
-        hit = float(rows[np.arange(len(rows)), ids].sum()) - float(columns.sum()) / rows.shape[1]
+        hit = st.total(rows[np.arange(len(rows)), ids]) - st.total(columns) / rows.shape[1]
         along = -_over(hit, norm * math.sqrt(len(rows) * (1 - 1 / rows.shape[1])))
     elif toward is not None and toward.shape == rows.shape:
         along = -_over(float(np.vdot(rows, toward)), norm * float(np.linalg.norm(toward)))
-    mass = float(sizes.sum())
-    return (along, _over(_largest(sums), float(sizes.max())), _over(_largest(columns), float(column_sizes.max())),
-            math.sqrt(float(columns.dot(columns))), mass)  # fmt: skip
+    return (along, _over(_largest(sums), _largest(sizes)), _over(_largest(columns), _largest(column_sizes)),
+            math.sqrt(float(columns.dot(columns))), st.total(sizes))  # fmt: skip
 
 
 def _largest(values: Array) -> float:
-    return max(abs(float(values.min())), abs(float(values.max())))
+    low, high = st.bounds(values)
+    return max(abs(low), abs(high))
 
 
 def _over(part: float, whole: float) -> float:
@@ -177,9 +177,10 @@ def class_ids(y: Array, classes: int) -> Array | None:
     if y.ndim == 2 and y.shape[1] == classes > 1:
         return np.asarray(y.argmax(axis=1))
     ids = y.reshape(-1) if y.ndim == 1 or y.shape[1:] == (1,) else None
-    if ids is None or not integral(ids) or ids.min(initial=0) < 0 or ids.max(initial=0) >= max(classes, 2):
+    if ids is None or not integral(ids):
         return None
-    return ids.astype(np.intp)
+    low, high = st.bounds(ids) if len(ids) else (0, 0)
+    return ids.astype(np.intp) if low >= 0 and high < max(classes, 2) else None
 
 
 def squared_error(outputs: Array, y: Array) -> float:
@@ -202,13 +203,13 @@ def histogram_entry(array: Array) -> tuple[float, ...] | None:
     values = array.ravel()
     if values.size > SAMPLED:
         values = values[:: stride(values.size // SAMPLED, array.shape[-1])]
-    finite = np.isfinite(values)
-    if not finite.all():
-        values = values[finite]
-    values = values.astype(np.float64)
-    if not len(values):
-        return None
-    low, high = values.item(values.argmin()), values.item(values.argmax())
+    low, high = st.bounds(values) if len(values) else (math.nan, math.nan)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        values = values[np.isfinite(values)]
+        if not len(values):
+            return None
+        low, high = st.bounds(values)
+    low, high, values = float(low), float(high), values.astype(np.float64)
     if not low / 2 < high / 2:
         pad = max(abs(low), 1.0) / 2
         low, high = low - pad, high + pad
@@ -216,7 +217,7 @@ def histogram_entry(array: Array) -> tuple[float, ...] | None:
     values -= low / 2
     values /= high / 2 - low / 2
     values *= BINS
-    counts = np.bincount(values.astype(np.intp), minlength=BINS).tolist()
+    counts = np.bincount(values.astype(np.int32), minlength=BINS).tolist()  # to int32 in an eighth of the time of int64
     return (low, high, *counts[: BINS - 1], sum(counts[BINS - 1 :]))  # the largest value lies on the last edge
 
 

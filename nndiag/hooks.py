@@ -448,6 +448,9 @@ class LossHook(Hook):
         self._outputs = Spacing(every, always=ALWAYS)
         self._due = False
 
+    def hears(self, event: str) -> bool:
+        return super().hears(event) and not (self._light and event == "on_output_gradient")
+
     @property
     def looks_at_outputs(self) -> bool:
         recorder = self.recorder

@@ -33,6 +33,7 @@ class ActivationMeter:
         self._name, self._buffer = name, buffer
         self._forward: Slot | None = None  # places in the row: the buffer need not look for them
         self._backward: Slot | None = None
+        self._moments: Slot | None = None
         self._activity = st.UnitActivity(0)
         self.rms = nan
         self._quiet = 0.0
@@ -85,16 +86,22 @@ class ActivationMeter:
 
     def _dead(self, rows: Array, sums: Array, low: float, zeros: float) -> float:
         samples, activity = len(rows), self._activity
+        if not rows.size:
+            return nan
         if len(sums) != activity.units:
             activity = self._activity = st.UnitActivity(len(sums))
+        silent = activity.begin(samples)
+        if not len(silent):
+            return 0.0
         if zeros < samples:  # too few for a silent unit
-            return activity.add(None, samples)
-        return activity.add(st.silent_units(rows, sums, low), samples) if rows.size else nan
+            return activity.left(silent[:0])
+        return activity.left(st.silent_units(silent, rows, sums, low))
 
     def moments(self, array: Array) -> None:
         """Mean and variance alone."""
-        mean, variance = st.moments(array)
-        self._buffer.put(self._name, frames.MOMENTS, (mean, variance))
+        if self._moments is None:
+            self._moments = self._buffer.slot(self._name, frames.MOMENTS)
+        self._buffer.fill(self._moments, st.moments(array))
 
     def backward(self, array: Array) -> int:
         """`BACKWARD` of δ; how many of its values are not finite."""
@@ -123,8 +130,10 @@ class ActivationMeter:
     def _measured_dead(self, output: Output) -> float:
         if len(output.sums) != self._activity.units:
             self._activity = st.UnitActivity(len(output.sums))
-        silent = output.silent if output.silent.any() else None
-        return self._activity.add(silent, output.samples) if output.samples else nan
+        if not output.samples:
+            return nan
+        silent = self._activity.begin(output.samples)
+        return self._activity.left(silent[output.silent[silent]])
 
     def measured_moments(self, output: Output) -> None:
         """Mean and variance alone of an output that was measured elsewhere."""

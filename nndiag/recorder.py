@@ -61,8 +61,8 @@ class Exporter(Protocol):
         """Nothing more comes."""
 
 
-MOST_WAITING = 1 << 20
-"""Bytes of finished rows that are handed to the journal without waiting for the clock."""
+MOST_WAITING = 1 << 17
+"""Values of finished rows that are handed to the journal without waiting for the clock."""
 
 _HELD: set[Journal] = set()
 """Journals of the recorders that are open: the garbage collector must not close their files before the recorder is closed."""
@@ -150,7 +150,6 @@ class Recorder:
         self.cadence: Callable[[int], bool] | None = None
         self._translators: list[Callable[[dict[str, Any]], dict[str, Any]]] = []
         self._ended: str | None = None
-        self._waiting = 0
         self._told = False
         self._at_exit: Callable[[], None] = _nothing
         path = None if run is None else Path(run).expanduser()
@@ -373,7 +372,7 @@ class Recorder:
     def _finish_step(self) -> None:
         self._close_row()
         self.step_number += 1
-        if self._waiting > MOST_WAITING or self._journal.due:
+        if self.row.buffers.waiting > MOST_WAITING or self._journal.due:
             self.flush()
         if self._live is not None:
             self._live.step(self)
@@ -448,10 +447,8 @@ class Recorder:
 
     def _close_row(self) -> None:
         closed = self.row.close(self.step_number, self.recording)
-        for _frame, row in closed:
-            self._waiting += 8 * len(row)
         if closed and self._exporters:
-            rows = {frame: (self.row.buffers[frame].columns, np.array(row[1:])) for frame, row in closed}
+            rows = {buffer.frame: (buffer.columns, np.array(row[1:])) for buffer, row in closed}
             self._shown_by = self._shown_by or os.getpid()
             self._exporting(lambda exporter: exporter.write(self.step_number, rows))
 
@@ -534,8 +531,7 @@ class Recorder:
     def flush(self) -> None:
         """Write finished rows to the run folder; where that fails they stay in memory, with one warning."""
         self.catch_up()
-        self._waiting = 0
-        self._journal.append({frame: buffer.take() for frame, buffer in self.row.buffers.items()})
+        self._journal.append(self.row.buffers.take())
         self._exporting(lambda exporter: exporter.flush())
 
     def close(self, ended: str | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -13,7 +12,7 @@ from nndiag.errors import NndiagError, ShapeError
 from nndiag.held_out import HeldOut, SeenRows
 from nndiag.meters import ActivationMeter, DataMeter, GradientMeter, OutputMeter, UpdateMeter
 from nndiag.statistics import Array
-from nndiag.table import Buffer, Slot
+from nndiag.table import Buffer, Buffers, Slot
 
 _Meter = TypeVar("_Meter", ActivationMeter, GradientMeter, UpdateMeter)
 
@@ -28,7 +27,7 @@ class Row:
     def __init__(self) -> None:
         self.epoch = 0
         self.loss: Mapping[str, Any] = {}
-        self.buffers: dict[str, Buffer] = defaultdict(Buffer)
+        self.buffers = Buffers()
         self._activations: dict[str, ActivationMeter] = {}
         self._gradients: dict[str, GradientMeter] = {}
         self._updates: dict[str, UpdateMeter] = {}
@@ -203,16 +202,15 @@ class Row:
         if self.nonfinite or (recording and train):
             self.buffers["metrics"].put("train", frames.NONFINITE, (self.nonfinite,))
 
-    def close(self, step: int, recording: bool) -> list[tuple[str, list[float]]]:
+    def close(self, step: int, recording: bool) -> list[tuple[Buffer, list[float]]]:
         """Finish the row of `step`: of every frame of which something was recorded the step and the values."""
         self.fill(recording)
         self._all_steps += 1
         self._read_steps += recording
         self._begin()
-        closed = [(frame, buffer.close_row(step)) for frame, buffer in self.buffers.items() if buffer.touched]
         if recording:
             self._outputs.begin_step()
-        return closed
+        return self.buffers.close(step)
 
     @property
     def _task(self) -> str:

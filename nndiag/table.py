@@ -225,14 +225,43 @@ def _fill(values: Array, piece: Piece, at: Array, *, both: bool) -> None:
         values[0] = np.where(np.isnan(values[0]), earlier, values[0])
 
 
+class Buffers(dict[str, "Buffer"]):
+    """A buffer for each frame, made when it is asked for; `waiting` values of finished rows are there to be taken."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self._opened: list[Buffer] = []
+
+    def __missing__(self, frame: str) -> Buffer:
+        buffer = self[frame] = Buffer(frame, self._opened)
+        return buffer
+
+    def close(self, step: int) -> list[tuple[Buffer, list[float]]]:
+        """Finish the rows that have something in them as those of `step`; gives back of each the step and the values."""
+        closed = []
+        while self._opened:
+            buffer = self._opened.pop(0)
+            row = buffer.close_row(step)
+            self.waiting += len(row)
+            closed.append((buffer, row))
+        return closed
+
+    def take(self) -> dict[str, list[Block]]:
+        """Finished rows of every frame; they are the caller's from now on."""
+        self.waiting = 0
+        return {frame: buffer.take() for frame, buffer in self.items()}
+
+
 class Buffer:
     """The row of one frame that is being recorded, and the finished rows that nobody has taken yet.
 
     The row is a list, which takes a value in some 10 ns, with room for the step in front; closing it is one write of the
-    whole row. `number` counts the rows that were closed.
+    whole row. `number` counts the rows that were closed; with its first value a row puts its buffer into `opened`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, frame: str = "", opened: list[Buffer] | None = None) -> None:
+        self.frame = frame
+        self._opened = opened
         self.number = 0
         self._places: dict[Column, int] = {}
         self._slots: dict[Hashable, Slot] = {}
@@ -263,7 +292,10 @@ class Buffer:
 
     def fill(self, slot: Slot, values: Sequence[float]) -> None:
         """Set what stands at `slot` of the current row."""
-        self.touched = True
+        if not self.touched:
+            self.touched = True
+            if self._opened is not None:
+                self._opened.append(self)
         if slot.__class__ is slice:
             self._row[slot] = values
         else:

@@ -141,6 +141,15 @@ def test_an_optimiser_that_moves_weights_once_more_is_measured_by_what_it_did() 
     np.testing.assert_allclose(recorder.run.updates["update_norm", "hidden1.weight"], moved, rtol=1e-5)
 
 
+def test_light_hooks_are_not_told_what_they_do_not_look_at() -> None:
+    watched = trainer()
+    nndiag.watch(watched, hooks=light_hooks(), every=1)
+
+    assert not watched.hooks.listened("on_backward")
+    assert not watched.hooks.listened("on_output_gradient")
+    assert watched.hooks.listened("on_forward")
+
+
 def test_a_hook_listens_to_a_loop_once() -> None:
     watched, hook = trainer(), LossHook()
     nndiag.watch(watched, hooks=[hook])

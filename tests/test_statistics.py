@@ -190,19 +190,54 @@ def test_rows_with_nan_do_not_enter_feature_moments() -> None:
     np.testing.assert_array_equal(moments.mean, [2.0, 3.0])
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64, bool])
+def test_bounds_are_the_smallest_and_the_largest(dtype: type) -> None:
+    values = np.random.default_rng(0).integers(-50, 50, 200).astype(dtype)
+
+    assert st.bounds(values) == (values.min(), values.max())
+
+
+def test_bounds_with_a_nan_are_none() -> None:
+    assert np.isnan(st.bounds(np.array([2.0, np.nan, -np.inf]))).all()
+
+
+def dead(activity: UnitActivity, silent: list[int], samples: int) -> float:
+    """Share of dead units after so many more samples in which these were silent."""
+    left = activity.begin(samples)
+    return activity.left(left[np.isin(left, silent)])
+
+
 def test_a_unit_is_silent_only_if_it_was_so_over_the_whole_window() -> None:
     activity = UnitActivity(2)
 
-    assert activity.add(np.array([False, True]), 1500) == 0.5
-    assert activity.add(np.array([True, False]), 1500) == 0.0
-    assert activity.add(np.array([False, True]), 1500) == 0.0  # unit 1 fired in the span before
-    assert activity.add(np.array([False, True]), 1500) == 0.0
-    assert activity.add(np.array([False, True]), 1500) == 0.5
+    assert dead(activity, [1], 1500) == 0.5
+    assert dead(activity, [0], 1500) == 0.0
+    assert dead(activity, [1], 1500) == 0.0  # unit 1 fired in the span before
+    assert dead(activity, [1], 1500) == 0.0
+    assert dead(activity, [1], 1500) == 0.5
 
 
 def test_a_unit_that_spoke_once_speaks_until_the_window_has_passed() -> None:
     activity = UnitActivity(2)
-    silent = np.array([True, False])
 
-    assert activity.add(None, 1500) == 0.0
-    assert [activity.add(silent, 1500) for _ in range(4)] == [0.0, 0.0, 0.0, 0.5]
+    assert dead(activity, [], 1500) == 0.0
+    assert [dead(activity, [0], 1500) for _ in range(4)] == [0.0, 0.0, 0.0, 0.5]
+
+
+def test_units_that_are_all_silent_stay_so_from_span_to_span() -> None:
+    activity = UnitActivity(3)
+
+    assert [dead(activity, [0, 1, 2], 1500) for _ in range(5)] == [1.0] * 5
+    assert [dead(activity, [0, 1], 1500) for _ in range(4)] == [2 / 3] * 4
+
+
+def test_dead_units_are_those_of_a_look_at_every_value() -> None:
+    rng = np.random.default_rng(0)
+    activity, spans = UnitActivity(40), [np.ones(40, bool), np.ones(40, bool)]
+    for step in range(200):
+        rows = rng.standard_normal((500, 40)) * (rng.random(40) < rng.random(40) ** 4)
+        if step % 4 == 0:
+            spans = [spans[1], np.ones(40, bool)]
+        spans[1] &= (rows == 0).all(axis=0)
+        silent = st.silent_units(activity.begin(500), rows, rows.sum(axis=0), math.nan)
+        assert activity.left(silent) == (spans[0] & spans[1]).mean()

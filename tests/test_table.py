@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nndiag.table import MOST, Block, Buffer, Column, Table, sound_steps
+from nndiag.table import MOST, Block, Buffer, Buffers, Column, Table, sound_steps
 
 ROWS = MOST // 3
 
@@ -73,6 +73,21 @@ def test_what_is_not_put_again_is_missing() -> None:
 
     np.testing.assert_array_equal(table.values, [[1.0, 1.0], [2.0, np.nan]])
     np.testing.assert_array_equal(table.steps, [0, 5])
+
+
+def test_only_rows_with_something_in_them_are_closed() -> None:
+    buffers = Buffers()
+    buffers["losses"].put("", ("train",), (0.5,))
+    buffers["metrics"].put("train", ("lr",), (0.1,))
+    buffers.close(0)
+    buffers["losses"].put("", ("train",), (0.25,))
+
+    assert [(buffer.frame, row) for buffer, row in buffers.close(1)] == [("losses", [1, 0.25])]
+    assert buffers.close(2) == []
+    assert buffers.waiting == 6
+    taken = {frame: Table.of(blocks).steps.tolist() for frame, blocks in buffers.take().items()}
+    assert taken == {"losses": [0, 1], "metrics": [0]}
+    assert buffers.waiting == 0
 
 
 def test_the_row_under_way_is_a_copy() -> None:
