@@ -107,6 +107,9 @@ def _progress(run: Run, losses: Array, tail: int, window: int) -> Progress:
     return Progress(start, now, min(now, float(smooth.min())), error, floor(run), known)
 
 
+STEADY = 8
+"""Validations of which it says something that each is better than the last: by chance that is one run in 40,000."""
+
 GAIN, PACE = 0.05, 0.6
 """A loss still falls where its last fifth gained so much of the way, or where it falls at so much of its mean pace."""
 
@@ -116,7 +119,8 @@ def unfinished(run: Run) -> float | None:
 
     It falls if the last fifth gained `GAIN` of the way over the fifth before, by three standard errors, so that as many
     updates again would gain five times that; or if the second half falls at `PACE` of the mean pace or more, as an exponential
-    does that has gone no further than three quarters of its way. None, too, with fewer than 10 reads, and of a run that
+    does that has gone no further than three quarters of its way; or if each of `STEADY` validations or more was better than the
+    last, and their last quarter gained `GAIN`. None, too, with fewer than 10 reads, and of a run that
     still goes on: it has not come to an end that it could have missed.
     """
     losses = run.train.to_numpy()
@@ -131,7 +135,15 @@ def unfinished(run: Run) -> float | None:
     error = float(np.std(np.diff(losses[-2 * fifth :]))) / math.sqrt(fifth)
     gain, left = float(older.mean() - newer.mean()), (float(newer.mean()) - floor(run)) / span
     steep = gain > max(GAIN * span, 3 * error)
-    return left if steep or (1 - left > LEAST and signals.pace(np.minimum(losses, start)) > PACE) else None
+    steep = steep or (1 - left > LEAST and signals.pace(np.minimum(losses, start)) > PACE)
+    return left if steep or _gains(run.validation.to_numpy()) > GAIN * span else None
+
+
+def _gains(validation: Array) -> float:
+    """What the last quarter of the validations gained, if there are many and each was better than the one before."""
+    if len(validation) < STEADY or not signals.descends(validation):
+        return 0.0
+    return float(validation[-1 - len(validation) // 4] - validation[-1])
 
 
 def underway(run: Run) -> bool:

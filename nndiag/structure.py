@@ -17,6 +17,14 @@ RECTIFIERS = ("relu",)
 """Activation functions that can fall silent: exactly zero over a half-line."""
 NEITHER = (*NORMS, "dropout", "softmax", "pooling", "flatten", "identity")
 
+SCALE_FREE = ("ada", "rmsprop", "rprop", "lion")
+"""Parts of the names of optimisers that divide each gradient by its own size, Adam and its relatives among them."""
+
+
+def scale_free(optimizer: str) -> bool:
+    """Whether an optimiser of this name divides gradients by their own size."""
+    return any(word in optimizer.lower() for word in SCALE_FREE)
+
 
 def kind(run: Run, layer: str) -> str:
     """Kind of `layer`, "unknown" where the run does not say."""

@@ -103,6 +103,21 @@ def test_a_run_lost_to_nan_is_not_under_way() -> None:
     assert not progress.underway(run(train, ended="running", first_nonfinite={"step": 200, "what": "loss"}, **CLASSES))
 
 
+@pytest.mark.parametrize(
+    ("evaluations", "gain", "bump", "unfinished"),
+    [(8, 0.08, 0.0, True), (8, 0.03, 0.0, False), (7, 0.08, 0.0, False), (8, 0.08, 0.3, False)],
+)
+def test_validations_that_all_get_better_show_through_the_noise_of_batches(
+    evaluations: int, gain: float, bump: float, unfinished: bool
+) -> None:
+    train = np.full(200, 1.8) + np.where(np.arange(200) % 2, 0.3, -0.3)
+    validation = {200 // evaluations * (i + 1): 2.2 - gain * i for i in range(evaluations)}
+    validation[200 // evaluations * 3] += bump
+    left = progress.unfinished(run(train, validation=validation, **CLASSES))
+
+    assert (left is not None) is unfinished
+
+
 def test_only_a_run_that_has_ended_is_unfinished() -> None:
     train = 2.3 * np.exp(-np.arange(200) / 200)
 

@@ -12,7 +12,8 @@ from nndiag.meta import versions
 if TYPE_CHECKING:
     from nndiag_torch.loop import TorchLoop
 
-SETTINGS = ("momentum", "betas", "eps", "weight_decay", "nesterov", "dampening", "alpha", "amsgrad")
+SETTINGS = ("momentum", "betas", "eps", "weight_decay", "decoupled_weight_decay", "nesterov", "dampening", "alpha",
+            "amsgrad")  # fmt: skip
 """Settings of an optimiser that checks and readers of a run want to know."""
 
 
@@ -50,5 +51,7 @@ def optimizer(one: Optimizer) -> dict[str, Any]:
     """Name, learning rate and settings of the first group."""
     group = one.param_groups[0]
     settings = {name: group[name] for name in SETTINGS if name in group}
+    if "weight_decay" in group:
+        settings.setdefault("decoupled_weight_decay", type(one).__name__.endswith("W"))
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
     return {"name": type(one).__name__, "lr": float(group["lr"]), **plain}

@@ -309,6 +309,18 @@ def test_brisk_updates_are_too_large_where_the_run_is_thrown_about(
     assert [words in each.message for each in found] == [True] * bool(words)
 
 
+def test_an_even_descent_that_has_hardly_begun_is_too_slow() -> None:
+    validation = {20 * (i + 1): 2.3 - 2e-3 * i for i in range(9)}
+    run = synthetic.run(
+        steps=200, train=np.full(200, 2.3), validation=validation, updates={"ratio": {"w": 5e-3}},
+        data={"entropy": {"target": 2.3}}, **synthetic.CLASSES,
+    )  # fmt: skip
+    report = Checklist(select="ND502,ND707").examine(run)
+
+    assert report.headlines == ("ND502",)
+    assert [found.code for found in report.findings] == ["ND502"]
+
+
 @pytest.mark.parametrize(
     ("ratio", "evaluations", "bump", "found"),
     [(9e-3, 8, 0.0, 1), (11e-3, 8, 0.0, 0), (9e-3, 7, 0.0, 0), (9e-3, 8, 0.2, 0), (1.9e-3, 8, 0.2, 1)],
@@ -426,6 +438,27 @@ def test_a_loss_alone_that_is_nan_is_found() -> None:
 
     assert "the loss is not finite at step 9" in found.message
     assert "invalid operation" in found.message
+
+
+def test_a_logarithm_that_nothing_keeps_from_zero_is_the_cause_of_a_loss_that_is_nan() -> None:
+    loss = {"name": "BCELoss", "task": "binary", "expects": "probabilities", "unguarded": True}
+    run = synthetic.run(
+        steps=10, train=0.1, first_nonfinite={"step": 9, "what": "loss"}, loss=loss, updates={"ratio": {"w": 0.2}},
+        data={"entropy": {"target": 0.69}},
+    )  # fmt: skip
+    report = Checklist(select="ND801,ND501").examine(run)
+
+    assert report.headlines == ("ND801",)
+    assert "the logarithm of a softmax or sigmoid" in report.findings[0].message
+    assert "on logits" in report.findings[0].fix
+
+
+def test_outputs_that_are_nan_are_not_the_logarithms_fault() -> None:
+    loss = {"name": "BCELoss", "task": "binary", "expects": "probabilities", "unguarded": True}
+    activations = {"nonfinite": {"output": [0.0] * 9 + [1.0]}, "max": {"output": 1.0}, "min": {"output": -1.0}}
+    (found,) = findings(Nonfinite(), synthetic.run(steps=10, train=1.0, activations=activations, loss=loss))
+
+    assert (found.layer, found.place) == ("output", "")
 
 
 # What sound programs taught

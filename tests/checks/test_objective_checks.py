@@ -232,7 +232,7 @@ def test_an_imbalance_shows_in_a_validation_that_gains_nothing(
     entropy: float, validation: float, label_shift: float | None, headlines: tuple[str, ...]
 ) -> None:
     run = synthetic.run(
-        train=synthetic.decay(100, start=0.4, end=0.05), validation=dict.fromkeys(range(20, 100, 20), validation),
+        train=synthetic.decay(100, start=0.4, end=0.05), validation=dict.fromkeys(range(10, 100, 10), validation),
         data={"entropy": {"target": entropy}, "classes": {"target": 2.0}},
         metrics={} if label_shift is None else {"label_shift": {"validation": label_shift}}, **synthetic.CLASSES,
     )  # fmt: skip

@@ -160,6 +160,18 @@ def test_a_decay_that_suits_noisy_labels_passes() -> None:
     assert not findings(DecayDominates(), run)
 
 
+@pytest.mark.parametrize(("decay", "found"), [(0.11, 1), (0.09, 0)])
+def test_a_decay_within_the_gradient_stands_against_it_where_steps_are_of_one_size(decay: float, found: int) -> None:
+    weight = np.geomspace(1.0, 0.4, 100)
+    optimizer = {"name": "Adam", "lr": 1e-3, "weight_decay": decay, "decoupled_weight_decay": False}
+    run = synthetic.run(
+        train=synthetic.decay(end=1.8), updates={"weight_norm": {"w": weight}, "update_norm": {"w": 0.02 * weight}},
+        gradients={"norm": {"w": 0.1 * weight}}, metrics={"lr": {"train": 1e-3}}, optimizer=optimizer,
+    )  # fmt: skip
+
+    assert len(findings(DecayDominates(), run)) == found
+
+
 def test_without_weight_decay_there_is_nothing_to_check() -> None:
     assert DecayDominates().not_checked(sound("three epochs")) == "no weight decay"
 

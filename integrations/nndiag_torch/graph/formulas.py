@@ -10,7 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nndiag_torch.graph.losses import behind_guards, behind_reshapes, broadcast, log_probabilities, nll
+from nndiag_torch.graph.losses import (
+    behind_guards,
+    behind_logarithm,
+    behind_reshapes,
+    broadcast,
+    log_probabilities,
+    nll,
+    unguarded,
+)
 from nndiag_torch.graph.nodes import DEPTH, Edge, Node, inputs_of, name_of, number_in, saved_by, shape_of, signed
 from nndiag_torch.graph.terms import Term
 from nndiag_torch.graph.values import RESHAPES, Values, head_of
@@ -91,7 +99,8 @@ def _picked(values: Values, node: Node) -> Term | None:
         known = kind != "log_probabilities" or head_of(edge) == "log_softmax"
     if not known or axis == 0:
         return None
-    return Term(NAMES[kind], "classes", kind, value, ids, elements=len(ids), axis=1, sign=-1)
+    more = unguarded(edge if logarithm else behind_logarithm(values, edge))
+    return Term(NAMES[kind], "classes", kind, value, ids, elements=len(ids), axis=1, sign=-1, more=more)
 
 
 def _ids(node: Node) -> Tensor | None:
@@ -125,7 +134,7 @@ def _soft(values: Values, node: Node) -> Term | None:
     axis = 1 if axis is None else axis
     if kind == "probabilities" and not _distributions(targets, axis):
         return None  # one half of a loss on labels
-    more: dict[str, Any] = {"label_smoothing": 0.0} if kind == "logits" else {}
+    more: dict[str, Any] = {"label_smoothing": 0.0} if kind == "logits" else unguarded(behind_logarithm(values, edge))
     return Term(NAMES[kind], "classes", kind, value, targets, elements=math.prod(shape) // max(1, shape[axis]),
                 axis=axis, sign=-1, more=more)  # fmt: skip
 
@@ -176,16 +185,17 @@ def _binary(values: Values, node: Node) -> Term | None:
         if name_of(second[0].next_functions[0]) != "NegBackward0":
             return None
         value = values.value(first[0].next_functions[0], saved_by(first[0], "self"))
-        form = ("MultiLabelSoftMarginLoss", "binary", "logits")
+        form, more = ("MultiLabelSoftMarginLoss", "binary", "logits"), {}
     elif name_of(first) == name_of(second) == "LogBackward0":
         p, other = (behind_guards(edge[0].next_functions[0]) for edge in (first, second))
         root = (inputs_of(p[0]) or [(0, p)])[0][1]  # p itself may be computed once or twice
         if not name_of(other).startswith(("Rsub", "Sub")) or not _comes_from(other, root[0]):
             return None
         value, form = values.value(p, saved_by(first[0], "self")), ("BCELoss", "binary", "probabilities")
+        more = unguarded(first[0].next_functions[0])
     else:
         return None
-    return Term(*form, value, targets, elements=math.prod(shape_of((node, 0))), sign=-1)
+    return Term(*form, value, targets, elements=math.prod(shape_of((node, 0))), sign=-1, more=more)
 
 
 def _gaussian(values: Values, node: Node) -> Term | None:

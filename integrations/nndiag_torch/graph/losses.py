@@ -86,6 +86,8 @@ def nll(values: Values, node: Node) -> Term | None:
     edge: Edge = node.next_functions[0]
     kind, value, _ = log_probabilities(values, edge, saved_by(node, "self"))
     more: dict[str, Any] = {"label_smoothing": 0.0} if kind == "logits" else {}
+    if kind == "probabilities":
+        more |= unguarded(behind_logarithm(values, edge))
     if saved_by(node, "weight") is not None:
         more["weight"] = True
     axis, ids = min(1, len(value.shape) - 1), saved_by(node, "target")
@@ -158,6 +160,18 @@ def behind_guards(edge: Edge) -> Edge:
             break
         edge = inputs[0][1]
     return edge
+
+
+def behind_logarithm(values: Values, edge: Edge) -> Edge:
+    """What the logarithm at `edge` is taken of; where there is none, `edge`."""
+    at, _ = behind_reshapes(values, edge)
+    following: Edge = at[0].next_functions[0] if name_of(at) == "LogBackward0" else edge
+    return following
+
+
+def unguarded(edge: Edge) -> dict[str, Any]:
+    """That the logarithm of what comes along `edge` is that of a softmax or sigmoid as it is, of which a value may become 0."""
+    return {"unguarded": True} if name_of(edge) in ("SoftmaxBackward0", "SigmoidBackward0") else {}
 
 
 def _normalized(values: Values, node: Node) -> Value | None:

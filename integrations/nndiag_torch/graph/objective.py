@@ -29,7 +29,8 @@ class Found:
     targets that are `ignored` where that is one of the classes. `scale` is there
     where the number is not the plain mean or sum of the loss's own formula: how many times that, None where not known.
     `broadcast` are the shapes of outputs and targets of which every one is compared with every other, `softmax_axis` the
-    axis of a softmax that does not run over the classes, `axes_mixed` the shapes around a reshape that mixes them up.
+    axis of a softmax that does not run over the classes, `axes_mixed` the shapes around a reshape that mixes them up, and
+    `unguarded` says that a logarithm is taken of a softmax or sigmoid as it is.
 
     `outputs` goes into the loss, before a softmax or sigmoid of the loss's own; for a loss over classes it is (samples,
     classes), and `targets` (samples,) or (samples, classes), without the samples that the loss leaves out. Of very many values

@@ -10,6 +10,7 @@ import pandas as pd
 
 from nndiag import progress, synthetic
 from nndiag.check import Check, Finding, Kind
+from nndiag.checks.generalization.no_generalization import NoGeneralization
 from nndiag.progress import latest
 from nndiag.run import Run
 
@@ -21,14 +22,14 @@ class ClassImbalance(Check):
     Always saying the frequent class is then nearly right, and that is what is learned: the loss falls, the accuracy looks
     fine, and the class that mattered is missed (Japkowicz & Stephen 2002).
 
-    Decides on the labels of all batches: a single class among `samples` samples or more; or an entropy below `even`
-    of that of equal classes, and in the last quarter of the reads a class with `seen` samples or more of which not
-    one was named. An imbalance that weights or sampling make up for is sound: then the class is named. Rare events by
-    nature, of which none may ever be more likely than not, are a remark where the loss beats a trivial prediction;
-    and a network that learns nothing at all names no class for another reason, which goes first. Or an entropy below
-    `uneven`, and a validation loss that is never below what the shares of the training labels alone would cost, though the
-    training loss is: the rare classes were learned by heart, or validation has them more often. Where the shares of the
-    validation labels are known and within `shift` of these, it is neither.
+    Decides on the labels of all batches: a single class among `samples` samples or more; or an entropy below `even` of
+    that of equal classes, and in the last quarter of the reads a class with `seen` samples or more of which not one was
+    named. An imbalance that weights or sampling make up for is sound: then the class is named. Rare events by nature, of
+    which none may ever be more likely than not, are a remark where the loss beats a trivial prediction; and a network
+    that learns nothing at all names no class for another reason, which goes first. Or an entropy below `uneven`, and a
+    validation loss that is never below what the shares of the training labels alone would cost (as ND707 decides), though
+    the training loss is: the rare classes were learned by heart, or validation has them more often. Where the shares of
+    the validation labels are known and within `shift` of these, it is neither.
     """
 
     code = "ND005"
@@ -75,17 +76,17 @@ class ClassImbalance(Check):
             elif share < self.uneven and self._carries_nothing_over(run):
                 fact = (
                     f"labels have {share:.0%} of the entropy of equal classes, and what is learned of them does not carry over: "
-                    f"validation is at {run.validation.min():.3g} at best, where always giving their shares costs {entropy:.3g}"
+                    f"validation is at {run.validation.min():.3g} at best, and always giving their shares costs {entropy:.3g}"
                 )
                 yield self._finding(run, fact, share, "generalisation", limit=self.uneven)
 
     def _carries_nothing_over(self, run: Run) -> bool:
         """Whether training beats a trivial prediction and validation, of other labels as far as is known, never does."""
-        made, known = progress.training(run), progress.trivial(run)
+        made, check = progress.training(run), NoGeneralization()
         shift = latest(run, "metrics", "label_shift", "validation")
         same = shift is not None and shift < self.shift
-        return bool(made is not None and made.poor is False and known is not None and not same
-                    and len(run.validation) >= progress.EVALUATIONS and run.validation.min() >= known)  # fmt: skip
+        learned = made is not None and made.poor is False
+        return learned and not same and not check.not_checked(run) and any(True for _ in check.examine(run))
 
     def _missed(self, run: Run) -> list[str]:
         """Labels with enough samples in the last quarter of the reads, none of them named right."""

@@ -22,12 +22,14 @@ class Nonfinite(Check):
     From there it spreads to every weight within a step, and nothing brings it back. What counts is where it appeared
     first, and what went before.
 
-    Decides on counts of non-finite values in every recorded array, and on the loss of every step. Names the first
-    tensor, in the order in which a step computes them: forward, loss, backward. If that tensor, or the loss, was near
-    the largest number of its dtype on the reads before, or had grown a thousandfold, it is an overflow, otherwise an
-    invalid operation such as log(0) or 0/0. Gradients alone do not count where a gradient scaler is at work: it tries how
-    far it can go, and leaves out the update where they overflow (ND804). In the very first forward pass it is the
-    initialisation that does not fit, and what the rest of the run shows follows from it.
+    Decides on counts of non-finite values in every recorded array, and on the loss of every step. Names the first tensor,
+    in the order in which a step computes them: forward, loss, backward. If that tensor, or the loss, was near the largest
+    number of its dtype on the reads before, or had grown a thousandfold, it is an overflow, otherwise an invalid
+    operation such as log(0) or 0/0; the latter is proven where the loss was seen to take the logarithm of a softmax or
+    sigmoid as it is, and the loss or a gradient is the first, whatever made a probability 0. Gradients alone do not count
+    where a gradient scaler is at work: it tries how far it can go, and leaves out the update where they overflow (ND804).
+    In the very first forward pass it is the initialisation that does not fit, and what the rest of the run shows follows
+    from it.
     """
 
     code = "ND801"
@@ -49,6 +51,9 @@ class Nonfinite(Check):
         if seen is None:
             return
         step, place, frame, name = seen
+        if frame in ("losses", "gradients") and run.meta.loss.get("unguarded"):
+            yield self._logarithm(step, place)
+            return
         how = "an overflow" if self._grew(run, step, frame, name) else "an invalid operation, such as log(0) or 0/0"
         yield self.finding(
             f"{place} is not finite at step {step}; what went before points to {how}",
@@ -56,6 +61,16 @@ class Nonfinite(Check):
             first_step=step, last_step=step, value=float("nan"), threshold=0.0,
             place="ND2" if frame == "activations" and step == run.activations.index[0] else "",
             causes=("ND001", "ND501", "ND203") if how == "an overflow" else ("ND001", "log or division by zero"),
+        )  # fmt: skip
+
+    def _logarithm(self, step: int, place: str) -> Finding:
+        """Everything before the loss is finite, and the loss takes the logarithm of probabilities that may be 0."""
+        return self.finding(
+            f"{place} is not finite at step {step}, with finite outputs: the loss takes the logarithm of a softmax or sigmoid, "
+            f"and a probability has become 0",
+            first_step=step, last_step=step, value=float("nan"), threshold=0.0, place="ND105",
+            causes=("log of a probability that has become 0", "ND501"),
+            fix="Use a loss on logits (cross_entropy, binary_cross_entropy_with_logits, log_softmax), which never takes log(0).",
         )  # fmt: skip
 
     def _first(self, run: Run) -> tuple[int, str, str, str] | None:

@@ -16,9 +16,6 @@ from nndiag.statistics import Array
 USUAL = 3e-3
 """Updates up to this share of the weights are of ordinary size (three times Bottou's 1e-3): the rate was chosen for the sum."""
 
-SCALE_FREE = ("ada", "rmsprop", "rprop", "lion")
-"""Parts of the names of optimisers that divide each gradient by its own size, Adam and its relatives among them."""
-
 
 @dataclass(frozen=True)
 class SumReduction(Check):
@@ -88,8 +85,7 @@ class SumReduction(Check):
 
     def _scale_free(self, run: Run) -> bool:
         """Whether the optimiser divides gradients by their own size."""
-        name = str(run.meta.optimizer.get("name") or "").lower()
-        return any(word in name for word in SCALE_FREE)
+        return structure.scale_free(str(run.meta.optimizer.get("name") or ""))
 
     def _shares(self, run: Run) -> Array:
         """By read, the magnitudes of δ over what they sum to for a sum over the batch, before anything is learned."""

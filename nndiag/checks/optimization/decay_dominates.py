@@ -21,11 +21,12 @@ class DecayDominates(Check):
     near a constant (Goodfellow, Bengio & Courville 2016, section 7.1.1).
 
     Decides on the second half of the reads: the part of the update that weight decay makes, lr · λ · |w| (for SGD with
-    momentum m in the long run over 1 − m), is above `share` of the update's norm in the median over reads and weights: most
-    of what the gradient does is to hold against it. And the weights are below `shrunk` of their largest norm in the median
-    over weights. On small and noisy data two thirds of the update can be decay and validation gains by it. Decay also rules
-    where a network has learned its task and gradients are all but gone: with more than `learned` of the way made it is no
-    fault.
+    momentum m in the long run over 1 − m), is above `share` of the update's norm in the median over reads and weights:
+    most of what the gradient does is to hold against it. Where decay is a part of the gradient, and the optimiser divides
+    by its size, as Adam without W does, λ · |w| stands against the gradient of the loss, on all reads. And the weights
+    are below `shrunk` of their largest norm in the median over weights. On small and noisy data two thirds of the update
+    can be decay and validation gains by it. Decay also rules where a network has learned its task and gradients are all
+    but gone: with more than `learned` of the way made it is no fault.
     """
 
     code = "ND506"
@@ -58,12 +59,30 @@ class DecayDominates(Check):
             return
         decay = self._decay(run)
         yield self.finding(
-            f"weight decay alone is {share:.2g} times the updates, and the weights have shrunk to {kept:.2g} of their size",
+            f"weight decay alone is {share:.2g} times the {'gradients' if self._coupled(run) else 'updates'}, and the weights "
+            f"have shrunk to {kept:.2g} of their size",
             first_step=int(norms.index[0]), last_step=int(norms.index[-1]), value=share, threshold=self.share,
             causes=("weight decay too strong",), fix=f"Try weight_decay = {decay / 10:.1g} instead of {decay:.3g}.",
         )  # fmt: skip
 
     def _share(self, run: Run, norms: pd.DataFrame) -> float:
+        """How many times what the gradient does decay does to the weights."""
+        return self._in_gradients(run, norms) if self._coupled(run) else self._in_updates(run, norms)
+
+    def _coupled(self, run: Run) -> bool:
+        """Whether decay is added to gradients that are then divided by their own size, as of Adam without W."""
+        optimizer = run.meta.optimizer
+        return optimizer.get("decoupled_weight_decay") is False and structure.scale_free(str(optimizer.get("name")))
+
+    def _in_gradients(self, run: Run, norms: pd.DataFrame) -> float:
+        """λ · |w| over the norm of the gradient: median over the weights and reads, as both shrink together."""
+        gradients = run.statistic("gradients", "norm").reindex(norms.index)
+        known = [name for name in norms if name in gradients]
+        share = self._decay(run) * norms[known].to_numpy() / gradients[known].replace(0.0, np.nan).to_numpy()
+        share = share[np.isfinite(share)]
+        return float(np.median(share)) if len(share) else 0.0
+
+    def _in_updates(self, run: Run, norms: pd.DataFrame) -> float:
         """Decay's part of the update over its norm: median over the weights and the second half of the reads."""
         lr = run.series("metrics", "lr", "train").reindex(norms.index).ffill().to_numpy()
         momentum = float(run.meta.optimizer.get("momentum") or 0.0)

@@ -22,8 +22,8 @@ class LearningRateLow(Check):
     of the first `early` reads after the warm-up, a hundredth of the usual 1e-3; or below `slow`, twice that usual
     size, while the loss still falls at the end (`nndiag.progress.unfinished`) with more than `left` of its way left; or below
     `steady`, a third of what ND501 calls too large, where besides each of `evaluations` validations or more was better than
-    the one before: so even a descent has room for longer steps, also where it has come so little of its way that it cannot
-    be told from a guess.
+    the one before: so even a descent has room for longer steps, also where it has come `hardly` of its way, or so little that it
+    cannot be told from a guess.
     A network that starts below half of the trivial loss is being fine-tuned, updates of exactly 0 have another cause
     unless the rate itself is 0, and where training has come `arrived` of the way tiny steps are what is left: none of
     these counts. Only early reads count for the first rule: at the end of a run that has converged, or whose learning
@@ -42,6 +42,7 @@ class LearningRateLow(Check):
     slow: float = 2e-3
     steady: float = 1e-2
     evaluations: int = 8
+    hardly: float = 0.1
     early: int = 200
     left: float = 0.25
     arrived: float = 0.5
@@ -79,9 +80,9 @@ class LearningRateLow(Check):
         return len(run.validation) >= self.evaluations and signals.descends(run.validation.to_numpy())
 
     def _crawls(self, run: Run) -> bool:
-        """Whether training has come no further than an untrained network may be by chance."""
+        """Whether training has come no further than an untrained network may be by chance, or hardly."""
         trained = progress.training(run)
-        return trained is not None and trained.poor is True
+        return trained is not None and (trained.poor is True or trained.value < self.hardly)
 
     def _slow(self, run: Run) -> bool:
         """Whether the loss still falls at the end, with much of the way to go, and validation is at its best."""

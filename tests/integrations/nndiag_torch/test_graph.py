@@ -197,7 +197,7 @@ def test_a_binary_loss_by_hand_is_one(loss: Callable[[Tensor], Tensor], z: Tenso
     p = torch.sigmoid(z)
     found = graph.objective(loss(p), p)
 
-    assert found.loss == facts("BCELoss", "binary", "probabilities")
+    assert found.loss | {"unguarded": True} == facts("BCELoss", "binary", "probabilities", unguarded=True)
     assert same(found.outputs, p.detach())
     assert same(found.targets, BITS)
 
@@ -663,6 +663,35 @@ def test_a_log_likelihood_that_nobody_has_negated_is_a_loss_with_a_wrong_sign(z:
     assert (mean.loss["name"], mean.loss["reduction"]) == ("CrossEntropyLoss", "mean")
     assert (total.loss["name"], total.loss["reduction"]) == ("CrossEntropyLoss", "sum")
     assert same(mean.targets, IDS)
+
+
+BY_HAND: dict[str, Callable[[Tensor], Tensor]] = {
+    "picked, then logged": lambda p: -p[torch.arange(N), IDS].log().mean(),
+    "logged, then picked": lambda p: -p.log()[torch.arange(N), IDS].mean(),
+    "one-hot": lambda p: -(F.one_hot(IDS, C) * p.log()).sum(1).mean(),
+    "nll": lambda p: F.nll_loss(p.log(), IDS),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_logarithm_that_nothing_keeps_from_zero_is_told(name: str, z: Tensor) -> None:
+    p = z.softmax(1)
+
+    assert graph.objective(BY_HAND[name](p), z).loss["unguarded"] is True
+    assert graph.objective(BY_HAND[name](p), p).loss["unguarded"] is True
+    assert "unguarded" not in graph.objective(BY_HAND[name](p + 1e-7), z).loss
+    assert "unguarded" not in graph.objective(BY_HAND[name](p.clamp(1e-7)), z).loss
+
+
+def test_both_logarithms_of_a_binary_loss_by_hand_are_looked_at() -> None:
+    z = linear(1)(torch.randn(N, 4))
+    bits = (IDS > 0).float()[:, None]
+
+    def loss(p: Tensor) -> Tensor:
+        return -(bits * p.log() + (1 - bits) * (1 - p).log()).mean()
+
+    assert graph.objective(loss(z.sigmoid()), z).loss["unguarded"] is True
+    assert "unguarded" not in graph.objective(loss(z.sigmoid().clamp(1e-7, 1 - 1e-7)), z).loss
 
 
 def test_an_ignored_id_that_is_a_class_is_told_with_its_share(z: Tensor) -> None:
