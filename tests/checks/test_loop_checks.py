@@ -306,6 +306,13 @@ def test_layers_that_the_network_uses_and_does_not_have_are_one_finding() -> Non
     assert "nn.ModuleList" in found.fix
 
 
+def test_a_trained_network_that_is_kept_out_of_sight_is_a_remark() -> None:
+    report = trained(Half(0.1, momentum=0.9), left_out(0.6, "hidden1", registered=False))
+
+    assert report.findings == ()
+    assert any("not its own" in note for check in report.checks for note in check.notes)
+
+
 def test_an_optimiser_of_another_model_is_one_finding_and_the_headline() -> None:
     report = trained(Idle(0.1), left_out(1.0, "hidden1", "output"))
 

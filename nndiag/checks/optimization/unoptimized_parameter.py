@@ -61,7 +61,7 @@ class UnoptimizedParameter(Check):
             names = ", ".join(dict.fromkeys(p.layer for p in parameters))
             yield self._finding(
                 run, f"the network uses layers that are not its own ({names}), and no optimiser holds their parameters",
-                None, "layers in a plain list or dictionary, or made in forward()",
+                self._kind(run, parameters), "layers in a plain list or dictionary, or made in forward()",
                 fix="Keep layers in attributes of the module, in nn.ModuleList or nn.ModuleDict, before the optimiser is made.",
             )  # fmt: skip
 
