@@ -206,7 +206,7 @@ class Later:
     ) -> None:
         """The loss, and what went into it where that is looked at; `again` where it stands for one told before."""
         if outputs is None:
-            self.tape.add(self._loss, value, again)
+            self.tape.add(self._loss, value.clone(), again)
             return
         outputs, y = dense(outputs), None if targets is None else dense(targets)
         self._channels = outputs.ndim > 2 and y is not None and (
@@ -216,7 +216,7 @@ class Later:
         if y is not None:
             y = y[_places_of(y, outputs, places, channels=self._channels)].clone()
         rows = outputs.numel() // max(1, self._units(outputs)) if sample.numel() < outputs.numel() else None
-        self.tape.add(self._loss, value, again, sample.clone(), y, rows)
+        self.tape.add(self._loss, value.clone(), again, sample.clone(), y, rows)
 
     def _units(self, outputs: torch.Tensor) -> int:
         return 1 if outputs.ndim < 2 else outputs.shape[1 if self._channels else -1]
