@@ -42,15 +42,15 @@ class View:
     """
 
     def __init__(self) -> None:
-        self._known: tuple[torch.Tensor | None, int, Array | None] = None, 0, None
+        self._known: tuple[torch.Tensor, int, Array] | None = None
 
     def of(self, tensor: torch.Tensor) -> Array:
         """What `as_array` gives."""
-        known, place, array = self._known
-        if array is None or known is not tensor or place != tensor.data_ptr():
-            array = as_array(tensor)
-            if is_viewed(tensor):
-                self._known = tensor, tensor.data_ptr(), array
+        known = self._known
+        if known is not None and known[0] is tensor and known[1] == tensor.data_ptr():
+            return known[2]
+        array = as_array(tensor)
+        self._known = (tensor, tensor.data_ptr(), array) if is_viewed(tensor) else None
         return array
 
 
@@ -82,13 +82,10 @@ def first_tensor(value: Any, *, floating: bool = True) -> torch.Tensor | None:
     if isinstance(value, torch.Tensor):
         return value if value.is_floating_point() or not floating else None
     if isinstance(value, dict):
-        named = [value[name] for name in ("logits", "output", "out") if name in value]
-        return _first([*named, *value.values()], floating)
-    return _first(value, floating) if isinstance(value, tuple | list) else None
-
-
-def _first(values: Any, floating: bool) -> torch.Tensor | None:
-    for value in values:
-        if (found := first_tensor(value, floating=floating)) is not None:
+        value = [*(value[name] for name in ("logits", "output", "out") if name in value), *value.values()]
+    elif not isinstance(value, (tuple, list)):
+        return None
+    for one in value:
+        if (found := first_tensor(one, floating=floating)) is not None:
             return found
     return None

@@ -144,6 +144,10 @@ class Later:
         """A number as it is now, where it lies."""
         return value.detach().clone() if isinstance(value, torch.Tensor) else float(value)
 
+    def mean(self, loss: torch.Tensor) -> torch.Tensor:
+        """The loss as a number, where it lies, and of its own memory."""
+        return loss.detach().mean()
+
     def any_nonzero(self, tensors: Iterable[torch.Tensor]) -> Any:
         """1 where any value of `tensors` is not 0, else 0, where they lie."""
         found = [(dense(tensor) != 0).any() for tensor in tensors]
@@ -206,7 +210,7 @@ class Later:
     ) -> None:
         """The loss, and what went into it where that is looked at; `again` where it stands for one told before."""
         if outputs is None:
-            self.tape.add(self._loss, value.clone(), again)
+            self.tape.add(self._loss, value, again)
             return
         outputs, y = dense(outputs), None if targets is None else dense(targets)
         self._channels = outputs.ndim > 2 and y is not None and (
@@ -216,7 +220,7 @@ class Later:
         if y is not None:
             y = y[_places_of(y, outputs, places, channels=self._channels)].clone()
         rows = outputs.numel() // max(1, self._units(outputs)) if sample.numel() < outputs.numel() else None
-        self.tape.add(self._loss, value.clone(), again, sample.clone(), y, rows)
+        self.tape.add(self._loss, value, again, sample.clone(), y, rows)
 
     def _units(self, outputs: torch.Tensor) -> int:
         return 1 if outputs.ndim < 2 else outputs.shape[1 if self._channels else -1]

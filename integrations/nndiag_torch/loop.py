@@ -101,7 +101,7 @@ class TorchLoop:
         self._foreign: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._described = (0, 0)
         self._unheard = 0
-        self._began = self._never_steps = self._failed = False
+        self._began = self._never_steps = self._failed = self._unscales = False
         self._trains_in_evaluation_mode = False
         self._evaluated_in_training_mode: bool | None = None
         self._output: Any = None
@@ -185,7 +185,7 @@ class TorchLoop:
                 self._layers[id(module)] = Layer(name, kind_of(module), module)
         self._parameters = {id(p.tensor): p for p in parameters_of(self.model, self._parameters)}
         self._owners: dict[Optimizer, tuple[int, list[Parameter]]] = {}
-        self._strays: tuple[tuple[int, int, int], list[Parameter]] = (0, 0, 0), []
+        self._strays: list[Parameter] | None = None
         self._choose_smallest()
 
     def _choose_smallest(self) -> None:
@@ -354,8 +354,7 @@ class TorchLoop:
         self._inside = not root
         if not self._reads:
             return
-        tensor = first_tensor(output)
-        if layer is not None and tensor is not None and self.teller.wants("on_forward"):
+        if layer is not None and self.teller.wants("on_forward") and (tensor := first_tensor(output)) is not None:
             self._layer_forward(layer, first_tensor(args), tensor)
         if root:
             self._output = output
@@ -474,9 +473,7 @@ class TorchLoop:
             self._begin_pass(())  # one that was compiled as a whole
         self._begin()
         self._collect_outputs()
-        value, again, self._loss_is_in = loss.detach(), self._loss_is_in, True
-        if value.ndim:
-            value = value.mean()
+        value, again, self._loss_is_in = self.teller.mean(loss), self._loss_is_in, True
         if loss.requires_grad and not self._in_backward and self.teller.reading:
             on_gradient(loss, self._loss_goes_back)
         if not self.teller.reading or not (self.teller.looks(value) or outputs is not None):
@@ -586,9 +583,12 @@ class TorchLoop:
             self._finish()
         self._collect_gradients()
         scale = getattr(optimizer, "grad_scale", None)  # fused optimisers take the scale off themselves
-        for parameter in parameters:
-            parameter.scale = 1.0 if scale is None else self.teller.number(scale)
-        self._tell_gradients(parameters if self._stepped else [*parameters, *self._unowned()])
+        if scale is not None or self._unscales:
+            self._unscales = True
+            for parameter in parameters:
+                parameter.scale = 1.0 if scale is None else self.teller.number(scale)
+        others = [] if self._stepped else self._unowned()
+        self._tell_gradients([*parameters, *others] if others else parameters)
         self.teller.update_begins(parameters, optimizer.param_groups[0]["lr"])
 
     @guarded
@@ -614,7 +614,7 @@ class TorchLoop:
         """Parameters of the model that `optimizer` updates; one that has some is one of ours from now on."""
         owned = self._owned(optimizer)
         if owned and optimizer not in self.optimizers:
-            self.optimizers[optimizer] = 0
+            self.optimizers[optimizer], self._strays = 0, None
             self._choose_smallest()
             self.recorder.describe(**self.describe())
         return owned
@@ -625,17 +625,15 @@ class TorchLoop:
         if count != held:
             tensors = (tensor for group in optimizer.param_groups for tensor in group["params"])
             owned = [found for tensor in tensors if (found := self._parameters.get(id(tensor)))]
-            self._owners[optimizer] = held, owned
+            self._owners[optimizer], self._strays = (held, owned), None
         return owned
 
     def _unowned(self) -> list[Parameter]:
         """Parameters that no optimiser updates."""
-        groups = [group["params"] for one in self.optimizers for group in one.param_groups]
-        counts = len(self._parameters), sum(map(len, groups)), len(groups)
-        if self._strays[0] != counts:
+        if self._strays is None:
             held = self.held
-            self._strays = counts, [p for key, p in self._parameters.items() if key not in held]
-        return self._strays[1]
+            self._strays = [p for key, p in self._parameters.items() if key not in held]
+        return self._strays
 
 
 def _nothing() -> None:

@@ -50,6 +50,10 @@ class Now:
         """A number that may be a tensor, as it is now."""
         return float(value)
 
+    def mean(self, loss: torch.Tensor) -> Any:
+        """The loss as a number, as it is now."""
+        return loss.detach().mean().item() if loss.ndim else loss.item()
+
     def any_nonzero(self, tensors: Iterable[torch.Tensor]) -> Any:
         """1 where any value of `tensors` is not 0, else 0."""
         return float(any(bool(tensor.any()) for tensor in tensors))
@@ -107,21 +111,18 @@ class Now:
         with np.errstate(all="ignore"):
             hooks.fire_anew(event, others, *arguments) if others else hooks.fire(event, *arguments)
 
-    def looks(self, value: torch.Tensor) -> bool:
+    def looks(self, value: float) -> bool:
         """Whether anybody will look at what went into the loss."""
-        return self.wants("on_loss") and (self.loop.hooks.looks_at_outputs or not math.isfinite(float(value)))
+        return self.wants("on_loss") and (self.loop.hooks.looks_at_outputs or not math.isfinite(value))
 
-    def loss(
-        self, value: torch.Tensor, outputs: torch.Tensor | None, targets: torch.Tensor | None, *, again: bool
-    ) -> None:
+    def loss(self, value: float, outputs: torch.Tensor | None, targets: torch.Tensor | None, *, again: bool) -> None:
         """The loss, and what went into it where that is looked at; `again` where it stands for one told before."""
         if again:
             self.recorder.row.train[-1:] = []
-        number = float(value)
         if outputs is None:
-            self.recorder.loss(number)
+            self.recorder.loss(value)
         else:
-            self.fire("on_loss", as_array(outputs), None if targets is None else as_array(targets), number)
+            self.fire("on_loss", as_array(outputs), None if targets is None else as_array(targets), value)
 
     def output_gradient(self, gradient: torch.Tensor, scale: Any) -> None:
         """δ of the outputs, times `scale`."""
