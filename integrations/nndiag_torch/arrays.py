@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,20 +17,41 @@ VIEWED = frozenset({torch.float32, torch.float64, torch.float16, torch.int64, to
 
 STRIDED = torch.strided
 
+NAME = "nndiag"
+"""Key of a hook on a gradient; PyTorch's own are numbers."""
+
 
 def as_array(tensor: torch.Tensor) -> Array:
     """The values of a dense or sparse tensor on any device, of bfloat16 and the like as float32; not to be written to."""
-    tensor = tensor.detach()
-    if not (tensor.is_cpu and tensor.dtype in VIEWED and tensor.layout is STRIDED):
+    if not is_viewed(tensor):
         tensor = dense(tensor)
         tensor = (tensor if tensor.dtype in VIEWED else tensor.to(torch.float32)).cpu()
-    array: Array = tensor.numpy()
+    array: Array = (tensor.detach() if tensor.requires_grad else tensor).numpy()
     return array
 
 
 def is_viewed(tensor: torch.Tensor) -> bool:
     """Whether `as_array` gives a view of the memory of `tensor`."""
     return tensor.is_cpu and tensor.dtype in VIEWED and tensor.layout is STRIDED
+
+
+class View:
+    """The array of a tensor that stays where it is from step to step, such as a parameter: made once.
+
+    It keeps the memory of that tensor alive, which is for what lives as long as the model alone.
+    """
+
+    def __init__(self) -> None:
+        self._known: tuple[torch.Tensor, int, Array] | None = None
+
+    def of(self, tensor: torch.Tensor) -> Array:
+        """What `as_array` gives."""
+        known = self._known
+        if known is not None and known[0] is tensor and known[1] == tensor.data_ptr():
+            return known[2]
+        array = as_array(tensor)
+        self._known = (tensor, tensor.data_ptr(), array) if is_viewed(tensor) else None
+        return array
 
 
 def dense(tensor: torch.Tensor) -> torch.Tensor:
@@ -45,18 +68,24 @@ def dense(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
+def on_gradient(tensor: torch.Tensor, hook: Callable[[torch.Tensor], None]) -> None:
+    """`tensor.register_hook(hook)` of what a function has put out, in a third of the time, for a hook that is never removed."""
+    if tensor._backward_hooks is not None or tensor.grad_fn is None:
+        tensor.register_hook(hook)
+        return
+    tensor._backward_hooks = OrderedDict(((NAME, hook),))
+    tensor.grad_fn._register_hook_dict(tensor)
+
+
 def first_tensor(value: Any, *, floating: bool = True) -> torch.Tensor | None:
     """The first (floating-point) tensor in what a module takes or gives: a tensor, or tuples, lists and mappings of them."""
     if isinstance(value, torch.Tensor):
         return value if value.is_floating_point() or not floating else None
     if isinstance(value, dict):
-        named = [value[name] for name in ("logits", "output", "out") if name in value]
-        return _first([*named, *value.values()], floating)
-    return _first(value, floating) if isinstance(value, tuple | list) else None
-
-
-def _first(values: Any, floating: bool) -> torch.Tensor | None:
-    for value in values:
-        if (found := first_tensor(value, floating=floating)) is not None:
+        value = [*(value[name] for name in ("logits", "output", "out") if name in value), *value.values()]
+    elif not isinstance(value, (tuple, list)):
+        return None
+    for one in value:
+        if (found := first_tensor(one, floating=floating)) is not None:
             return found
     return None

@@ -144,6 +144,10 @@ class Later:
         """A number as it is now, where it lies."""
         return value.detach().clone() if isinstance(value, torch.Tensor) else float(value)
 
+    def mean(self, loss: torch.Tensor) -> torch.Tensor:
+        """The loss as a number, where it lies, and of its own memory."""
+        return loss.detach().mean()
+
     def any_nonzero(self, tensors: Iterable[torch.Tensor]) -> Any:
         """1 where any value of `tensors` is not 0, else 0, where they lie."""
         found = [(dense(tensor) != 0).any() for tensor in tensors]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nndiag.statistics import Array
-from nndiag_torch.arrays import as_array, is_viewed
+from nndiag_torch.arrays import View, as_array
 
 KINDS: dict[str, str] = {
     **dict.fromkeys(("Linear", "Bilinear", "LazyLinear"), "affine"),
@@ -97,6 +97,7 @@ class Layer:
         self.after: str | None = None
         self.latest: Array | None = None
         self.slots: Any = None
+        self.goes_back: Callable[[torch.Tensor], None] | None = None
 
     @property
     def rate(self) -> float | None:
@@ -127,7 +128,8 @@ class Parameter:
         self.scale: Any = 1.0
         self.std = _std(tensor)
         self._nothing: Array | None = None
-        self._viewed: tuple[int, Array] | None = None
+        self._values = View()
+        self.momentum = View()
 
     @property
     def frozen(self) -> bool:
@@ -137,13 +139,7 @@ class Parameter:
     @property
     def value(self) -> Array:
         """Its values."""
-        tensor, viewed = self.tensor, self._viewed
-        if viewed is not None and viewed[0] == tensor.data_ptr():
-            return viewed[1]
-        values = as_array(tensor)
-        if is_viewed(tensor):
-            self._viewed = tensor.data_ptr(), values
-        return values
+        return self._values.of(self.tensor)
 
     @property
     def gradient(self) -> Array:

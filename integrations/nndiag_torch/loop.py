@@ -20,7 +20,7 @@ from nndiag.frames import EVALUATION, FRAMES
 from nndiag.hooks import Hooks
 from nndiag.recorder import Recorder
 from nndiag_torch import compiled, description, graph, patches
-from nndiag_torch.arrays import first_tensor
+from nndiag_torch.arrays import first_tensor, on_gradient
 from nndiag_torch.device import Later, is_for
 from nndiag_torch.layers import (
     ALIKE,
@@ -102,7 +102,7 @@ class TorchLoop:
         self._unregistered: dict[int, Parameter] = {}
         self._described = (0, 0, 0)
         self._unheard = 0
-        self._began = self._never_steps = self._failed = False
+        self._began = self._never_steps = self._failed = self._unscales = False
         self._trains_in_evaluation_mode = False
         self._evaluated_in_training_mode: bool | None = None
         self._output: Any = None
@@ -181,12 +181,14 @@ class TorchLoop:
     def _survey(self) -> None:
         """Find the layers and parameters of the model, also those that it has got since."""
         self._parts |= {id(module): module for module in self.model.modules()}
+        self._inner = self._parts.keys() - self._roots.keys()
         for module, name in layers_of(self.model):
             if id(module) not in self._layers:
                 self._layers[id(module)] = Layer(name, kind_of(module), module)
         self._parameters = {id(p.tensor): p for p in parameters_of(self.model, self._parameters)}
         self._parameters = self._unregistered | self._parameters
         self._owners: dict[Optimizer, tuple[int, list[Parameter]]] = {}
+        self._strays: list[Parameter] | None = None
         self._choose_smallest()
 
     def _choose_smallest(self) -> None:
@@ -293,6 +295,8 @@ class TorchLoop:
         """Any module of the process has been called. While a graph is traced, what this gives back is handed on instead."""
         if torch.compiler.is_compiling():
             return self.compiled.passed(module, output)
+        if self._inside and not (self._reads or self.recorder.recording) and id(module) in self._inner:
+            return None  # within a pass that is not read
         if torch._C._functorch.peek_interpreter_stack() is None:  # what runs under vmap and the like has no values
             self._really_called(module, args, output)
         return None
@@ -310,9 +314,9 @@ class TorchLoop:
         """A module of the model, or the model itself, has been called."""
         if root := id(module) in self._roots:
             self._entering, self._within = (), False
-        if not torch.is_grad_enabled() and (root or not self._inside):
+        if (root or not self._inside) and not torch.is_grad_enabled():
             self._evaluates()
-        elif self._trains_in_evaluation_mode or not self._in_evaluation_mode():
+        elif self.model.training or self._trains_in_evaluation_mode or not self._in_evaluation_mode():
             self._train_forward(self._layers.get(id(module)), root, args, output)
             if compiled.is_region(module):
                 self.compiled.collect(self.teller.measured, "output", among=module)
@@ -328,6 +332,7 @@ class TorchLoop:
         self._survey()
         if getattr(module, "_orig_mod", None) is self.model:  # what torch.compile has made of it
             self._parts[id(module)] = self._roots[id(module)] = module
+            self._inner.discard(id(module))
         if id(module) in self._parts:
             self._part_called(module, args, output)
         else:
@@ -345,6 +350,7 @@ class TorchLoop:
                     found = Parameter(f"{layer}.{name}", tensor, module, layer)
                     found.registered = False
                     self._unregistered[id(tensor)] = self._parameters[id(tensor)] = found
+            self._owners, self._strays = {}, None
 
     def _evaluates(self) -> None:
         """A pass without gradients."""
@@ -356,7 +362,7 @@ class TorchLoop:
         self._goes_back_in_evaluation_mode = True
 
     def _train_forward(self, layer: Layer | None, root: bool, args: tuple[Any, ...], output: Any) -> None:
-        if _recomputing():
+        if _backward_under_way() != -1:
             if layer is not None:
                 self._await_gradient(layer, first_tensor(output))
             return
@@ -365,8 +371,7 @@ class TorchLoop:
         self._inside = not root
         if not self._reads:
             return
-        tensor = first_tensor(output)
-        if layer is not None and tensor is not None and self.teller.wants("on_forward"):
+        if layer is not None and self.teller.wants("on_forward") and (tensor := first_tensor(output)) is not None:
             self._layer_forward(layer, first_tensor(args), tensor)
         if root:
             self._output = output
@@ -427,7 +432,9 @@ class TorchLoop:
 
     def _await_gradient(self, layer: Layer, output: torch.Tensor | None) -> None:
         if output is not None and output.requires_grad and self.teller.wants("on_backward"):
-            output.register_hook(partial(self._goes_back, layer))
+            if layer.goes_back is None:
+                layer.goes_back = partial(self._goes_back, layer)
+            on_gradient(output, layer.goes_back)
 
     # The loss
 
@@ -483,9 +490,9 @@ class TorchLoop:
             self._begin_pass(())  # one that was compiled as a whole
         self._begin()
         self._collect_outputs()
-        value, again, self._loss_is_in = loss.detach().mean(), self._loss_is_in, True
+        value, again, self._loss_is_in = self.teller.mean(loss), self._loss_is_in, True
         if loss.requires_grad and not self._in_backward and self.teller.reading:
-            loss.register_hook(self._loss_goes_back)
+            on_gradient(loss, self._loss_goes_back)
         if not self.teller.reading or not (self.teller.looks(value) or outputs is not None):
             self._output = None
             self.teller.loss(value, None, None, again=again)
@@ -531,7 +538,8 @@ class TorchLoop:
 
     @guarded
     def _goes_back(self, layer: Layer, gradient: torch.Tensor) -> None:
-        self._begin_backward()
+        if self._finished or not self._in_backward:
+            self._begin_backward()
         self.teller.backward(layer, gradient, self._scale)
 
     def _begin_backward(self) -> None:
@@ -575,7 +583,7 @@ class TorchLoop:
         self._stepped_with(optimizer)
 
     def _tell_gradients(self, parameters: Iterable[Parameter]) -> None:
-        new = [p for p in parameters if id(p.tensor) not in self._told]
+        new = [p for p in parameters if id(p.tensor) not in self._told] if self._told else list(parameters)
         if new:
             self._told |= {id(p.tensor) for p in new}
             if self.teller.wants("on_gradients"):
@@ -592,9 +600,12 @@ class TorchLoop:
             self._finish()
         self._collect_gradients()
         scale = getattr(optimizer, "grad_scale", None)  # fused optimisers take the scale off themselves
-        for parameter in parameters:
-            parameter.scale = 1.0 if scale is None else self.teller.number(scale)
-        self._tell_gradients(parameters if self._stepped else [*parameters, *self._unowned()])
+        if scale is not None or self._unscales:
+            self._unscales = True
+            for parameter in parameters:
+                parameter.scale = 1.0 if scale is None else self.teller.number(scale)
+        others = [] if self._stepped else self._unowned()
+        self._tell_gradients([*parameters, *others] if others else parameters)
         self.teller.update_begins(parameters, optimizer.param_groups[0]["lr"])
 
     @guarded
@@ -620,7 +631,7 @@ class TorchLoop:
         """Parameters of the model that `optimizer` updates; one that has some is one of ours from now on."""
         owned = self._owned(optimizer)
         if owned and optimizer not in self.optimizers:
-            self.optimizers[optimizer] = 0
+            self.optimizers[optimizer], self._strays = 0, None
             self._choose_smallest()
             self.recorder.describe(**self.describe())
         return owned
@@ -631,13 +642,15 @@ class TorchLoop:
         if count != held:
             tensors = (tensor for group in optimizer.param_groups for tensor in group["params"])
             owned = [found for tensor in tensors if (found := self._parameters.get(id(tensor)))]
-            self._owners[optimizer] = held, owned
+            self._owners[optimizer], self._strays = (held, owned), None
         return owned
 
     def _unowned(self) -> list[Parameter]:
         """Parameters that no optimiser updates."""
-        held = self.held
-        return [p for key, p in self._parameters.items() if key not in held]
+        if self._strays is None:
+            held = self.held
+            self._strays = [p for key, p in self._parameters.items() if key not in held]
+        return self._strays
 
 
 def _nothing() -> None:
@@ -658,9 +671,8 @@ def _inserted(order: dict[str, Layer], before: str, layer: Layer) -> dict[str, L
     return dict(items)
 
 
-def _recomputing() -> bool:
-    """Whether this forward pass is a checkpoint's second, within a backward pass."""
-    return bool(torch._C._current_graph_task_id() != -1)
+_backward_under_way = torch._C._current_graph_task_id
+"""The number of the backward pass under way, -1 without any: a forward pass within one is a checkpoint's second."""
 
 
 for _heard in (TorchLoop._called, TorchLoop._entered, TorchLoop._really_called):

@@ -12,7 +12,7 @@ import torch
 from torch.optim import Optimizer
 
 from nndiag.frames import LOOP
-from nndiag.hooks import Hook
+from nndiag.hooks import Hook, Listeners
 from nndiag.measured import MeasuredRow
 from nndiag.statistics import Array
 from nndiag_torch import measure
@@ -24,12 +24,18 @@ if TYPE_CHECKING:
     from nndiag_torch.loop import TorchLoop
 
 
+UNKNOWN = None, 1.0
+"""What an optimiser has subtracted that does not say so."""
+
+
 class Now:
     """Tells every event as it happens. Arrays are views of the tensors where those lie on a CPU, and copies otherwise."""
 
     def __init__(self, loop: TorchLoop) -> None:
         self.loop, self.recorder = loop, loop.recorder
         self._ended = self._spent = 0.0
+        self._heard_by: Listeners = ()
+        self._takes_inputs = False
 
     @property
     def reading(self) -> bool:
@@ -43,6 +49,10 @@ class Now:
     def number(self, value: Any) -> Any:
         """A number that may be a tensor, as it is now."""
         return float(value)
+
+    def mean(self, loss: torch.Tensor) -> Any:
+        """The loss as a number, as it is now."""
+        return loss.detach().mean().item() if loss.ndim else loss.item()
 
     def any_nonzero(self, tensors: Iterable[torch.Tensor]) -> Any:
         """1 where any value of `tensors` is not 0, else 0."""
@@ -59,15 +69,20 @@ class Now:
 
     def forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
         """`layer` has put out `output`, of `x` where that is known."""
-        array = self._unit_last(layer, as_array(output))
+        array = as_array(output)
+        if array.ndim > 2 and layer.channels_first(array.ndim):
+            array = np.moveaxis(array, 1, -1)
         layer.latest = array
-        inputs = as_array(x) if x is not None and self.loop.hooks.takes_inputs else array
+        inputs = as_array(x) if x is not None and self._wants_inputs() else array
         self.fire("on_forward", layer, inputs, array)
         layer.latest = None
 
-    def _unit_last(self, layer: Layer, array: Array) -> Array:
-        """An output with its units in the last axis: those of images and of what convolutions put out are channels."""
-        return np.moveaxis(array, 1, -1) if layer.channels_first(array.ndim) else array
+    def _wants_inputs(self) -> bool:
+        """Whether anybody looks at what goes into a layer; asked anew when others listen."""
+        listeners = self.loop.hooks.listeners("on_forward")
+        if listeners is not self._heard_by:
+            self._heard_by, self._takes_inputs = listeners, self.loop.hooks.takes_inputs
+        return self._takes_inputs
 
     def backward(self, layer: Layer, gradient: torch.Tensor, scale: Any) -> None:
         """δ of `layer`, times `scale`."""
@@ -96,21 +111,18 @@ class Now:
         with np.errstate(all="ignore"):
             hooks.fire_anew(event, others, *arguments) if others else hooks.fire(event, *arguments)
 
-    def looks(self, value: torch.Tensor) -> bool:
+    def looks(self, value: float) -> bool:
         """Whether anybody will look at what went into the loss."""
-        return self.wants("on_loss") and (self.loop.hooks.looks_at_outputs or not math.isfinite(float(value)))
+        return self.wants("on_loss") and (self.loop.hooks.looks_at_outputs or not math.isfinite(value))
 
-    def loss(
-        self, value: torch.Tensor, outputs: torch.Tensor | None, targets: torch.Tensor | None, *, again: bool
-    ) -> None:
+    def loss(self, value: float, outputs: torch.Tensor | None, targets: torch.Tensor | None, *, again: bool) -> None:
         """The loss, and what went into it where that is looked at; `again` where it stands for one told before."""
         if again:
             self.recorder.row.train[-1:] = []
-        number = float(value)
         if outputs is None:
-            self.recorder.loss(number)
+            self.recorder.loss(value)
         else:
-            self.fire("on_loss", as_array(outputs), None if targets is None else as_array(targets), number)
+            self.fire("on_loss", as_array(outputs), None if targets is None else as_array(targets), value)
 
     def output_gradient(self, gradient: torch.Tensor, scale: Any) -> None:
         """δ of the outputs, times `scale`."""
@@ -128,9 +140,10 @@ class Now:
     def update_ends(self, optimizer: Optimizer, parameters: Sequence[Parameter]) -> None:
         """`optimizer` has updated `parameters`."""
         if self.wants("on_update"):
-            taken = subtracted(optimizer)
-            for parameter in parameters:
-                self.fire("on_update", parameter, *taken.get(id(parameter.tensor), (None, 1.0)))
+            taken, fire = subtracted(optimizer, parameters), self.loop.hooks.fire
+            with np.errstate(all="ignore"):
+                for parameter in parameters:
+                    fire("on_update", parameter, *taken.get(id(parameter.tensor), UNKNOWN))
         if self.wants("on_update_end"):
             self.fire("on_update_end", parameters)
 

@@ -134,3 +134,34 @@ def test_nothing_keeps_an_activation(logged):
             gc.collect()
             assert [ref() for ref in outputs if ref() is not None] == []
     handle.remove()
+
+
+def test_a_hook_on_a_gradient_is_called_in_its_order_among_the_users_own() -> None:
+    from nndiag_torch.arrays import on_gradient
+
+    heard: list[str] = []
+    x = torch.ones(2, requires_grad=True)
+    first, second = 2 * x, 3 * x
+    first.register_hook(lambda gradient: heard.append("user before"))
+    on_gradient(first, lambda gradient: heard.append("ours"))
+    on_gradient(second, lambda gradient: heard.append("ours"))
+    removed = second.register_hook(lambda gradient: heard.append("removed"))
+    second.register_hook(lambda gradient: heard.append(f"user after {gradient.tolist()}"))
+    removed.remove()
+    first.sum().backward()
+    second.sum().backward()
+    assert heard == ["user before", "ours", "ours", "user after [1.0, 1.0]"]
+    assert x.grad.tolist() == [5.0, 5.0]
+
+
+def test_what_an_optimiser_has_subtracted_is_read_without_a_new_entry_in_its_state() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for _ in range(2):  # the second layer gets no gradient
+            loss = model[0](torch.ones(3, 2)).square().mean()
+            recorder.log(loss=loss)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert [parameter in optimizer.state for parameter in model.parameters()] == [True, True, False, False]
