@@ -103,7 +103,7 @@ class TorchLoop:
         self._described = (0, 0, 0)
         self._unheard = 0
         self._began = self._never_steps = self._failed = self._unscales = False
-        self._trains_in_evaluation_mode = False
+        self._trains_in_evaluation_mode = self._reads = False
         self._evaluated_in_training_mode: bool | None = None
         self._output: Any = None
         self._entering: tuple[Any, ...] = ()
@@ -598,6 +598,8 @@ class TorchLoop:
             return
         if optimizer in self._stepped:
             self._finish()
+        if not (self._reads or self.teller.reading):
+            return
         self._collect_gradients()
         scale = getattr(optimizer, "grad_scale", None)  # fused optimisers take the scale off themselves
         if scale is not None or self._unscales:

@@ -45,6 +45,15 @@ def test_the_step_of_a_jump_is_named() -> None:
     assert found.first_step in (100, 101)
 
 
+@pytest.mark.parametrize(("usual", "found"), [(2.05, 1), (2.15, 0)])
+def test_a_stumble_on_the_first_plateau_is_no_spike(usual: float, found: int) -> None:
+    losses = np.full(200, usual) + 1e-3 * np.random.default_rng(0).standard_normal(200)
+    losses[60:66] += 0.3
+    losses[120:] = 0.2
+
+    assert len(findings(LossSpike(), curve(np.concatenate([np.full(10, 2.3), losses])))) == found
+
+
 def test_two_bad_batches_in_a_row_are_no_spike() -> None:
     losses = synthetic.decay(200)
     losses[[80, 81, 150]] += 2.0

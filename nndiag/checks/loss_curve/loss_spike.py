@@ -22,11 +22,12 @@ class LossSpike(Check):
     the edge of what the curvature allows. Even where the loss comes back the run has lost time, and the next spike may be
     the one from which it does not (Chowdhery et al. 2022, section 5.1, restart before the batches in question).
 
-    Decides on the loss over the median of the `near` reads before it, after the first `begin` reads: that rise is more than
-    `z` standard deviations (robust, from the differences of neighbours) of the `window` reads before, more than every rise
-    among those, and more than `jump` of the way from start to floor, on 3 reads in a row. A new record three times in a
-    row is what the heavy tail of small batches does not give: of reads without order, once in a million. Early leaps belong
-    to ND501.
+    Decides on the loss over the median of the `near` reads before it, after the first `begin` reads: that rise is more
+    than `z` standard deviations (robust, from the differences of neighbours) of the `window` reads before, more than
+    every rise among those, and more than `jump` of the way from start to floor, on 3 reads in a row. A new record three
+    times in a row is what the heavy tail of small batches does not give: of reads without order, once in a million. Early
+    leaps, also those of a loss that had not yet come `begun` of its way, belong to ND501: a network that leaves its first
+    plateau may stumble.
     """
 
     code = "ND603"
@@ -43,12 +44,13 @@ class LossSpike(Check):
     near: int = 20
     window: int = 100
     begin: int = 30
+    begun: float = 0.1
 
     def examine(self, run: Run) -> Iterator[Finding]:
         trained, train = progress.training(run), run.train
         if trained is None or not trained.start > trained.floor:
             return
-        usual, above = self._above(train, trained.start - trained.floor)
+        usual, above = self._above(train, trained.start, trained.start - trained.floor)
         if (at := signals.onset(above)) is None:
             yield from self._unseen(train)
             return
@@ -69,7 +71,7 @@ class LossSpike(Check):
                 kind="note", first_step=int(train.index[0]), last_step=int(train.index[-1]), value=float(apart), threshold=1.0,
             )  # fmt: skip
 
-    def _above(self, train: pd.Series[float], way: float) -> tuple[Array, Array]:
+    def _above(self, train: pd.Series[float], start: float, way: float) -> tuple[Array, Array]:
         """Usual loss before each read, and whether it is far above that."""
         usual = train.shift(1).rolling(self.near, min_periods=1).median()
         rise = train - usual
@@ -78,7 +80,7 @@ class LossSpike(Check):
         limit = np.maximum(self.z * np.maximum(noise, 1e-3 * usual.abs()), self.jump * way)
         # The record is held to the reads before the jump began, so that a spike is not measured against itself.
         record = rise.shift(signals.PATIENCE).rolling(self.window, min_periods=1).max()
-        above: Array = ((rise > limit) & (rise > record)).to_numpy()
+        above: Array = ((rise > limit) & (rise > record) & (usual < start - self.begun * way)).to_numpy()
         return usual.to_numpy(), above
 
     @classmethod
