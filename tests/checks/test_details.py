@@ -309,6 +309,18 @@ def test_brisk_updates_are_too_large_where_the_run_is_thrown_about(
     assert [words in each.message for each in found] == [True] * bool(words)
 
 
+def test_whatever_else_is_found_goes_before_an_even_descent() -> None:
+    run = synthetic.run(
+        steps=200, train=np.linspace(2.3, 1.2, 200), validation={20 * (i + 1): 2.2 - 0.1 * i for i in range(9)},
+        updates={"ratio": {"w": 9e-3}}, data={"entropy": {"target": 2.3}}, gradients={"norm": {"w": 1.0, "v": 0.0}},
+        parameters=[{"name": "w", "shape": [8, 64]}, {"name": "v", "shape": [8, 64], "frozen": True, "std": (1 / 192) ** 0.5}],
+        **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert Checklist(select="ND502,ND607").examine(run).headlines[0] == "ND502"
+    assert Checklist(select="ND502,ND607,ND403").examine(run).headlines == ("ND403",)
+
+
 def test_an_even_descent_that_has_hardly_begun_is_too_slow() -> None:
     validation = {20 * (i + 1): 2.3 - 2e-3 * i for i in range(9)}
     run = synthetic.run(

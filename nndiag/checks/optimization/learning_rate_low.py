@@ -23,7 +23,7 @@ class LearningRateLow(Check):
     size, while the loss still falls at the end (`nndiag.progress.unfinished`) with more than `left` of its way left; or below
     `steady`, a third of what ND501 calls too large, where besides each of `evaluations` validations or more was better than
     the one before: so even a descent has room for longer steps, also where it has come `hardly` of its way, or so little that it
-    cannot be told from a guess.
+    cannot be told from a guess; whatever else is found goes before that.
     A network that starts below half of the trivial loss is being fine-tuned, updates of exactly 0 have another cause
     unless the rate itself is 0, and where training has come `arrived` of the way tiny steps are what is left: none of
     these counts. Only early reads count for the first rule: at the end of a run that has converged, or whose learning
@@ -62,13 +62,14 @@ class LearningRateLow(Check):
             return  # no gradient rather than a low rate
         tiny = typical < self.ratio and not self._arrived(run)
         steady = typical < self.steady and self._steady(run) and (self._slow(run) or self._crawls(run))
-        if tiny or steady or (typical < self.slow and self._slow(run)):
+        small = tiny or (typical < self.slow and self._slow(run))
+        if small or steady:
             yield self.finding(
                 f"updates are {typical:.2g} of the weights, where about {USUAL_RATIO:g} is usual"
                 if tiny else f"with updates of {typical:.2g} of the weights the loss still falls, and most of the way is left",
                 first_step=int(ratios.index[0]), last_step=int(ratios.index[-1]), value=typical,
                 threshold=self.ratio if tiny else self.slow if typical < self.slow else self.steady,
-                fix=self._fix(run, typical),
+                fix=self._fix(run, typical), place="" if small else "ND607",
             )  # fmt: skip
 
     def _arrived(self, run: Run) -> bool:
