@@ -270,7 +270,7 @@ def unshuffled(program: Program, level: float) -> Program:
     return program.edit_data(keep(lambda y, rng: np.argsort(y, kind="stable")), shuffle=False)
 
 
-@fault("ND501", "ND604", levels=(0.98, 0.99, 0.999), applies=sgd)
+@fault("ND501", "ND604", "ND508", levels=(0.98, 0.99, 0.999), applies=sgd)
 def momentum_high(program: Program, level: float) -> Program:
     """Momentum close to 1 at the same learning rate."""
     return program.set(momentum=level)

@@ -587,7 +587,7 @@ def weight_decay_strong(program: Program, level: float) -> Program:
     return program.set(weight_decay=plain if program.optimizer is SGD else 100 * level)
 
 
-@fault("ND501", "ND604", levels=(0.99, 0.999), on="digits-convnet digits-logsoftmax diabetes-huber")
+@fault("ND501", "ND604", "ND508", levels=(0.99, 0.999), on="digits-convnet digits-logsoftmax diabetes-huber")
 def momentum_high(program: Program, level: float) -> Program:
     """Momentum close to 1 at the same learning rate."""
     return program.set(momentum=level)
