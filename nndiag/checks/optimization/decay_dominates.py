@@ -23,10 +23,10 @@ class DecayDominates(Check):
     Decides on the second half of the reads: the part of the update that weight decay makes, lr · λ · |w| (for SGD with
     momentum m in the long run over 1 − m), is above `share` of the update's norm in the median over reads and weights:
     most of what the gradient does is to hold against it. Where decay is a part of the gradient, and the optimiser divides
-    by its size, as Adam without W does, λ · |w| stands against the gradient of the loss, on all reads. And the weights
-    are below `shrunk` of their largest norm in the median over weights. On small and noisy data two thirds of the update
-    can be decay and validation gains by it. Decay also rules where a network has learned its task and gradients are all
-    but gone: with more than `learned` of the way made it is no fault.
+    by its size, as Adam without W does, λ · |w| stands against the gradient of the loss, on all reads or on the first
+    `early`. And the weights are below `shrunk` of their largest norm in the median over weights. On small and noisy data
+    two thirds of the update can be decay and validation gains by it. Decay also rules where a network has learned its
+    task and gradients are all but gone: with more than `learned` of the way made it is no fault.
     """
 
     code = "ND506"
@@ -40,6 +40,7 @@ class DecayDominates(Check):
     share: float = 1.0
     shrunk: float = 0.6
     learned: float = 0.9
+    early: int = 10
 
     def not_checked(self, run: Run) -> str | None:
         if not run.meta.optimizer:
@@ -75,12 +76,17 @@ class DecayDominates(Check):
         return optimizer.get("decoupled_weight_decay") is False and structure.scale_free(str(optimizer.get("name")))
 
     def _in_gradients(self, run: Run, norms: pd.DataFrame) -> float:
-        """λ · |w| over the norm of the gradient: median over the weights and reads, as both shrink together."""
+        """λ · |w| over the norm of the gradient: median over weights and reads, or those of the first `early` if that is more.
+
+        Later both shrink together, until they hold each other in balance.
+        """
         gradients = run.statistic("gradients", "norm").reindex(norms.index)
         known = [name for name in norms if name in gradients]
         share = self._decay(run) * norms[known].to_numpy() / gradients[known].replace(0.0, np.nan).to_numpy()
-        share = share[np.isfinite(share)]
-        return float(np.median(share)) if len(share) else 0.0
+        early = share[: self.early]
+        return max(
+            (float(np.median(some)) for part in (early, share) if len(some := part[np.isfinite(part)])), default=0.0
+        )
 
     def _in_updates(self, run: Run, norms: pd.DataFrame) -> float:
         """Decay's part of the update over its norm: median over the weights and the second half of the reads."""

@@ -131,15 +131,15 @@ class LearningRateHigh(Check):
         """The size of brisk updates, and what shows that they are too large."""
         trained = progress.training(run)
         weights = structure.weights(run, "updates", "ratio")
-        if trained is None or not weights or trained.trivial is None or not np.isfinite(trained.now):
+        if trained is None or not weights or not np.isfinite(trained.now):
             return None
         ratio = run.statistic("updates", "ratio")[weights].median(axis=1)
         value = float(ratio.iloc[: self.first].median())  # what has died moves no more
         if not value > self.brisk:
             return None
-        later = float(run.train.iloc[len(run.train) // 2 :].mean())
-        if later > (1 + self.above) * trained.trivial:
-            return value, f"the loss stays at {later:.3g}, where a trivial prediction costs {trained.trivial:.3g}"
+        later, known = float(run.train.iloc[len(run.train) // 2 :].mean()), trained.trivial
+        if known is not None and later > (1 + self.above) * known:
+            return value, f"the loss stays at {later:.3g}, where a trivial prediction costs {known:.3g}"
         if trained.best_value > self.gained and any(True for _ in Diverging().examine(run)):
             return value, f"the loss is back at {trained.now:.3g} after a best of {trained.best:.3g}"
         if trained.value < self.arrived and (layer := self._killed(run)):

@@ -61,15 +61,16 @@ class LearningRateLow(Check):
         if typical == 0 and first(run, "metrics", "lr", "train") != 0:
             return  # no gradient rather than a low rate
         tiny = typical < self.ratio and not self._arrived(run)
-        steady = typical < self.steady and self._steady(run) and (self._slow(run) or self._crawls(run))
-        small = tiny or (typical < self.slow and self._slow(run))
+        slow, crawls = self._slow(run), self._steady(run) and self._crawls(run)
+        steady = typical < self.steady and (crawls or (slow and self._steady(run)))
+        small = tiny or (typical < self.slow and (slow or crawls))
         if small or steady:
             yield self.finding(
                 f"updates are {typical:.2g} of the weights, where about {USUAL_RATIO:g} is usual"
                 if tiny else f"with updates of {typical:.2g} of the weights the loss still falls, and most of the way is left",
                 first_step=int(ratios.index[0]), last_step=int(ratios.index[-1]), value=typical,
                 threshold=self.ratio if tiny else self.slow if typical < self.slow else self.steady,
-                fix=self._fix(run, typical), place="" if small else "ND607",
+                fix=self._fix(run, typical), place="" if small else "ND707",
             )  # fmt: skip
 
     def _arrived(self, run: Run) -> bool:
