@@ -248,3 +248,12 @@ def test_positions_of_an_image_count_as_values() -> None:
 
 def test_without_batch_norm_any_batch_will_do() -> None:
     assert TinyBatchNorm().not_checked(sound("batches of one")) == "no batch normalisation"
+
+
+@pytest.mark.parametrize(("rate", "found"), [(None, 1), (0.9, 1), (0.1, 0), (0.0, 0)])
+def test_what_is_zero_behind_a_dropout_that_drops_little_has_another_reason(rate: float | None, found: int) -> None:
+    layers = [{"name": "fc", "kind": "affine"}, {"name": "drop", "kind": "dropout", "rate": rate},
+              {"name": "output", "kind": "affine"}]  # fmt: skip
+    run = synthetic.run(activations={"zero_fraction": {"fc": 0.0, "drop": 0.97, "output": 0.0}}, layers=layers)
+
+    assert len(findings(AbsurdSettings(), run)) == found

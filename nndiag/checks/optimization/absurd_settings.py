@@ -21,11 +21,11 @@ class AbsurdSettings(Check):
     0.9 and more leaves a tenth of a layer, mostly because the share to keep was given for the share to drop.
 
     Decides on the learning rate of every step and the one that the optimiser describes (below 0; exactly 0 is ND502's
-    where it stays and ND505's where it begins so); on its momentum and betas (1 or more); and on the share that each dropout
-    layer drops, measured: of what was not zero before it, more than `dropped` is zero behind it, over all reads (0.9 as
-    set measures 0.89 at the least, a hundredth less behind a layer that is nearly all zero). A momentum or first beta of
-    `long` or more whose memory of 1/(1 − m) updates is longer than the run is a matter of training, and so is dropout above
-    `strong` where training comes less than `learned` of its way.
+    where it stays and ND505's where it begins so); on its momentum and betas (1 or more); and on the share that each
+    dropout layer drops, measured: of what was not zero before it, more than `dropped` is zero behind it, over all reads
+    (0.9 as set measures 0.89 at the least, a hundredth less behind a layer that is nearly all zero), and no more than the
+    layer says that it drops. A momentum or first beta of `long` or more whose memory of 1/(1 − m) updates is longer than
+    the run is a matter of training, and so is dropout above `strong` where training comes less than `learned` of its way.
     """
 
     code = "ND508"
@@ -88,7 +88,9 @@ class AbsurdSettings(Check):
         for layer, before in self._dropouts(run):
             dropped = (zeros[layer] - zeros[before]).dropna()
             alive = float((1 - zeros[before])[dropped.index].sum())
-            share = float(dropped.sum()) / alive if alive > 0 else 0.0
+            share, told = float(dropped.sum()) / alive if alive > 0 else 0.0, run.meta.layer(layer).rate
+            if told is not None:  # more than that is zero for another reason, such as a function before it that is dead
+                share = min(share, told)
             if share > self.dropped or (share > self.strong and self._hardly_learns(run)):
                 yield self.finding(
                     f"{layer} drops {share:.1%} of what it is given", layer=layer,

@@ -30,9 +30,9 @@ class LearningRateHigh(Check):
     no number after such a read. Or updates are too large: the norm of the update over that of the weight, in the median
     of all weights, above `ratio` (10^-1.5, thirty times the usual 1e-3 and twice what any sound run of the zoo holds) on
     most reads after the warm-up, short of `arrived` of the way (weights that shrink to 0 have large updates to the end)
-    and unless each of three validations or more was better than the last; or, where training makes poor progress, above
-    `leap` in the median of the first `window` reads. Sound runs begin with up to 0.06, zero-initialised layers with more;
-    a leap of a tenth of all weights at each of the first steps loses the initialisation.
+    and unless each of three validations or more was better than the last; or, under the same conditions, above `leap` in
+    the median of the first `window` reads. Sound runs begin with up to 0.06, zero-initialised layers with more; a leap of
+    a tenth of all weights at each of the first steps loses the initialisation.
 
     Or updates are `brisk`, five times as large as usual, in the median of the `first` reads, and the run shows that it is
     thrown about: its second half stays `above` the loss of a trivial prediction, which the last bias alone could reach;
@@ -120,7 +120,7 @@ class LearningRateHigh(Check):
             return None  # such a run does not jump about
         ratio = run.statistic("updates", "ratio")[weights].median(axis=1)
         early, later = ratio.iloc[: self.window], ratio.iloc[signals.warm_up(len(ratio)) :]
-        if trained.poor and early.median() > self.leap:
+        if early.median() > self.leap:
             return float(early.median()), int(early.index[0]), int(early.index[-1])
         bad = (later > self.ratio).to_numpy()
         if len(bad) < 20 or bad.mean() < self.most or (at := signals.onset(bad)) is None:
