@@ -10,6 +10,9 @@ from nndiag.check import Check, Finding
 from nndiag.progress import latest
 from nndiag.run import Run
 
+VALIDATION_DATA = "needs the validation set: recorder.validation_data(x, y) in a loop of your own, before the first validation"
+"""Why validations alone say nothing of how their samples compare with those of training."""
+
 
 @dataclass(frozen=True)
 class SplitOverlap(Check):
@@ -34,6 +37,11 @@ class SplitOverlap(Check):
 
     share: float = 0.01
     rows: int = 3
+
+    def not_checked(self, run: Run) -> str | None:
+        if len(run.validation) and not len(run.series("metrics", "overlap", "validation")):
+            return VALIDATION_DATA
+        return super().not_checked(run)
 
     def examine(self, run: Run) -> Iterator[Finding]:
         overlaps = run.series("metrics", "overlap", "validation")

@@ -9,6 +9,7 @@ import numpy as np
 
 from nndiag import structure, synthetic
 from nndiag.check import Check, Finding
+from nndiag.checks.data.split_overlap import VALIDATION_DATA
 from nndiag.progress import latest
 from nndiag.run import Run
 
@@ -43,6 +44,8 @@ class ValidationShift(Check):
     samples: int = 20
 
     def not_checked(self, run: Run) -> str | None:
+        if len(run.validation) and not len(run.series("metrics", "shift", "validation")):
+            return VALIDATION_DATA
         if reason := super().not_checked(run):
             return reason
         seen = latest(run, "metrics", "samples", "validation") or 0.0
