@@ -19,7 +19,7 @@ SETTINGS = ("momentum", "betas", "eps", "weight_decay", "decoupled_weight_decay"
 
 def loop(loop: TorchLoop) -> dict[str, Any]:
     """Layers in forward order, parameters, loss, optimiser and settings."""
-    held = loop.held
+    held = loop.holders.held
     return {
         "layers": [
             {"name": layer.name, "kind": layer.kind, "shape": list(layer.shape or ()), "after": layer.after}

@@ -22,16 +22,8 @@ from nndiag.recorder import Recorder
 from nndiag_torch import compiled, description, graph, patches
 from nndiag_torch.arrays import first_tensor, on_gradient
 from nndiag_torch.device import Later, is_for
-from nndiag_torch.layers import (
-    ALIKE,
-    PASSING,
-    Layer,
-    Parameter,
-    function_before,
-    kind_of,
-    layers_of,
-    parameters_of,
-)
+from nndiag_torch.layers import ALIKE, PASSING, Layer, Parameter, function_before
+from nndiag_torch.parts import Holders, Parts
 from nndiag_torch.telling import Now
 
 log = logging.getLogger("nndiag")
@@ -88,18 +80,12 @@ class TorchLoop:
         self.hooks = Hooks(self)
         self.teller: Now | Later = Now(self)
         self.steps = recorder.step_number
-        self.optimizers: dict[Optimizer, int] = dict.fromkeys(optimizers, 0)
+        self.parts = Parts(model)
+        self.holders = Holders(self.parts, dict.fromkeys(optimizers, 0))
         self.reached: set[int] = set()
         self._objectives: list[dict[str, Any]] = []
         self.clipping_limit: dict[str, Any] = {"gradients": "unknown"}
-        self._layers: dict[int, Layer] = {}
-        self._parameters: dict[int, Parameter] = {}
-        self._order: dict[str, Layer] = {}
-        self._parts: dict[int, nn.Module] = {}
-        self._roots: dict[int, nn.Module] = {id(model): model}
-        self.compiled = compiled.Compiled(self._layers, self._traced)
-        self._foreign: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-        self._unregistered: dict[int, Parameter] = {}
+        self.compiled = compiled.Compiled(self.parts.layers, self._traced)
         self._described = (0, 0, 0)
         self._unheard = 0
         self._began = self._never_steps = self._failed = self._unscales = False
@@ -109,8 +95,6 @@ class TorchLoop:
         self._entering: tuple[Any, ...] = ()
         self._within = False
         self._handles: list[Any] = []
-        self._survey()
-        self._first = [(tensor, _sum(tensor)) for tensor in self._smallest]
         self._new_iteration()
 
     # Listening
@@ -166,36 +150,17 @@ class TorchLoop:
     @property
     def layers(self) -> list[Layer]:
         """The layers that have put something out in a training pass, in forward order."""
-        return list(self._order.values())
+        return list(self.parts.order.values())
 
     @property
     def parameters(self) -> list[Parameter]:
-        """Every parameter of the model, once."""
-        return list(self._parameters.values())
+        """Every parameter of the model, and of what it calls and does not have, once."""
+        return list(self.parts.parameters.values())
 
     @property
-    def held(self) -> set[int]:
-        """Ids of the tensors in the groups of all optimisers."""
-        return {id(tensor) for one in self.optimizers for group in one.param_groups for tensor in group["params"]}
-
-    def _survey(self) -> None:
-        """Find the layers and parameters of the model, also those that it has got since."""
-        self._parts |= {id(module): module for module in self.model.modules()}
-        self._inner = self._parts.keys() - self._roots.keys()
-        for module, name in layers_of(self.model):
-            if id(module) not in self._layers:
-                self._layers[id(module)] = Layer(name, kind_of(module), module)
-        self._parameters = {id(p.tensor): p for p in parameters_of(self.model, self._parameters)}
-        self._parameters = self._unregistered | self._parameters
-        self._owners: dict[Optimizer, tuple[int, list[Parameter]]] = {}
-        self._strays: list[Parameter] | None = None
-        self._choose_smallest()
-
-    def _choose_smallest(self) -> None:
-        """A few parameters that the optimisers clear, if there are any, and that are quickly looked through."""
-        held, known = self.held, self._parameters.items()
-        trained = [p.tensor for key, p in known if p.tensor.requires_grad and (not held or key in held)]
-        self._smallest = sorted(trained, key=torch.Tensor.numel)[:4]
+    def optimizers(self) -> dict[Optimizer, int]:
+        """The optimisers of this loop, with their steps so far."""
+        return self.holders.steps
 
     # The iteration
 
@@ -226,7 +191,7 @@ class TorchLoop:
         self._previous = self._output = None
         self._function = ""
         self._reads = self.teller.reading
-        self._evaluation_mode = min(self._evaluation_mode, float(self._in_evaluation_mode()))
+        self._evaluation_mode = min(self._evaluation_mode, float(self.parts.in_evaluation_mode))
         self._begin()
         given, self._entering = self._entering, ()
         x = first_tensor(
@@ -234,10 +199,6 @@ class TorchLoop:
         )  # of the model, where a tensor is passed by place, or of its first module
         if x is not None and self.teller.wants("on_step_begin"):
             self.teller.batch(x)
-
-    def _in_evaluation_mode(self) -> bool:
-        """Whether the model and every part of it are: a head on a base that is kept as it was trains all the same."""
-        return not self.model.training and not any(part.training for part in self._parts.values())
 
     def _begin(self) -> None:
         """Training begins, unless it has."""
@@ -262,7 +223,7 @@ class TorchLoop:
         self._trains_in_evaluation_mode &= self._evaluation_mode > 0
         self.teller.iteration(self._backward_passes, self._updates, self._skips, self._gradients_kept,
                               self._evaluation_mode, self._scale, by_hand=self._never_steps)  # fmt: skip
-        known = len(self._order), len(self.reached), len(self._parameters)
+        known = len(self.parts.order), len(self.reached), len(self.parts.parameters)
         if self._described != known:
             self._described = known
             self.recorder.describe(**self.describe())
@@ -272,7 +233,7 @@ class TorchLoop:
 
     def _mind_silence(self) -> None:
         """Say so, once, where iterations go by without any layer that was heard."""
-        if not self._order and self.teller.wants("on_forward"):
+        if not self.parts.order and self.teller.wants("on_forward"):
             self._unheard += 1
             if self._unheard == 2:
                 log.warning(
@@ -280,22 +241,18 @@ class TorchLoop:
                     "the first call, or call torch.compiler.reset() after it", type(self.model).__name__
                 )  # fmt: skip
 
-    def moved(self) -> bool:
-        """Whether a parameter is not what it was at first: somebody updates them without an optimiser."""
-        return any(_sum(tensor) != first for tensor, first in self._first)
-
     # Forward
 
     def _entered(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Any module of the process is about to be called; of the model, what goes in is a batch."""
-        if not torch.compiler.is_compiling() and id(module) in self._roots and torch.is_grad_enabled():
+        if not torch.compiler.is_compiling() and id(module) in self.parts.roots and torch.is_grad_enabled():
             self._entering, self._within = args, True
 
     def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Any module of the process has been called. While a graph is traced, what this gives back is handed on instead."""
         if torch.compiler.is_compiling():
             return self.compiled.passed(module, output)
-        if self._inside and not (self._reads or self.recorder.recording) and id(module) in self._inner:
+        if self._inside and not (self._reads or self.recorder.recording) and id(module) in self.parts.inner:
             return None  # within a pass that is not read
         if torch._C._functorch.peek_interpreter_stack() is None:  # what runs under vmap and the like has no values
             self._really_called(module, args, output)
@@ -303,21 +260,21 @@ class TorchLoop:
 
     @guarded
     def _really_called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if id(module) in self._parts:
+        if id(module) in self.parts.modules:
             self._part_called(module, args, output)
         elif module is self.loss:
             self._take_loss_module(args, output)
-        elif module not in self._foreign:
+        elif not self.parts.is_foreign(module):
             self._meet(module, args, output)
 
     def _part_called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """A module of the model, or the model itself, has been called."""
-        if root := id(module) in self._roots:
+        if root := id(module) in self.parts.roots:
             self._entering, self._within = (), False
         if (root or not self._inside) and not torch.is_grad_enabled():
             self._evaluates()
-        elif self.model.training or self._trains_in_evaluation_mode or not self._in_evaluation_mode():
-            self._train_forward(self._layers.get(id(module)), root, args, output)
+        elif self.model.training or self._trains_in_evaluation_mode or not self.parts.in_evaluation_mode:
+            self._train_forward(self.parts.layers.get(id(module)), root, args, output)
             if compiled.is_region(module):
                 self.compiled.collect(self.teller.measured, "output", among=module)
                 self._collected = self._collected or root
@@ -329,28 +286,12 @@ class TorchLoop:
         if self._surveyed or isinstance(module, LOSSES):
             return
         self._surveyed = True  # once in an iteration: some loops make a new module at every step
-        self._survey()
-        if getattr(module, "_orig_mod", None) is self.model:  # what torch.compile has made of it
-            self._parts[id(module)] = self._roots[id(module)] = module
-            self._inner.discard(id(module))
-        if id(module) in self._parts:
+        own = self.parts.meet(module)
+        if not own and self._within and (tensor := first_tensor(output)) is not None and tensor.requires_grad:
+            self.parts.borrow(module)
+        self.holders.forget()
+        if own:
             self._part_called(module, args, output)
-        else:
-            self._foreign.add(module)
-            if self._within and (tensor := first_tensor(output)) is not None and tensor.requires_grad:
-                self._adopt(module)
-
-    def _adopt(self, module: nn.Module) -> None:
-        """The model calls what it does not have, out of a plain list or made in `forward`: its parameters are looked at, too."""
-        number = len({p.layer for p in self._unregistered.values()})
-        if number < MANY:
-            layer = f"{type(module).__name__.lower()} {number}"
-            for name, tensor in module.named_parameters():
-                if id(tensor) not in self._parameters:
-                    found = Parameter(f"{layer}.{name}", tensor, module, layer)
-                    found.registered = False
-                    self._unregistered[id(tensor)] = self._parameters[id(tensor)] = found
-            self._owners, self._strays = {}, None
 
     def _evaluates(self) -> None:
         """A pass without gradients."""
@@ -378,7 +319,7 @@ class TorchLoop:
 
     def _traced(self, layer: Layer) -> None:
         """`layer` is part of a compiled region, which is traced just now."""
-        self._order.setdefault(layer.name, layer)
+        self.parts.order.setdefault(layer.name, layer)
 
     def _collect_outputs(self) -> None:
         """Take over what compiled regions have measured in this pass."""
@@ -396,7 +337,7 @@ class TorchLoop:
             self._function_forward(x)
             if layer.after is None:
                 layer.after = self._source(x)
-        self._order.setdefault(layer.name, layer)
+        self.parts.order.setdefault(layer.name, layer)
         self._tell_forward(layer, x, output)
 
     def _source(self, x: torch.Tensor) -> str:
@@ -413,13 +354,7 @@ class TorchLoop:
         before, kind = self._previous, function_before(x)
         if before is None or kind in ("", self._function):
             return
-        name = f"{before.name}.{kind}"
-        layer = self._order.get(name)
-        if layer is None:
-            layer = Layer(name, kind, None)
-            layer.after = before.name
-            self._order = _inserted(self._order, before.name, layer)
-        self._tell_forward(layer, None, x)
+        self._tell_forward(self.parts.function(before, kind), None, x)
 
     def _tell_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
         self._previous, self._latest = layer, (weakref.ref(output), output._version)
@@ -522,7 +457,7 @@ class TorchLoop:
         """A function between the last layer and the loss is a layer, too."""
         before = self._previous
         if before is not None and kind not in ("", self._function):
-            layer = self._order.setdefault(f"{before.name}.{kind}", Layer(f"{before.name}.{kind}", kind, None))
+            layer = self.parts.order.setdefault(f"{before.name}.{kind}", Layer(f"{before.name}.{kind}", kind, None))
             self._tell_forward(layer, None, outputs)
 
     # Backward
@@ -551,13 +486,13 @@ class TorchLoop:
         self._in_backward, self._inside, self._output, self._collected = True, False, None, False
         self._backward_passes += 1
         if self.teller.reading:  # kept is what was cleared before none of the passes
-            kept = self.teller.any_nonzero(p.grad for p in self._smallest if p.grad is not None)
+            kept = self.teller.any_nonzero(p.grad for p in self.holders.smallest if p.grad is not None)
             self._gradients_kept = kept if self._backward_passes == 1 else kept * self._gradients_kept
 
     @guarded
     def clipping(self, tensors: list[torch.Tensor], limit: dict[str, float]) -> None:
         """Gradients are about to be clipped."""
-        ours = [found for tensor in tensors if (found := self._parameters.get(id(tensor)))]
+        ours = [found for tensor in tensors if (found := self.parts.parameters.get(id(tensor)))]
         if ours:
             if self.clipping_limit != (clipping := {**limit, "gradients": "before"}):
                 self.clipping_limit = clipping
@@ -577,7 +512,7 @@ class TorchLoop:
     def skipped(self, optimizer: Optimizer) -> None:
         """Gradients were not finite, and the scaler has left out the step."""
         self._collect_gradients()
-        self._tell_gradients(self._owned(optimizer))
+        self._tell_gradients(self.holders.of(optimizer))
         self._updates += 1
         self._skips.append(True)
         self._stepped_with(optimizer)
@@ -606,7 +541,7 @@ class TorchLoop:
             self._unscales = True
             for parameter in parameters:
                 parameter.scale = 1.0 if scale is None else self.teller.number(scale)
-        others = [] if self._stepped else self._unowned()
+        others = [] if self._stepped else self.holders.unowned
         self._tell_gradients([*parameters, *others] if others else parameters)
         self.teller.update_begins(parameters, optimizer.param_groups[0]["lr"])
 
@@ -631,46 +566,15 @@ class TorchLoop:
 
     def _ours(self, optimizer: Optimizer) -> list[Parameter]:
         """Parameters of the model that `optimizer` updates; one that has some is one of ours from now on."""
-        owned = self._owned(optimizer)
+        owned = self.holders.of(optimizer)
         if owned and optimizer not in self.optimizers:
-            self.optimizers[optimizer], self._strays = 0, None
-            self._choose_smallest()
+            self.holders.add(optimizer)
             self.recorder.describe(**self.describe())
         return owned
-
-    def _owned(self, optimizer: Optimizer) -> list[Parameter]:
-        held = sum(len(group["params"]) for group in optimizer.param_groups)
-        count, owned = self._owners.get(optimizer, (-1, []))
-        if count != held:
-            tensors = (tensor for group in optimizer.param_groups for tensor in group["params"])
-            owned = [found for tensor in tensors if (found := self._parameters.get(id(tensor)))]
-            self._owners[optimizer], self._strays = (held, owned), None
-        return owned
-
-    def _unowned(self) -> list[Parameter]:
-        """Parameters that no optimiser updates."""
-        if self._strays is None:
-            held = self.held
-            self._strays = [p for key, p in self._parameters.items() if key not in held]
-        return self._strays
 
 
 def _nothing() -> None:
     """A weak reference to no tensor."""
-
-
-def _sum(tensor: torch.Tensor) -> float:
-    return float(tensor.detach().double().sum())
-
-
-def _inserted(order: dict[str, Layer], before: str, layer: Layer) -> dict[str, Layer]:
-    """`order` with `layer` behind the one called `before`."""
-    items: list[tuple[str, Layer]] = []
-    for name, each in order.items():
-        items.append((name, each))
-        if name == before:
-            items.append((layer.name, layer))
-    return dict(items)
 
 
 _backward_under_way = torch._C._current_graph_task_id

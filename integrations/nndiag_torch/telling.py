@@ -187,7 +187,7 @@ def loop_row(
     Updates by hand are not counted: where they are made, their number is not known (NaN).
     """
     left_out = sum(map(bool, skipped))
-    moved = float("nan") if by_hand and loop.moved() else updates - left_out
+    moved = float("nan") if by_hand and loop.holders.moved() else updates - left_out
     return passes, moved, left_out, float(kept), evaluation, float(scale)
 
 

@@ -1,0 +1,149 @@
+"""What a model consists of, also what it gets or borrows on the way, and which optimiser holds which of its parameters."""
+
+from __future__ import annotations
+
+import weakref
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from nndiag_torch.layers import Layer, Parameter, kind_of, layers_of, parameters_of
+
+MANY = 8
+"""Modules that a model calls and does not have of which the parameters are looked at: some are made anew in every pass."""
+
+
+class Parts:
+    """The modules of a model by their ids, its layers and its parameters.
+
+    `roots` are the model and what torch.compile has made of it, `inner` the ids of all others. `order` has the layers that
+    have put something out in a training pass, in forward order.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.modules: dict[int, nn.Module] = {}
+        self.roots: dict[int, nn.Module] = {id(model): model}
+        self.inner: set[int] = set()
+        self.layers: dict[int, Layer] = {}
+        self.order: dict[str, Layer] = {}
+        self.parameters: dict[int, Parameter] = {}
+        self._borrowed: dict[int, Parameter] = {}
+        self._foreign: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self.survey()
+
+    def survey(self) -> None:
+        """Find the layers and parameters of the model, also those that it has got since."""
+        self.modules |= {id(module): module for module in self.model.modules()}
+        self.inner = self.modules.keys() - self.roots.keys()
+        for module, name in layers_of(self.model):
+            if id(module) not in self.layers:
+                self.layers[id(module)] = Layer(name, kind_of(module), module)
+        found = {id(p.tensor): p for p in parameters_of(self.model, self.parameters)}
+        self.parameters = self._borrowed | found
+
+    def is_foreign(self, module: nn.Module) -> bool:
+        """Whether `module` was met before and is none of the model's."""
+        return module in self._foreign
+
+    def meet(self, module: nn.Module) -> bool:
+        """Whether a module that was not there at the last survey is a part of the model by now."""
+        self.survey()
+        if getattr(module, "_orig_mod", None) is self.model:  # what torch.compile has made of it
+            self.modules[id(module)] = self.roots[id(module)] = module
+            self.inner.discard(id(module))
+        if id(module) in self.modules:
+            return True
+        self._foreign.add(module)
+        return False
+
+    def borrow(self, module: nn.Module) -> None:
+        """The model calls what it does not have, out of a plain list or made in `forward`: its parameters count, too."""
+        number = len({p.layer for p in self._borrowed.values()})
+        if number < MANY:
+            layer = f"{type(module).__name__.lower()} {number}"
+            for name, tensor in module.named_parameters():
+                if id(tensor) not in self.parameters:
+                    found = Parameter(f"{layer}.{name}", tensor, module, layer)
+                    found.registered = False
+                    self._borrowed[id(tensor)] = self.parameters[id(tensor)] = found
+
+    @property
+    def in_evaluation_mode(self) -> bool:
+        """Whether the model and every part of it are: a head on a base that is kept as it was trains all the same."""
+        return not self.model.training and not any(part.training for part in self.modules.values())
+
+    def function(self, before: Layer, kind: str) -> Layer:
+        """The layer that stands for a function of this kind right behind the layer `before`."""
+        name = f"{before.name}.{kind}"
+        if name not in self.order:
+            layer = Layer(name, kind, None)
+            layer.after = before.name
+            self.order = _inserted(self.order, before.name, layer)
+        return self.order[name]
+
+
+class Holders:
+    """The optimisers of a loop with their steps so far, and the parameters that each of them holds."""
+
+    def __init__(self, parts: Parts, optimizers: dict[Optimizer, int]) -> None:
+        self._parts = parts
+        self.steps = optimizers
+        self.forget()
+        self._first = [(tensor, _sum(tensor)) for tensor in self.smallest]
+
+    @property
+    def held(self) -> set[int]:
+        """Ids of the tensors in the groups of all optimisers."""
+        return {id(tensor) for one in self.steps for group in one.param_groups for tensor in group["params"]}
+
+    def forget(self) -> None:
+        """The parts, or the optimisers, have changed."""
+        self._owned: dict[Optimizer, tuple[int, list[Parameter]]] = {}
+        self._unowned: list[Parameter] | None = None
+        held, known = self.held, self._parts.parameters.items()
+        trained = [p.tensor for key, p in known if p.tensor.requires_grad and (not held or key in held)]
+        self.smallest = sorted(trained, key=torch.Tensor.numel)[:4]
+        """A few parameters that the optimisers clear, if there are any, and that are quickly looked through."""
+
+    def add(self, optimizer: Optimizer) -> None:
+        """Another optimiser is one of this loop's."""
+        self.steps[optimizer] = 0
+        self.forget()
+
+    def of(self, optimizer: Optimizer) -> list[Parameter]:
+        """Parameters of the model that `optimizer` holds."""
+        held = sum(len(group["params"]) for group in optimizer.param_groups)
+        count, owned = self._owned.get(optimizer, (-1, []))
+        if count != held:
+            tensors = (tensor for group in optimizer.param_groups for tensor in group["params"])
+            owned = [found for tensor in tensors if (found := self._parts.parameters.get(id(tensor)))]
+            self._owned[optimizer], self._unowned = (held, owned), None
+        return owned
+
+    @property
+    def unowned(self) -> list[Parameter]:
+        """Parameters that no optimiser holds."""
+        if self._unowned is None:
+            held = self.held
+            self._unowned = [p for key, p in self._parts.parameters.items() if key not in held]
+        return self._unowned
+
+    def moved(self) -> bool:
+        """Whether a parameter is not what it was at first: somebody updates them without an optimiser."""
+        return any(_sum(tensor) != first for tensor, first in self._first)
+
+
+def _sum(tensor: torch.Tensor) -> float:
+    return float(tensor.detach().double().sum())
+
+
+def _inserted(order: dict[str, Layer], before: str, layer: Layer) -> dict[str, Layer]:
+    """`order` with `layer` behind the one called `before`."""
+    items: list[tuple[str, Layer]] = []
+    for name, each in order.items():
+        items.append((name, each))
+        if name == before:
+            items.append((layer.name, layer))
+    return dict(items)
