@@ -10,7 +10,9 @@ from nndiag.check import Check, Finding
 from nndiag.progress import latest
 from nndiag.run import Run
 
-VALIDATION_DATA = "needs the validation set: recorder.validation_data(x, y) in a loop of your own, before the first validation"
+VALIDATION_DATA = (
+    "needs the validation set: recorder.validation_data(x, y) in a loop of your own, before the first validation"
+)
 """Why validations alone say nothing of how their samples compare with those of training."""
 
 
