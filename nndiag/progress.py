@@ -107,8 +107,8 @@ def _progress(run: Run, losses: Array, tail: int, window: int) -> Progress:
     return Progress(start, now, min(now, float(smooth.min())), error, floor(run), known)
 
 
-STEADY = 8
-"""Validations of which it says something that each is better than the last: by chance that is one run in 40,000."""
+STEADY = 6
+"""Validations of which it says something that each is better than the last: by chance that is one run in 720."""
 
 GAIN, PACE = 0.05, 0.6
 """A loss still falls where its last fifth gained so much of the way, or where it falls at so much of its mean pace."""

@@ -105,7 +105,7 @@ def test_a_run_lost_to_nan_is_not_under_way() -> None:
 
 @pytest.mark.parametrize(
     ("evaluations", "gain", "bump", "unfinished"),
-    [(8, 0.08, 0.0, True), (8, 0.03, 0.0, False), (7, 0.08, 0.0, False), (8, 0.08, 0.3, False)],
+    [(6, 0.2, 0.0, True), (6, 0.03, 0.0, False), (5, 0.2, 0.0, False), (6, 0.2, 0.5, False)],
 )
 def test_validations_that_all_get_better_show_through_the_noise_of_batches(
     evaluations: int, gain: float, bump: float, unfinished: bool

@@ -43,7 +43,7 @@ CHECKS: dict[str, frozenset[str]] = {
         "UNSTABLE_LOSS": "ND602 ND603 ND604",
         "REG_TOO_STRONG": "ND506 ND508",
         "REG_MISSING": "ND701",
-        "FROZEN": "ND403 ND503",
+        "FROZEN": "ND403 ND503 ND504",
         "NO_ZERO_GRAD": "ND901",
         "GRAD_SIGN": "ND408",
         "FRAMEWORK": "ND903",  # of the framework bugs only dropout that stays on in evaluation is rebuilt here

@@ -45,6 +45,13 @@ def test_the_step_of_a_jump_is_named() -> None:
     assert found.first_step in (100, 101)
 
 
+@pytest.mark.parametrize(("level", "found"), [(2.29, 1), (1.0, 0)])
+def test_a_short_run_that_stands_still_is_done_only_where_it_has_come_somewhere(level: float, found: int) -> None:
+    losses = np.concatenate([[2.3], np.full(39, level)])
+
+    assert len(findings(Budget(), curve(losses, ended="completed"))) == found
+
+
 @pytest.mark.parametrize(("usual", "found"), [(2.05, 1), (2.15, 0)])
 def test_a_stumble_on_the_first_plateau_is_no_spike(usual: float, found: int) -> None:
     losses = np.full(200, usual) + 1e-3 * np.random.default_rng(0).standard_normal(200)

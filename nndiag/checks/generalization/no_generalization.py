@@ -25,7 +25,7 @@ class NoGeneralization(Check):
     loss by chance alone. A network too small to learn by heart stays at the trivial loss itself: that counts where it ends
     within `near` of it after `updates` updates of ordinary size (`slow` to `fast` of the weights), so that nothing but the
     labels keeps it there; what is found further up explains it otherwise, and a validation loss that falls at every
-    evaluation of the second half is on its way. A run that still goes on, and whose validation
+    evaluation of the second half, `evaluations` or more, is on its way. A run that still goes on, and whose validation
     is at its best, is left its time.
     """
 
@@ -42,6 +42,7 @@ class NoGeneralization(Check):
     margin: float = 0.02
     near: float = 0.05
     updates: int = 150
+    evaluations: int = 5
     slow: float = 3e-4
     fast: float = 10**-1.5
 
@@ -67,7 +68,7 @@ class NoGeneralization(Check):
         usual = float(run.statistic("updates", "ratio")[weights].median(axis=1).median())
         later = run.validation.to_numpy()[len(run.validation) // 2 :]
         settled = abs(trained.now - trained.trivial) <= self.near * abs(trained.trivial) and not (
-            len(later) >= progress.EVALUATIONS and signals.descends(later)
+            len(later) >= self.evaluations and signals.descends(later)
         )
         return bool(settled and self.slow <= usual <= self.fast)
 

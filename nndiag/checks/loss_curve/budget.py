@@ -19,12 +19,12 @@ class Budget(Check):
     Nothing is wrong with a run that simply needs more updates, but its result says little about the network: too few
     epochs, or batches so large that an epoch has only a handful of updates.
 
-    Decides on completed runs. Fewer than `few` updates with more than `rest` of the way from the start of the loss
-    (at most a trivial prediction's) to its floor left: hardly any network is done with a hundred updates, unless it
-    began with what it knows or stands still. Or more updates, with more than `left` of the way left, the loss still
-    falling (`nndiag.progress.unfinished`) and validation, where there is one, ending at its best. Noisy labels, weak
-    signals and learning by heart fall slower. A loss that still falls with less left, and one that was below `low`
-    after a third of the run and has not moved since, are remarks.
+    Decides on completed runs. Fewer than `few` updates with more than `rest` of the way from the start of the loss (at
+    most a trivial prediction's) to its floor left: hardly any network is done with a hundred updates, unless it began
+    with what it knows, or stands still with less than `begun` of the way left. Or more updates, with more than `left` of
+    the way left, the loss still falling (`nndiag.progress.unfinished`) and validation, where there is one, ending at its
+    best. Noisy labels, weak signals and learning by heart fall slower. A loss that still falls with less left, and one
+    that was below `low` after a third of the run and has not moved since, are remarks.
     """
 
     code = "ND607"
@@ -39,6 +39,7 @@ class Budget(Check):
     left: float = 0.25
     few: int = 100
     rest: float = 0.1
+    begun: float = 0.9
     low: float = 0.1
     saturated: float = 0.005
 
@@ -58,7 +59,7 @@ class Budget(Check):
             return
         left, steps = (now - floor) / way, run.steps
         falling = progress.unfinished(run) is not None and signals.ends_at_best(run.validation.to_numpy())
-        few = steps < self.few and progress.trivial(run) is not None and not self._done(run, way)
+        few = steps < self.few and progress.trivial(run) is not None and (left > self.begun or not self._done(run, way))
         if (few and left > self.rest) or (falling and left > self.left):
             yield self.finding(
                 f"training ends after {steps} updates with {min(left, 1):.0%} of the loss's way left"

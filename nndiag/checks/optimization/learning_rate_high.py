@@ -31,8 +31,9 @@ class LearningRateHigh(Check):
     of all weights, above `ratio` (10^-1.5, thirty times the usual 1e-3 and twice what any sound run of the zoo holds) on
     most reads after the warm-up, short of `arrived` of the way (weights that shrink to 0 have large updates to the end)
     and unless each of three validations or more was better than the last; or, under the same conditions, above `leap` in
-    the median of the first `window` reads. Sound runs begin with up to 0.06, zero-initialised layers with more; a leap of
-    a tenth of all weights at each of the first steps loses the initialisation.
+    the median of the first `window` reads. Sound runs begin with up to 0.06; a leap of a tenth of all weights at each of
+    the first steps loses the initialisation. Without hidden layers, or where most weights begin below `small` of He's standard deviation, there is
+    none to lose, and the leap counts where training makes poor progress.
 
     Or updates are `brisk`, five times as large as usual, in the median of the `first` reads, and the run shows that it is
     thrown about: its second half stays `above` the loss of a trivial prediction, which the last bias alone could reach;
@@ -58,7 +59,8 @@ class LearningRateHigh(Check):
     arrived: float = 0.9
     brisk: float = 5e-3
     first: int = 200
-    above: float = 0.05
+    above: float = 0.1
+    small: float = 0.15
     gained: float = 0.25
 
     def not_checked(self, run: Run) -> str | None:
@@ -84,11 +86,11 @@ class LearningRateHigh(Check):
                 fix=self._fix(run),
             )  # fmt: skip
         elif (thrown := self._thrown_about(run)) is not None:
-            value, fact = thrown
+            value, fact, place = thrown
             yield self.finding(
                 f"updates are {value:.2g} of the weights, where about {USUAL_RATIO:g} is usual, and {fact}",
                 first_step=int(run.train.index[0]), last_step=int(run.train.index[-1]), value=value, threshold=self.brisk,
-                fix=self._fix(run),
+                fix=self._fix(run), place=place,
             )  # fmt: skip
         elif not structure.weights(run, "updates", "ratio"):
             yield self.finding(
@@ -120,15 +122,24 @@ class LearningRateHigh(Check):
             return None  # such a run does not jump about
         ratio = run.statistic("updates", "ratio")[weights].median(axis=1)
         early, later = ratio.iloc[: self.window], ratio.iloc[signals.warm_up(len(ratio)) :]
-        if early.median() > self.leap:
+        if early.median() > self.leap and (trained.poor or self._has_a_beginning(run, weights)):
             return float(early.median()), int(early.index[0]), int(early.index[-1])
         bad = (later > self.ratio).to_numpy()
         if len(bad) < 20 or bad.mean() < self.most or (at := signals.onset(bad)) is None:
             return None
         return float(later.median()), int(later.index[at]), int(later.index[np.flatnonzero(bad)[-1]])
 
-    def _thrown_about(self, run: Run) -> tuple[float, str] | None:
-        """The size of brisk updates, and what shows that they are too large."""
+    def _has_a_beginning(self, run: Run, weights: list[str]) -> bool:
+        """Whether there are hidden layers, and most weights begin with `small` of He's standard deviation or more."""
+        if not structure.hidden(run):
+            return False
+        norms = run.statistic("updates", "weight_norm")
+        known = [p for p in map(run.meta.parameter, weights) if p.fan_in and p.name in norms]
+        sizes = [float(norms[p.name].iloc[0]) / (int(np.prod(p.shape)) * 2 / p.fan_in) ** 0.5 for p in known]
+        return len(sizes) > 0 and float(np.median(sizes)) >= self.small
+
+    def _thrown_about(self, run: Run) -> tuple[float, str, str] | None:
+        """The size of brisk updates, what shows that they are too large, and a place in the causal order."""
         trained = progress.training(run)
         weights = structure.weights(run, "updates", "ratio")
         if trained is None or not weights or not np.isfinite(trained.now):
@@ -139,11 +150,11 @@ class LearningRateHigh(Check):
             return None
         later, known = float(run.train.iloc[len(run.train) // 2 :].mean()), trained.trivial
         if known is not None and later > (1 + self.above) * known:
-            return value, f"the loss stays at {later:.3g}, where a trivial prediction costs {known:.3g}"
+            return value, f"the loss stays at {later:.3g}, where a trivial prediction costs {known:.3g}", ""
         if trained.best_value > self.gained and any(True for _ in Diverging().examine(run)):
-            return value, f"the loss is back at {trained.now:.3g} after a best of {trained.best:.3g}"
+            return value, f"the loss is back at {trained.now:.3g} after a best of {trained.best:.3g}", ""
         if trained.value < self.arrived and (layer := self._killed(run)):
-            return value, f"most units of {layer} have fallen silent"
+            return value, f"most units of {layer} have fallen silent", "ND502"  # which leaves ND301 a fault of its own
         return None
 
     def _killed(self, run: Run) -> str | None:

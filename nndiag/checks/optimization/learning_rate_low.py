@@ -41,7 +41,7 @@ class LearningRateLow(Check):
     ratio: float = 1e-5
     slow: float = 2e-3
     steady: float = 1e-2
-    evaluations: int = 8
+    evaluations: int = 6
     hardly: float = 0.1
     early: int = 200
     left: float = 0.25
