@@ -281,9 +281,8 @@ def test_large_updates_of_a_run_that_gets_better_each_time_are_sound(validation:
 def test_a_leap_at_the_first_steps_loses_the_initialisation_where_there_is_one(
     hidden: str, weight: float, ratio: float, found: int
 ) -> None:
-    layers = [{"name": "h1", "kind": "affine", "shape": [256]}, {"name": "output", "kind": "affine", "shape": [10]}]
-    if hidden:
-        layers.insert(1, {"name": hidden, "kind": "relu", "shape": [256]})
+    layers = [{"name": "h1", "kind": "affine", "shape": [256]}, {"name": hidden, "kind": "relu", "shape": [256]},
+              {"name": "output", "kind": "affine", "shape": [10]}][0 if hidden else 2 :]  # fmt: skip
     ratios = np.where(np.arange(100) < 10, ratio, 1e-3)
     run = synthetic.run(
         train=synthetic.decay(end=1.0), updates={"ratio": {"w": ratios}, "weight_norm": {"w": weight}}, layers=layers,

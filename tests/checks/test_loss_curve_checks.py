@@ -47,7 +47,7 @@ def test_the_step_of_a_jump_is_named() -> None:
 
 @pytest.mark.parametrize(("level", "found"), [(2.29, 1), (1.0, 0)])
 def test_a_short_run_that_stands_still_is_done_only_where_it_has_come_somewhere(level: float, found: int) -> None:
-    losses = np.concatenate([[2.3], np.full(39, level)])
+    losses = np.concatenate([np.full(3, 2.3), np.full(37, level)])
 
     assert len(findings(Budget(), curve(losses, ended="completed"))) == found
 

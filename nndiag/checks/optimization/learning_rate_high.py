@@ -32,8 +32,8 @@ class LearningRateHigh(Check):
     most reads after the warm-up, short of `arrived` of the way (weights that shrink to 0 have large updates to the end)
     and unless each of three validations or more was better than the last; or, under the same conditions, above `leap` in
     the median of the first `window` reads. Sound runs begin with up to 0.06; a leap of a tenth of all weights at each of
-    the first steps loses the initialisation. Without hidden layers, or where most weights begin below `small` of He's standard deviation, there is
-    none to lose, and the leap counts where training makes poor progress.
+    the first steps loses the initialisation. Without hidden layers, or where most weights begin below `small` of He's
+    standard deviation, there is none to lose, and the leap counts where training makes poor progress.
 
     Or updates are `brisk`, five times as large as usual, in the median of the `first` reads, and the run shows that it is
     thrown about: its second half stays `above` the loss of a trivial prediction, which the last bias alone could reach;
