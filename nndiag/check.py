@@ -103,6 +103,10 @@ class Check:
         """What is wrong with `run`, worst first; nothing if it is healthy. Called only when `not_checked` is None."""
         raise NotImplementedError(f"{type(self).__name__} has no examine()")
 
+    def found(self, run: Run) -> list[Finding]:
+        """Findings on `run` that are more than a remark; none where it cannot be examined. For checks that build on another."""
+        return [] if self.not_checked(run) else [each for each in self.examine(run) if each.kind != "note"]
+
     @classmethod
     def healthy(cls) -> Run:
         """A run that passes, within a factor of two of the threshold."""

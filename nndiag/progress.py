@@ -136,13 +136,16 @@ def unfinished(run: Run) -> float | None:
     gain, left = float(older.mean() - newer.mean()), (float(newer.mean()) - floor(run)) / span
     steep = gain > max(GAIN * span, 3 * error)
     steep = steep or (1 - left > LEAST and signals.pace(np.minimum(losses, start)) > PACE)
-    return left if steep or _gains(run.validation.to_numpy()) > GAIN * span else None
+    return left if steep or (steady(run) and _last_gain(run.validation.to_numpy()) > GAIN * span) else None
 
 
-def _gains(validation: Array) -> float:
-    """What the last quarter of the validations gained, if there are many and each was better than the one before."""
-    if len(validation) < STEADY or not signals.descends(validation):
-        return 0.0
+def steady(run: Run) -> bool:
+    """Whether each of `STEADY` validations or more was better than the one before."""
+    return len(run.validation) >= STEADY and signals.descends(run.validation.to_numpy())
+
+
+def _last_gain(validation: Array) -> float:
+    """By how much the validation loss has fallen over its last quarter."""
     return float(validation[-1 - len(validation) // 4] - validation[-1])
 
 

@@ -446,10 +446,17 @@ class TorchLoop:
 
     def _know(self, objective: dict[str, Any], loss: torch.Tensor) -> None:
         """Describe the loss where it is new, and which parameters it reaches where that may still grow."""
-        names = [known.get("name") for known in self._objectives]  # a last batch of a single sample says less
-        if objective and objective.get("name") not in names and len(names) < MANY:
+        same = next((one for one in self._objectives if one.get("name") == objective.get("name")), None)
+        if same is None and objective and len(self._objectives) < MANY:
             self._objectives.append(objective)
             self.recorder.describe(loss=objective)
+        elif (
+            same is not None and "ignored" in objective and "ignored" not in same
+        ):  # the first batches had none of the class
+            same["ignored"] = objective[
+                "ignored"
+            ]  # of all else, a last batch of a single sample says less than the first
+            self.recorder.describe(loss=same)
         if self.steps < LOOKED:
             self.reached |= graph.reached(loss)
 

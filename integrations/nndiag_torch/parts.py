@@ -85,7 +85,10 @@ class Parts:
 
 
 class Holders:
-    """The optimisers of a loop with their steps so far, and the parameters that each of them holds."""
+    """The optimisers of a loop with their steps so far, and the parameters that each of them holds.
+
+    `smallest` are a few parameters that the optimisers clear, if there are any, and that are quickly looked through.
+    """
 
     def __init__(self, parts: Parts, optimizers: dict[Optimizer, int]) -> None:
         self._parts = parts
@@ -105,7 +108,6 @@ class Holders:
         held, known = self.held, self._parts.parameters.items()
         trained = [p.tensor for key, p in known if p.tensor.requires_grad and (not held or key in held)]
         self.smallest = sorted(trained, key=torch.Tensor.numel)[:4]
-        """A few parameters that the optimisers clear, if there are any, and that are quickly looked through."""
 
     def add(self, optimizer: Optimizer) -> None:
         """Another optimiser is one of this loop's."""

@@ -82,11 +82,11 @@ class ClassImbalance(Check):
 
     def _carries_nothing_over(self, run: Run) -> bool:
         """Whether training beats a trivial prediction and validation, of other labels as far as is known, never does."""
-        made, check = progress.training(run), NoGeneralization()
+        made = progress.training(run)
         shift = latest(run, "metrics", "label_shift", "validation")
         same = shift is not None and shift < self.shift
         learned = made is not None and made.poor is False
-        return learned and not same and not check.not_checked(run) and any(True for _ in check.examine(run))
+        return learned and not same and bool(NoGeneralization().found(run))
 
     def _missed(self, run: Run) -> list[str]:
         """Labels with enough samples in the last quarter of the reads, none of them named right."""

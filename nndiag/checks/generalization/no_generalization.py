@@ -67,10 +67,9 @@ class NoGeneralization(Check):
             return False
         usual = float(run.statistic("updates", "ratio")[weights].median(axis=1).median())
         later = run.validation.to_numpy()[len(run.validation) // 2 :]
-        settled = abs(trained.now - trained.trivial) <= self.near * abs(trained.trivial) and not (
-            len(later) >= self.evaluations and signals.descends(later)
-        )
-        return bool(settled and self.slow <= usual <= self.fast)
+        falls = len(later) >= self.evaluations and signals.descends(later)
+        settled = abs(trained.now - trained.trivial) <= self.near * abs(trained.trivial)
+        return bool(settled and not falls and self.slow <= usual <= self.fast)
 
     def examine(self, run: Run) -> Iterator[Finding]:
         trained, trivial = progress.training(run), progress.trivial(run)

@@ -70,35 +70,21 @@ class LearningRateHigh(Check):
         return super().not_checked(run)
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        if (at := self._rising(run)) is not None:
-            early = run.train.iloc[: self.early]
-            start, peak = float(early.iloc[0]), float(early.max())
-            yield self.finding(
-                f"the loss rises from {start:.3g} to {peak:.3g} within the first {self.early} steps",
-                first_step=at, last_step=int(early.index[int(early.argmax())]), value=peak / start,
-                threshold=self.rise, fix=self._fix(run),
-            )  # fmt: skip
-        elif (seen := self._too_large(run)) is not None:
-            value, step, last = seen
-            yield self.finding(
-                f"updates are {value:.2g} of the weights, where about {USUAL_RATIO:g} is usual",
-                first_step=step, last_step=last, value=value, threshold=self.ratio,
-                fix=self._fix(run),
-            )  # fmt: skip
-        elif (thrown := self._thrown_about(run)) is not None:
-            value, fact, place = thrown
-            yield self.finding(
-                f"updates are {value:.2g} of the weights, where about {USUAL_RATIO:g} is usual, and {fact}",
-                first_step=int(run.train.index[0]), last_step=int(run.train.index[-1]), value=value, threshold=self.brisk,
-                fix=self._fix(run), place=place,
-            )  # fmt: skip
+        looks = (self._rising, self._too_large, self._thrown_about)
+        if (finding := next((found for look in looks if (found := look(run)) is not None), None)) is not None:
+            yield finding
         elif not structure.weights(run, "updates", "ratio"):
-            yield self.finding(
-                "the size of the updates is not recorded: only the loss was looked at", kind="note",
-                first_step=int(run.train.index[0]), last_step=int(run.train.index[-1]), value=0.0, threshold=self.ratio,
-            )  # fmt: skip
+            yield self.note("the size of the updates is not recorded: only the loss was looked at")
 
-    def _rising(self, run: Run) -> int | None:
+    def _of_updates(self, run: Run, ratio: float, first_step: int, last_step: int, *, limit: float, more: str = "",
+                    place: str = "") -> Finding:  # fmt: skip
+        """What is said of updates of this `ratio` to the weights."""
+        return self.finding(
+            f"updates are {ratio:.2g} of the weights, where about {USUAL_RATIO:g} is usual{more}",
+            first_step=first_step, last_step=last_step, value=ratio, threshold=limit, fix=self._fix(run), place=place,
+        )  # fmt: skip
+
+    def _rising(self, run: Run) -> Finding | None:
         early = run.train.iloc[: self.early]
         start = float(early.iloc[0])
         if not start > 0:
@@ -111,9 +97,16 @@ class LearningRateHigh(Check):
         lasting = bool((early.iloc[1:].rolling(window).mean() > limit).any())
         broken = run.meta.first_nonfinite
         lost = broken is not None and int(above[0]) <= int(broken["step"]) < self.early
-        return int(above[0]) if lasting or lost else None
+        if not lasting and not lost:
+            return None
+        peak = float(early.max())
+        return self.finding(
+            f"the loss rises from {start:.3g} to {peak:.3g} within the first {self.early} steps",
+            first_step=int(above[0]), last_step=int(early.index[int(early.argmax())]), value=peak / start,
+            threshold=self.rise, fix=self._fix(run),
+        )  # fmt: skip
 
-    def _too_large(self, run: Run) -> tuple[float, int, int] | None:
+    def _too_large(self, run: Run) -> Finding | None:
         trained = progress.training(run)
         weights = structure.weights(run, "updates", "ratio")
         if trained is None or not weights or trained.trivial is None or trained.value > self.arrived:
@@ -123,11 +116,13 @@ class LearningRateHigh(Check):
         ratio = run.statistic("updates", "ratio")[weights].median(axis=1)
         early, later = ratio.iloc[: self.window], ratio.iloc[signals.warm_up(len(ratio)) :]
         if early.median() > self.leap and (trained.poor or self._has_a_beginning(run, weights)):
-            return float(early.median()), int(early.index[0]), int(early.index[-1])
+            steps = int(early.index[0]), int(early.index[-1])
+            return self._of_updates(run, float(early.median()), *steps, limit=self.leap)
         bad = (later > self.ratio).to_numpy()
         if len(bad) < 20 or bad.mean() < self.most or (at := signals.onset(bad)) is None:
             return None
-        return float(later.median()), int(later.index[at]), int(later.index[np.flatnonzero(bad)[-1]])
+        steps = int(later.index[at]), int(later.index[np.flatnonzero(bad)[-1]])
+        return self._of_updates(run, float(later.median()), *steps, limit=self.ratio)
 
     def _has_a_beginning(self, run: Run, weights: list[str]) -> bool:
         """Whether there are hidden layers, and most weights begin with `small` of He's standard deviation or more."""
@@ -138,8 +133,8 @@ class LearningRateHigh(Check):
         sizes = [float(norms[p.name].iloc[0]) / (int(np.prod(p.shape)) * 2 / p.fan_in) ** 0.5 for p in known]
         return len(sizes) > 0 and float(np.median(sizes)) >= self.small
 
-    def _thrown_about(self, run: Run) -> tuple[float, str, str] | None:
-        """The size of brisk updates, what shows that they are too large, and a place in the causal order."""
+    def _thrown_about(self, run: Run) -> Finding | None:
+        """Brisk updates, with what shows that they are too large."""
         trained = progress.training(run)
         weights = structure.weights(run, "updates", "ratio")
         if trained is None or not weights or not np.isfinite(trained.now):
@@ -148,22 +143,26 @@ class LearningRateHigh(Check):
         value = float(ratio.iloc[: self.first].median())  # what has died moves no more
         if not value > self.brisk:
             return None
+        fact, place = self._lost(run, trained), ""
+        if not fact and trained.value < self.arrived and (layer := self._killed(run)):
+            fact, place = f"most units of {layer} have fallen silent", "ND502"  # which leaves ND301 a fault of its own
+        steps = int(run.train.index[0]), int(run.train.index[-1])
+        more = f", and {fact}"
+        return self._of_updates(run, value, *steps, limit=self.brisk, more=more, place=place) if fact else None
+
+    def _lost(self, run: Run, trained: progress.Progress) -> str:
+        """How the loss has lost ground, or never gained any; "" where it has not."""
         later, known = float(run.train.iloc[len(run.train) // 2 :].mean()), trained.trivial
         if known is not None and later > (1 + self.above) * known:
-            return value, f"the loss stays at {later:.3g}, where a trivial prediction costs {known:.3g}", ""
-        if trained.best_value > self.gained and any(True for _ in Diverging().examine(run)):
-            return value, f"the loss is back at {trained.now:.3g} after a best of {trained.best:.3g}", ""
-        if trained.value < self.arrived and (layer := self._killed(run)):
-            return value, f"most units of {layer} have fallen silent", "ND502"  # which leaves ND301 a fault of its own
-        return None
+            return f"the loss stays at {later:.3g}, where a trivial prediction costs {known:.3g}"
+        if trained.best_value > self.gained and Diverging().found(run):
+            return f"the loss is back at {trained.now:.3g} after a best of {trained.best:.3g}"
+        return ""
 
     def _killed(self, run: Run) -> str | None:
         """A layer most of whose units have fallen silent, and had not been so at the start."""
-        check = DeadUnits()
-        if check.not_checked(run):
-            return None
-        at_start = run.statistic("activations", "dead_fraction").iloc[0]
-        return next((f.layer for f in check.examine(run) if f.layer and at_start[f.layer] < check.fraction), None)
+        check, at_start = DeadUnits(), run.statistic("activations", "dead_fraction")
+        return next((f.layer for f in check.found(run) if f.layer and at_start[f.layer].iloc[0] < check.fraction), None)
 
     def _fix(self, run: Run) -> str:
         lr, weights = first(run, "metrics", "lr", "train"), structure.weights(run, "updates", "ratio")

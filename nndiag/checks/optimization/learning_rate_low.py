@@ -18,16 +18,16 @@ class LearningRateLow(Check):
 
     Nothing looks wrong, the loss even falls, but most of the way is left when the run ends.
 
-    Decides on the norm of the update over that of the weight, largest over all weights: below `ratio` in the median
-    of the first `early` reads after the warm-up, a hundredth of the usual 1e-3; or below `slow`, twice that usual
-    size, while the loss still falls at the end (`nndiag.progress.unfinished`) with more than `left` of its way left; or below
-    `steady`, a third of what ND501 calls too large, where besides each of `evaluations` validations or more was better than
-    the one before: so even a descent has room for longer steps, also where it has come `hardly` of its way, or so little that it
-    cannot be told from a guess; whatever else is found goes before that.
-    A network that starts below half of the trivial loss is being fine-tuned, updates of exactly 0 have another cause
-    unless the rate itself is 0, and where training has come `arrived` of the way tiny steps are what is left: none of
-    these counts. Only early reads count for the first rule: at the end of a run that has converged, or whose learning
-    rate decays to zero, small updates are sound.
+    Decides on the norm of the update over that of the weight, largest over all weights: below `ratio` in the median of
+    the first `early` reads after the warm-up, a hundredth of the usual 1e-3; or below `slow`, twice that usual size,
+    while the loss still falls at the end (`nndiag.progress.unfinished`) with more than `left` of its way left; or below
+    `steady`, a third of what ND501 calls too large, where besides every one of many validations was better than the one
+    before (`nndiag.progress.steady`): so even a descent has room for longer steps, also where it has come `hardly` of its
+    way, or so little that it cannot be told from a guess; whatever else is found goes before that. A network that starts
+    below half of the trivial loss is being fine-tuned, updates of exactly 0 have another cause unless the rate itself is
+    0, and where training has come `arrived` of the way tiny steps are what is left: none of these counts. Only early
+    reads count for the first rule: at the end of a run that has converged, or whose learning rate decays to zero, small
+    updates are sound.
     """
 
     code = "ND502"
@@ -41,7 +41,6 @@ class LearningRateLow(Check):
     ratio: float = 1e-5
     slow: float = 2e-3
     steady: float = 1e-2
-    evaluations: int = 6
     hardly: float = 0.1
     early: int = 200
     left: float = 0.25
@@ -61,10 +60,10 @@ class LearningRateLow(Check):
         if typical == 0 and first(run, "metrics", "lr", "train") != 0:
             return  # no gradient rather than a low rate
         tiny = typical < self.ratio and not self._arrived(run)
-        slow, crawls = self._slow(run), self._steady(run) and self._crawls(run)
-        steady = typical < self.steady and (crawls or (slow and self._steady(run)))
+        slow, even = self._slow(run), progress.steady(run)
+        crawls = even and self._crawls(run)
         small = tiny or (typical < self.slow and (slow or crawls))
-        if small or steady:
+        if small or (typical < self.steady and even and (slow or crawls)):
             yield self.finding(
                 f"updates are {typical:.2g} of the weights, where about {USUAL_RATIO:g} is usual"
                 if tiny else f"with updates of {typical:.2g} of the weights the loss still falls, and most of the way is left",
@@ -76,10 +75,6 @@ class LearningRateLow(Check):
     def _arrived(self, run: Run) -> bool:
         trained = progress.training(run)
         return trained is not None and trained.trivial is not None and trained.value > self.arrived
-
-    def _steady(self, run: Run) -> bool:
-        """Whether each of many validations is better than the one before."""
-        return len(run.validation) >= self.evaluations and signals.descends(run.validation.to_numpy())
 
     def _crawls(self, run: Run) -> bool:
         """Whether training has come no further than an untrained network may be by chance, or hardly."""

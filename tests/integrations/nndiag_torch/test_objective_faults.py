@@ -87,6 +87,22 @@ def test_the_fault_is_the_headline(name: str) -> None:
     assert report(case).headlines[0] == code
 
 
+def test_an_ignored_class_is_seen_whichever_batch_has_it_first() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(8, 3)
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    rows = torch.cat([torch.arange(384)[IDS > 0], torch.arange(384)[IDS == 0]])
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for batch in rows.split(16):
+            loss = F.cross_entropy(model(X[batch]), IDS[batch], ignore_index=0)
+            recorder.log(loss=loss)
+            optimizer.zero_grad()
+            loss.nan_to_num().backward()
+            optimizer.step()
+
+    assert recorder.check(nndiag.Checklist(select="ND110")).headlines == ("ND110",)
+
+
 SOUND: dict[str, Case] = {
     "cross-entropy": (3, None, F.cross_entropy, IDS),
     "label smoothing": (3, None, nn.CrossEntropyLoss(label_smoothing=0.1), IDS),
