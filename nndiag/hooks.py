@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -22,6 +22,9 @@ log = logging.getLogger("nndiag")
 
 ALWAYS = 50
 """Steps at the start of which the data, and what goes into the loss, are looked at whenever the step is read."""
+
+Every = int | Literal["auto"]
+"""Steps from one look to the next; "auto" for 10, in long runs 1 to 2 % of the steps so far."""
 
 
 class LayerLike(Protocol):
@@ -273,28 +276,41 @@ def overrides(hook: Hook, event: str) -> bool:
 class Spacing:
     """Steps at which something is looked at that hardly changes: the first `always`, then one of every `every`.
 
-    Which one is `drawn` by a hash, so that it is no fixed place of an epoch, or else the first; where that step is not read,
-    the next that is.
+    "auto" is every 10, and later in a run one of each 1 to 2 % of the steps so far. Which one is `drawn` by a hash, so that it
+    is no fixed place of an epoch, or else the first; where that step is not read, the next that is.
     """
 
-    def __init__(self, every: int, always: int = 0, *, drawn: bool = True) -> None:
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(f"every={every!r}: give a number of steps, 1 or more")
+    def __init__(self, every: Every, always: int = 0, *, drawn: bool = True) -> None:
+        if every != "auto" and (not isinstance(every, int) or every < 1):
+            raise ValueError(f'every={every!r}: give a number of steps, 1 or more, or "auto"')
         self._every, self._always, self._hashed = every, always, drawn
-        self._stretch = -1
+        self._begin = self._end = self._from = 0  # the stretch under way, and the first step of it that is due
 
     def due(self, step: int) -> bool:
         """Whether `step` is one of them; it is taken as such."""
-        if self.would(step):
-            self._stretch = step // self._every
-            return True
-        return False
+        due = self.would(step)
+        if due:
+            self._from = self._end
+        return due
 
     def would(self, step: int) -> bool:
         """Whether `step` would be one of them."""
-        stretch, place = divmod(step, self._every)
-        from_place = _drawn(stretch) % self._every if self._hashed else 0
-        return step < self._always or (stretch != self._stretch and place >= from_place)
+        if not self._begin <= step < self._end:
+            self._enter(step)
+        return step >= self._from or step < self._always
+
+    def _enter(self, step: int) -> None:
+        """Begin the stretch of `step`."""
+        length = self._every
+        if length == "auto":
+            length = _SHORTEST << max(0, (step // _LONG).bit_length() - 1)
+        number = step // length
+        self._begin, self._end = number * length, (number + 1) * length
+        self._from = self._begin + (_drawn(number) % length if self._hashed else 0)
+
+
+_SHORTEST, _LONG = 10, 500
+"""Steps apart at first, and steps of a run after which they double with its length: to 1 to 2 % of it."""
 
 
 def _drawn(number: int) -> int:
@@ -336,15 +352,15 @@ class StepHook(Hook):
 class ActivationHook(Hook):
     """Records what flows forward through every layer, and δ, the gradient that flows back to its output.
 
-    The extremes and zeros of an output, which take three more passes, are looked at in the first 50 steps and then `every`
-    steps apart, and whenever its RMS has doubled since; with `light` only the mean and the variance of each output are taken.
+    The extremes and zeros of an output, which take three more passes, are looked at in the first 50 steps, then as far apart
+    as `every` says, and whenever its RMS has doubled since; with `light` only the mean and the variance of each output are taken.
     """
 
     frame_name = "activations"
     reads = ("on_forward", "on_backward")
     takes_inputs = False
 
-    def __init__(self, every: int = 10, *, light: bool = False) -> None:
+    def __init__(self, every: Every = "auto", *, light: bool = False) -> None:
         self._light = light
         self._extremes = Spacing(every, always=ALWAYS)
         self._step, self._whole = -1, True
@@ -376,13 +392,13 @@ class GradientHook(Hook):
     """Records the gradient of every trainable parameter, before clipping.
 
     Its norm is taken at every read; its largest value and its zeros, which take three more passes, in the first 50 steps
-    and then `every` steps apart; with `light` not at all.
+    and then as far apart as `every` says; with `light` not at all.
     """
 
     frame_name = "gradients"
     reads = ("on_gradients",)
 
-    def __init__(self, every: int = 10, *, light: bool = False) -> None:
+    def __init__(self, every: Every = "auto", *, light: bool = False) -> None:
         self._light = light
         self._extremes = Spacing(every, always=ALWAYS)
 
@@ -400,13 +416,13 @@ class GradientHook(Hook):
 class UpdateHook(Hook):
     """Records what the optimiser really did to every trainable parameter, in proportion to its size.
 
-    Whether it went downhill, which takes one more pass, is looked at in the first 50 steps and then `every` steps apart.
+    Whether it went downhill, which takes one more pass, is looked at in the first 50 steps and then as far apart as `every` says.
     """
 
     frame_name = "updates"
     reads = ("on_update_begin", "on_update", "on_update_end")
 
-    def __init__(self, every: int = 10) -> None:
+    def __init__(self, every: Every = "auto") -> None:
         self._descent = Spacing(every, always=ALWAYS)
         self._step, self._whole = -1, True
 
@@ -432,8 +448,8 @@ class UpdateHook(Hook):
 class LossHook(Hook):
     """Records losses and metrics, and at steps that are read the learning rate and the outputs beside the targets.
 
-    Outputs and targets are looked at in the first 50 steps, then `every` steps apart, and when the loss is not finite; with
-    `light` not at all.
+    Outputs and targets are looked at in the first 50 steps, then as far apart as `every` says, and when the loss is not
+    finite; with `light` not at all.
     """
 
     frame_name = "losses"
@@ -443,7 +459,7 @@ class LossHook(Hook):
     def fills(self) -> tuple[str, ...]:
         return ("losses", "outputs", "metrics")
 
-    def __init__(self, every: int = 10, *, light: bool = False) -> None:
+    def __init__(self, every: Every = "auto", *, light: bool = False) -> None:
         self._light = light
         self._outputs = Spacing(every, always=ALWAYS)
         self._due = False
@@ -479,14 +495,14 @@ class LossHook(Hook):
 class DataHook(Hook):
     """Records the scale of inputs and targets, non-finite values among them, and the labels seen.
 
-    Batches are looked at in the first 50 steps and then `every` steps apart, and when the loss is not finite; at reads in
+    Batches are looked at in the first 50 steps, then as far apart as `every` says, and when the loss is not finite; at reads in
     between only inputs that are not finite are looked for.
     """
 
     frame_name = "data"
     reads = ("on_step_begin", "on_loss")
 
-    def __init__(self, every: int = 10) -> None:
+    def __init__(self, every: Every = "auto") -> None:
         self._batches = Spacing(every, always=ALWAYS)
         self._looked = self._targets_to_come = False
 

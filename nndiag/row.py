@@ -204,13 +204,22 @@ class Row:
 
     def close(self, step: int, recording: bool) -> list[tuple[Buffer, list[float]]]:
         """Finish the row of `step`: of every frame of which something was recorded the step and the values."""
-        self.fill(recording)
         self._all_steps += 1
+        if self._losses is not None and not recording and self._has_nothing_but_a_loss:
+            loss = self.train[0]
+            self._begin()
+            return self.buffers.append(self._losses[0], step, (self.epoch, loss, math.nan))
+        self.fill(recording)
         self._read_steps += recording
         self._begin()
         if recording:
             self._outputs.begin_step()
         return self.buffers.close(step)
+
+    @property
+    def _has_nothing_but_a_loss(self) -> bool:
+        """Whether this is the row of most steps that are not read."""
+        return not (self.nonfinite or self.buffers.opened or self.validation == self.validation or len(self.train) != 1)
 
     @property
     def _task(self) -> str:

@@ -230,17 +230,25 @@ class Buffers(dict[str, "Buffer"]):
 
     def __init__(self) -> None:
         self.waiting = 0
-        self._opened: list[Buffer] = []
+        self.opened: list[Buffer] = []
+        """Those with something in the row under way."""
 
     def __missing__(self, frame: str) -> Buffer:
-        buffer = self[frame] = Buffer(frame, self._opened)
+        buffer = self[frame] = Buffer(frame, self.opened)
         return buffer
+
+    def append(self, buffer: Buffer, step: int, values: tuple[float, ...]) -> list[tuple[Buffer, list[float]]]:
+        """Finish a whole row of one buffer, and no other, as that of `step`: what `close` gives back."""
+        row = [step, *values]
+        buffer.write(row)
+        self.waiting += len(row)
+        return [(buffer, row)]
 
     def close(self, step: int) -> list[tuple[Buffer, list[float]]]:
         """Finish the rows that have something in them as those of `step`; gives back of each the step and the values."""
         closed = []
-        while self._opened:
-            buffer = self._opened.pop(0)
+        while self.opened:
+            buffer = self.opened.pop(0)
             row = buffer.close_row(step)
             self.waiting += len(row)
             closed.append((buffer, row))
@@ -323,14 +331,18 @@ class Buffer:
         """Finish the current row as that of `step`, and give it back: the step and the values."""
         row, self._row = self._row, self._empty.copy()
         self.touched = False
-        self.number += 1
         row[0] = step
+        self.write(row)
+        return row
+
+    def write(self, row: list[float]) -> None:
+        """Add a finished row: the step and all values."""
         if len(row) != len(self._empty):
             raise AssertionError(f"a row of {len(row) - 1} values for {len(self._places)} columns")
+        self.number += 1
         self._finished.fromlist(row)
         if len(self._finished) > MOST:
             self._seal()
-        return row
 
     def pending(self, step: int) -> list[Block]:
         """The current row as a block, if anything is in it."""

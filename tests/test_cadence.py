@@ -10,7 +10,16 @@ import pytest
 import nndiag
 from nndiag import nn
 from nndiag.errors import NndiagError
-from nndiag.hooks import DataHook, GradientHook, LossHook, Spacing, default_hooks, light_hooks
+from nndiag.hooks import (
+    ActivationHook,
+    DataHook,
+    GradientHook,
+    LossHook,
+    Spacing,
+    UpdateHook,
+    default_hooks,
+    light_hooks,
+)
 from nndiag.statistics import Array
 
 
@@ -41,8 +50,19 @@ def test_a_spacing_goes_on_after_training_has_gone_back() -> None:
     assert [step for step in range(100) if spacing.due(step)] == first
 
 
+def test_looks_are_ten_steps_apart_at_first_and_later_one_to_two_percent_of_the_run() -> None:
+    spacing = Spacing("auto", always=50)
+    due = np.array([step for step in range(100_000) if spacing.due(step)])
+
+    assert due[:50].tolist() == list(range(50))
+    for start, stop, length in ((50, 1000, 10), (1000, 2000, 20), (2000, 4000, 40), (64_000, 100_000, 1280)):
+        inside = due[(due >= start) & (due < stop)]
+        assert len(inside) == pytest.approx((stop - start) / length, abs=1)
+        assert np.diff(inside).max() < 2 * length
+
+
 @pytest.mark.parametrize("every", [0, -3, 2.5, "often"])
-@pytest.mark.parametrize("hook", [DataHook, GradientHook, LossHook])
+@pytest.mark.parametrize("hook", [DataHook, ActivationHook, GradientHook, UpdateHook, LossHook])
 def test_a_hook_wants_a_number_of_steps(hook: type[nndiag.Hook], every: object) -> None:
     with pytest.raises(ValueError, match="give a number of steps"):
         hook(every)  # type: ignore[call-arg]

@@ -72,6 +72,21 @@ def test_the_cadence_follows_within_a_hundred_steps_when_steps_become_faster_or_
     assert len(read) / 1000 == pytest.approx(wanted, rel=0.15)
 
 
+@pytest.mark.parametrize(
+    ("bare", "own", "always"), [(1.0, 0.2137, 0.0), (1.0, 3.141, 0.002), (0.001, 0.5711, 0.0), (1.0, 0.02313, 0.0)]
+)
+def test_accounts_that_are_made_together_come_to_what_they_would_step_by_step(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch, bare: float, own: float, always: float
+) -> None:
+    together = steps_read(Pace("auto", 0.02), clock, 3000, bare=bare, own=own, always=always)
+    monkeypatch.setattr(pace, "TOGETHER", 0)
+
+    alone = steps_read(Pace("auto", 0.02), clock, 3000, bare=bare, own=own, always=always)
+
+    assert len(together) == len(alone)
+    assert max(abs(a - b) for a, b in zip(together, alone, strict=True)) <= 1  # where a debt is paid to the last digit
+
+
 def test_what_every_step_costs_is_paid_from_the_budget_too(clock: list[float]) -> None:
     governed = Pace("auto", 0.02)
     steps_read(governed, clock, 50, bare=1.0, own=0.2, always=0.01)
