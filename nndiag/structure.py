@@ -73,16 +73,31 @@ def rectified(run: Run) -> list[str]:
 
 
 def training_samples(run: Run) -> int | None:
-    """Size of the training set, as told, or the samples of the first of several epochs; None where not all of it was read."""
+    """Size of the training set, as told, or the samples of the first of several epochs; None where not all of it was read.
+
+    Where every step had the same batch, that is the training set.
+    """
     if run.meta.samples:
         return run.meta.samples
     losses, seen = run.losses, run.series("data", "samples", "input")
+    if has_one_batch(run) and len(seen) and seen.index[0] == 0 and np.isfinite(seen.iloc[0]):
+        return int(seen.iloc[0])
     first = losses.index[losses["epoch"] == 0]
     if not len(first) or not len(seen) or not (losses["epoch"] > 0).any():
         return None
     read = seen[seen.index <= first[-1]]
     whole = len(read) == (losses["train"].loc[: first[-1]].notna()).sum() or _adds_up(read, int(first[-1]))
     return int(read.iloc[-1]) if len(read) and whole and np.isfinite(read.iloc[-1]) else None
+
+
+def has_one_batch(run: Run, looks: int = 20) -> bool:
+    """Whether every step had the same batch: inputs, targets and labels of `looks` or more are alike to the last digit."""
+    data = run.data
+    columns = [(name, part) for part in ("input", "target") for name in ("mean", "variance", "rms", "min", "max")]
+    if any(column not in data for column in columns) or data["mean", "input"].nunique() > 1:
+        return False
+    seen = data[[*columns, *(column for column in data if column[0] in ("count", "entropy"))]].dropna(subset=columns)
+    return len(seen) >= looks and bool((seen["variance"] > 0).all(axis=None) and (seen.nunique() <= 1).all())
 
 
 def _adds_up(seen: pd.Series[float], last: int) -> bool:

@@ -172,6 +172,17 @@ def test_a_decay_within_the_gradient_stands_against_it_where_steps_are_of_one_si
     assert len(findings(DecayDominates(), run)) == found
 
 
+@pytest.mark.parametrize(("kept", "found"), [(0.04, 1), (0.06, 0)])
+def test_a_decay_that_is_all_that_is_left_of_the_update_has_killed_the_network(kept: float, found: int) -> None:
+    weight = np.geomspace(1.0, kept, 100)
+    run = synthetic.run(
+        train=np.full(100, 2.3), updates={"weight_norm": {"w": weight}, "update_norm": {"w": 0.03 * weight}},
+        metrics={"lr": {"train": 0.1}}, optimizer={"name": "SGD", "lr": 0.1, "weight_decay": 0.3},
+    )  # fmt: skip
+
+    assert len(findings(DecayDominates(), run)) == found
+
+
 def test_without_weight_decay_there_is_nothing_to_check() -> None:
     assert DecayDominates().not_checked(sound("three epochs")) == "no weight decay"
 

@@ -113,6 +113,19 @@ def test_a_loop_that_tells_no_epochs_counts_its_rows_once() -> None:
     assert codes(recorder.run, "ND006,ND008") == ["ND008"]
 
 
+@pytest.mark.parametrize(("same", "found"), [(True, ["ND006"]), (False, [])])
+def test_the_same_batch_at_every_step_is_all_the_data_there_is(same: bool, found: list[str]) -> None:
+    x, y = RNG.standard_normal((2, 20, 4)), RNG.integers(0, 3, (2, 20))
+    recorder = Recorder(every=1)
+    recorder.describe(loss=LOGITS)
+    for step in range(50):
+        recorder.data(x[0 if same else step % 2], y[0 if same else step % 2])
+        recorder.log(loss=float(np.exp(-step)), validation_loss=1.0)
+        recorder.step()
+
+    assert codes(recorder.run, "ND006") == found
+
+
 def test_empty_batches_are_passed_over() -> None:
     recorder = Recorder(every=1, strict=True)
     recorder.describe(loss=LOGITS)

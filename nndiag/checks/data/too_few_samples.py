@@ -13,13 +13,16 @@ from nndiag.objective import Objective
 from nndiag.run import Run
 
 
+ONE_BATCH = "See whether the loop goes through its data: next(iter(loader)) within it gives the first batch each time."
+
+
 @dataclass(frozen=True)
 class TooFewSamples(Check):
     """There are only a handful of training samples.
 
     A network with thousands of weights learns them by heart whatever they are; what it does on others is left to chance.
 
-    Decides on the size of the training set, the samples of the first epoch: fewer than `per_class` for each class, or than
+    Decides on the size of the training set, the samples of the first epoch, or of the batch where every step has the same: fewer than `per_class` for each class, or than
     `per_class` for each output unit of a regression. Ten of each is the least that most rules of thumb ask for a single
     coefficient (Harrell 2015, section 4.4). It is a finding where validation shows the harm, ending `behind` of
     the way or more behind training; without validation, or with a good one, it is a remark: four rows are all of XOR.
@@ -48,10 +51,12 @@ class TooFewSamples(Check):
         if samples < self.per_class * parts:
             steps = run.statistic("data", "samples").index
             what = "classes" if seen.task in ("classes", "binary") else "output units"
+            again = structure.has_one_batch(run)
+            fact = f"every step has the same {samples} samples" if again else f"the training set has {samples} samples"
             yield self.finding(
-                f"the training set has {samples} samples for {parts} {what}", kind=self.kind if self._harm(run) else "note",
+                f"{fact} for {parts} {what}", kind=self.kind if self._harm(run) else "note",
                 first_step=int(steps[0]), last_step=int(steps[-1]), value=float(samples),
-                threshold=float(self.per_class * parts),
+                threshold=float(self.per_class * parts), fix=f"{ONE_BATCH} {self.advice}" if again else self.advice,
             )  # fmt: skip
 
     def _harm(self, run: Run) -> bool:

@@ -25,7 +25,8 @@ class DecayDominates(Check):
     most of what the gradient does is to hold against it. Where decay is a part of the gradient, and the optimiser divides
     by its size, as Adam without W does, λ · |w| stands against the gradient of the loss, on all reads or on the first
     `early`. And the weights are below `shrunk` of their largest norm in the median over weights. On small and noisy data
-    two thirds of the update can be decay and validation gains by it. Decay also rules where a network has learned its
+    two thirds of the update can be decay and validation gains by it; but where weights are below `gone` of their largest norm, and
+    decay is no less than that, it has left nothing that a gradient could come from. Decay also rules where a network has learned its
     task and gradients are all but gone: with more than `learned` of the way made it is no fault.
     """
 
@@ -39,6 +40,7 @@ class DecayDominates(Check):
 
     share: float = 1.0
     shrunk: float = 0.6
+    gone: float = 0.05
     learned: float = 0.9
     early: int = 10
 
@@ -56,7 +58,8 @@ class DecayDominates(Check):
         trained = progress.training(run)
         kept = float((norms.iloc[-1] / norms.max().where(norms.max() > 0)).median())
         share = self._share(run, norms)
-        if not (share > self.share and kept < self.shrunk) or (trained is not None and trained.value > self.learned):
+        rules = share > self.share or (kept < self.gone and share > 2 / 3 * self.share)
+        if not (rules and kept < self.shrunk) or (trained is not None and trained.value > self.learned):
             return
         decay = self._decay(run)
         yield self.finding(
