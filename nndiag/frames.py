@@ -23,7 +23,8 @@ INPUT = ("mean", "variance", "rms", "min", "max", "nonfinite_fraction", "feature
          "feature_spread", "widest_feature", "constant_fraction", "samples", "nonzero_rms")  # fmt: skip
 TARGET = ("mean", "variance", "rms", "min", "max", "nonfinite_fraction", "integer", "width", "classes", "entropy",
           "total_variance", "absolute_deviation")  # fmt: skip
-VALIDATION = ("samples", "overlap", "duplicates", "shift", "scale", "label_shift")
+MOVED = ("shift", "scale")
+VALIDATION = ("samples", "overlap", "duplicates", *MOVED, "label_shift")
 OUTPUT = ("rows", "width", "dimensions", "mean", "variance", "min", "max", "zero_fraction", "nonfinite", "row_sum_min",
           "row_sum_max", "column_sum_min", "column_sum_max", "batch_variance", "predicted_classes")  # fmt: skip
 OUTPUT_TARGET = ("rows", "width", "dimensions", "mean", "variance", "min", "max", "integer", "row_sum_min",

@@ -51,21 +51,8 @@ class HeldOut:
     def compared(self, train: SeenRows, features: st.FeatureMoments | None, labels: Labels) -> tuple[float, ...]:
         """`frames.VALIDATION` against the training samples so far."""
         overlap = float(np.mean([row in train.seen for row in self._hashes])) if self._hashes else math.nan
-        shift, scale = self._moved(features)
+        shift, scale = moved(self._features, features)
         return (len(self._hashes), overlap, train.duplicates, shift, scale, self._label_shift(labels))
-
-    def _moved(self, train: st.FeatureMoments | None) -> tuple[float, float]:
-        """Median over features of |difference of means| / std, and of std / std, where training features vary."""
-        own = self._features
-        if train is None or len(train.mean) != len(own.mean) or not own.count:
-            return math.nan, math.nan
-        std = np.sqrt(train.m2 / max(1, train.count))
-        varies = std > 0
-        if not varies.any():
-            return math.nan, math.nan
-        shift = np.abs(own.mean - train.mean)[varies] / std[varies]
-        scale = np.sqrt(own.m2 / own.count)[varies] / std[varies]
-        return float(np.median(shift)), float(np.median(scale))
 
     def _label_shift(self, labels: Labels) -> float:
         """Total variation distance between the shares of the classes; NaN where targets are not classes."""
@@ -73,6 +60,39 @@ class HeldOut:
         if not here or not there:
             return math.nan
         return sum(abs(here.get(label, 0.0) - there.get(label, 0.0)) for label in here.keys() | there.keys()) / 2
+
+
+def moved(own: st.FeatureMoments, train: st.FeatureMoments | None) -> tuple[float, float]:
+    """Median over features of |difference of means| / std, and of std / std, where training features vary."""
+    if train is None or len(train.mean) != len(own.mean) or not own.count:
+        return math.nan, math.nan
+    std = np.sqrt(train.m2 / max(1, train.count))
+    varies = std > 0
+    if not varies.any():
+        return math.nan, math.nan
+    shift = np.abs(own.mean - train.mean)[varies] / std[varies]
+    scale = np.sqrt(own.m2 / own.count)[varies] / std[varies]
+    return float(np.median(shift)), float(np.median(scale))
+
+
+class Evaluated:
+    """The inputs of passes that are no training, the first ones, of which it is not known whose they are."""
+
+    LEAST, ENOUGH = 20, 2_000
+    """Samples from which on they are compared, and after which no more are looked at."""
+
+    def __init__(self) -> None:
+        self._features = st.FeatureMoments(0)
+
+    def add(self, x: Array, train: st.FeatureMoments) -> tuple[float, float] | None:
+        """`frames.MOVED` of them all against training inputs, with those of a batch (samples, …); None where nothing is new."""
+        if self._features.count >= self.ENOUGH or not x.size:
+            return None
+        rows = _rows(x)
+        if len(self._features.mean) != rows.shape[1]:
+            self._features = st.FeatureMoments(rows.shape[1])
+        self._features.add(rows[: self.ENOUGH])
+        return moved(self._features, train) if self._features.count >= self.LEAST else None
 
 
 def _rows(x: Array) -> Array:

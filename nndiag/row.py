@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from nndiag import frames
 from nndiag import statistics as st
 from nndiag.errors import NndiagError, ShapeError
-from nndiag.held_out import HeldOut, SeenRows
+from nndiag.held_out import Evaluated, HeldOut, SeenRows
 from nndiag.meters import ActivationMeter, DataMeter, GradientMeter, OutputMeter, UpdateMeter
 from nndiag.statistics import Array
 from nndiag.table import Buffer, Buffers, Slot
@@ -36,6 +36,7 @@ class Row:
         self._data = DataMeter(self.buffers["data"])
         self._samples = SeenRows()
         self._held_out: HeldOut | None = None
+        self._evaluated = Evaluated()
         self._compared = 0
         self._read_steps = self._all_steps = 0
         self._begin()
@@ -90,6 +91,12 @@ class Row:
     def validation_data(self, x: Array, y: Array) -> None:
         """What the validations that follow are made on: inputs (samples, …) and targets (samples, …)."""
         self._held_out = HeldOut(x, y, binary=self._task == "binary") if x.size and len(x) == len(y) else None
+
+    def evaluated(self, x: Array) -> None:
+        """The inputs (samples, …) of a pass that is no training, after some that are: how they compare with those."""
+        train = self._data.features
+        if train is not None and (compared := self._evaluated.add(x, train)):
+            self.buffers["metrics"].put("evaluation", frames.MOVED, compared)
 
     def activation(self, name: str, array: Array, slope: Array | None, *, whole: bool = True) -> None:
         """What layer `name` put out: (batch, …, units) or (batch,); unless `whole`, extremes and zeros only if it has grown."""

@@ -94,10 +94,14 @@ def has_one_batch(run: Run, looks: int = 20) -> bool:
     """Whether every step had the same batch: inputs, targets and labels of `looks` or more are alike to the last digit."""
     data = run.data
     columns = [(name, part) for part in ("input", "target") for name in ("mean", "variance", "rms", "min", "max")]
-    if any(column not in data for column in columns) or data["mean", "input"].nunique() > 1:
+    if any(column not in data for column in columns):
         return False
-    seen = data[[*columns, *(column for column in data if column[0] in ("count", "entropy"))]].dropna(subset=columns)
-    return len(seen) >= looks and bool((seen["variance"] > 0).all(axis=None) and (seen.nunique() <= 1).all())
+    statistics = data.columns.get_level_values(0)
+    seen = data.loc[
+        data[columns].notna().all(axis=1), statistics.isin(["count", "entropy", *(name for name, _ in columns)])
+    ]
+    seen = seen.dropna(axis=1, how="all")
+    return len(seen) >= looks and bool((seen["variance"].min() > 0).all() and (seen.min() == seen.max()).all())
 
 
 def _adds_up(seen: pd.Series[float], last: int) -> bool:

@@ -8,7 +8,7 @@ import pytest
 import nndiag
 from nndiag import frames, nn
 from nndiag import statistics as st
-from nndiag.held_out import HeldOut, SeenRows
+from nndiag.held_out import Evaluated, HeldOut, SeenRows
 from nndiag.labels import Labels
 from nndiag.statistics import Array
 
@@ -31,6 +31,29 @@ def test_another_part_of_the_same_data_has_nothing_in_common_and_nothing_moved()
     assert seen["shift"] < 0.1
     assert seen["scale"] == pytest.approx(1, abs=0.1)
     assert seen["label_shift"] < 0.01
+
+
+def test_the_first_inputs_that_are_evaluated_are_compared_once_there_are_twenty() -> None:
+    x = np.random.default_rng(0).standard_normal((3000, 4))
+    train, evaluated = st.FeatureMoments(4), Evaluated()
+    train.add(x)
+
+    assert evaluated.add(3 * x[:19], train) is None
+    assert evaluated.add(3 * x[19:20], train) == pytest.approx((0.0, 3.0), abs=1.5)
+    shift, scale = evaluated.add(3 * x[20:2000] + 2, train) or (0.0, 0.0)
+    assert shift == pytest.approx(2, abs=0.2)
+    assert scale == pytest.approx(3, abs=0.2)
+    assert evaluated.add(9 * x, train) is None
+
+
+def test_inputs_of_another_width_are_evaluated_by_themselves() -> None:
+    x = np.random.default_rng(0).standard_normal((60, 4))
+    train, evaluated = st.FeatureMoments(4), Evaluated()
+    train.add(x)
+
+    assert np.isnan(evaluated.add(x[:, :3], train) or (0.0, 0.0)).all()
+    assert evaluated.add(x, train) == pytest.approx((0.0, 1.0))
+    assert evaluated.add(x[:0], train) is None
 
 
 def test_shared_rows_another_scale_and_other_labels_are_measured() -> None:

@@ -10,6 +10,7 @@ from functools import partial, wraps
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -20,7 +21,7 @@ from nndiag.frames import EVALUATION, FRAMES
 from nndiag.hooks import Hooks
 from nndiag.recorder import Recorder
 from nndiag_torch import compiled, description, graph, patches
-from nndiag_torch.arrays import first_tensor, on_gradient
+from nndiag_torch.arrays import as_array, first_tensor, is_viewed, on_gradient
 from nndiag_torch.device import Later, is_for
 from nndiag_torch.layers import ALIKE, PASSING, Layer, Parameter, function_before
 from nndiag_torch.parts import Holders, Parts
@@ -272,7 +273,7 @@ class TorchLoop:
         if root := id(module) in self.parts.roots:
             self._entering, self._within = (), False
         if (root or not self._inside) and not torch.is_grad_enabled():
-            self._evaluates()
+            self._evaluates(first_tensor(args, floating=False) if root else None)
         elif self.model.training or self._trains_in_evaluation_mode or not self.parts.in_evaluation_mode:
             self._train_forward(self.parts.layers.get(id(module)), root, args, output)
             if compiled.is_region(module):
@@ -293,9 +294,12 @@ class TorchLoop:
         if own:
             self._part_called(module, args, output)
 
-    def _evaluates(self) -> None:
-        """A pass without gradients."""
+    def _evaluates(self, x: torch.Tensor | None) -> None:
+        """A pass without gradients, of the whole model where `x` is what went in; only what lies on the host is looked at."""
         self._evaluated_in_training_mode = self.model.training
+        if x is not None and is_viewed(x):
+            with np.errstate(all="ignore"):
+                self.recorder.row.evaluated(as_array(x))
 
     @guarded
     def _evaluation_pass_goes_back(self, gradient: torch.Tensor) -> None:

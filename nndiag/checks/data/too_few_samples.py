@@ -12,7 +12,6 @@ from nndiag.check import Check, Finding
 from nndiag.objective import Objective
 from nndiag.run import Run
 
-
 ONE_BATCH = "See whether the loop goes through its data: next(iter(loader)) within it gives the first batch each time."
 
 
@@ -22,10 +21,11 @@ class TooFewSamples(Check):
 
     A network with thousands of weights learns them by heart whatever they are; what it does on others is left to chance.
 
-    Decides on the size of the training set, the samples of the first epoch, or of the batch where every step has the same: fewer than `per_class` for each class, or than
-    `per_class` for each output unit of a regression. Ten of each is the least that most rules of thumb ask for a single
-    coefficient (Harrell 2015, section 4.4). It is a finding where validation shows the harm, ending `behind` of
-    the way or more behind training; without validation, or with a good one, it is a remark: four rows are all of XOR.
+    Decides on the size of the training set, the samples of the first epoch, or of the batch where every step has the same:
+    fewer than `per_class` for each class, or than `per_class` for each output unit of a regression. Ten of each is the least that
+    most rules of thumb ask for a single coefficient (Harrell 2015, section 4.4). It is a finding where validation shows the harm,
+    ending `behind` of the way or more behind training; without validation, or with a good one, it is a remark: four rows are all
+    of XOR.
     """
 
     code = "ND006"

@@ -25,7 +25,8 @@ class ValidationShift(Check):
     deviations more than `scale` times; or on the total variation distance between the class shares, above `labels` and above
     three times what drawing C classes n and m times makes of it by chance, 0.4 √((C − 1)(1/n + 1/m)). A training set drawn with
     repetitions (more than `copies` of its rows are copies) has other shares on purpose. Random splits of 50 samples stay
-    below 0.3 in the first two; only from `samples` validation samples on.
+    below 0.3 in the first two; only from `samples` validation samples on. Where the validation set is not told, the inputs of
+    passes without gradients stand for it if they differ so much; if not, they may have been the training set's.
     """
 
     code = "ND009"
@@ -45,7 +46,7 @@ class ValidationShift(Check):
 
     def not_checked(self, run: Run) -> str | None:
         if len(run.validation) and not len(run.series("metrics", "shift", "validation")):
-            return VALIDATION_DATA
+            return None if self._apart(run, "evaluation") else VALIDATION_DATA
         if reason := super().not_checked(run):
             return reason
         seen = latest(run, "metrics", "samples", "validation") or 0.0
@@ -53,21 +54,27 @@ class ValidationShift(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         step = int(run.statistic("metrics", "shift").index[-1])
-        moved, scaled, relabelled = (
-            latest(run, "metrics", name, "validation") for name in ("shift", "scale", "label_shift")
-        )
-        if scaled is not None and not 1 / self.scale <= scaled <= self.scale:
+        told = len(run.series("metrics", "shift", "validation"))
+        if apart := self._apart(run, "validation" if told else "evaluation"):
+            fact, value, limit = apart
             yield self._finding(
-                f"validation inputs vary {scaled:.2g} times as much as training inputs", scaled, self.scale, step
+                f"{'validation inputs' if told else 'inputs of passes without gradients'} {fact}", value, limit, step
             )
-        elif moved is not None and moved > self.shift:
-            fact = f"validation inputs lie {moved:.2g} standard deviations from training inputs"
-            yield self._finding(fact, moved, self.shift, step)
+        relabelled = latest(run, "metrics", "label_shift", "validation")
         if relabelled is not None and relabelled > self._labels_limit(run):
             fact = (
                 f"{relabelled:.0%} of the validation labels would have to change to match the training labels' shares"
             )
             yield self._finding(fact, relabelled, self._labels_limit(run), step)
+
+    def _apart(self, run: Run, part: str) -> tuple[str, float, float] | None:
+        """How the inputs of this part differ from those of training, with the number and its limit, if they do."""
+        moved, scaled = (latest(run, "metrics", name, part) for name in ("shift", "scale"))
+        if scaled is not None and not 1 / self.scale <= scaled <= self.scale:
+            return f"vary {scaled:.2g} times as much as training inputs", scaled, self.scale
+        if moved is not None and moved > self.shift:
+            return f"lie {moved:.2g} standard deviations from training inputs", moved, self.shift
+        return None
 
     def _labels_limit(self, run: Run) -> float:
         samples, classes = (

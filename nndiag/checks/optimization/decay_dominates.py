@@ -25,9 +25,9 @@ class DecayDominates(Check):
     most of what the gradient does is to hold against it. Where decay is a part of the gradient, and the optimiser divides
     by its size, as Adam without W does, λ · |w| stands against the gradient of the loss, on all reads or on the first
     `early`. And the weights are below `shrunk` of their largest norm in the median over weights. On small and noisy data
-    two thirds of the update can be decay and validation gains by it; but where weights are below `gone` of their largest norm, and
-    decay is no less than that, it has left nothing that a gradient could come from. Decay also rules where a network has learned its
-    task and gradients are all but gone: with more than `learned` of the way made it is no fault.
+    two thirds of the update can be decay and validation gains by it; but where weights are below `gone` of their largest norm,
+    and decay is no less than that, it has left nothing that a gradient could come from. Decay also rules where a network has
+    learned its task and gradients are all but gone: with more than `learned` of the way made it is no fault.
     """
 
     code = "ND506"

@@ -241,6 +241,24 @@ def test_passes_without_gradients_are_not_training():
     assert recorder.run.tables["loop"].columns[-1][0] == "training_mode"
 
 
+@pytest.mark.parametrize(
+    ("scale", "shift", "found"), [(2.4, 0.0, []), (2.6, 0.0, ["ND009"]), (1.0, 0.9, []), (1.0, 1.2, ["ND009"])]
+)
+def test_the_inputs_of_passes_without_gradients_are_compared_with_those_of_training(scale, shift, found):
+    model, data = programs.mlp(), programs.batches(8, size=200)
+    optimizer = sgd(model)
+    with watched(model, optimizer) as recorder:
+        for x, y in data:
+            model.train()
+            step(model, optimizer, recorder, x, y)
+            model.eval()
+            with torch.no_grad():
+                recorder.log(validation_loss=CE(model(x.mean(0) + scale * (x - x.mean(0)) + shift * x.std(0)), y))
+    report = recorder.check(nndiag.Checklist(select="ND009"))
+    assert list(report.headlines) == found
+    assert found or "needs the validation set" in report.checks[0].reason
+
+
 @pytest.mark.parametrize("deferred", [False, True])
 @pytest.mark.parametrize("module", [False, True])
 @pytest.mark.parametrize("training", [False, True])
