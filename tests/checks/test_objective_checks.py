@@ -265,6 +265,34 @@ def findings(code: str, run: Run) -> list[Finding]:
     return list(Checklist(select=code).examine(run).findings)
 
 
+@pytest.mark.parametrize(
+    ("head", "width", "outputs", "found"),
+    [
+        ("tanh", 10, (-0.9, 0.99), ["ND104"]),
+        ("tanh", 2, (-0.9, 0.99), ["ND104"]),
+        ("tanh", 1, (-0.9, 0.99), ["ND104"]),
+        ("tanh", 10, (-3.6, 3.9), []),  # scaled since
+        ("affine", 10, (-0.9, 0.99), []),
+        ("softplus", 10, (0.0, 0.99), []),
+    ],
+)
+def test_logits_that_end_at_one_are_named_where_nothing_scales_them(
+    head: str, width: int, outputs: tuple[float, float], found: list[str]
+) -> None:
+    values = {"width": {"outputs": float(width)}, "min": {"outputs": outputs[0]}, "max": {"outputs": outputs[1]}}
+    loss = synthetic.CLASSES["loss"] if width > 1 else {"name": "BCEWithLogits", "task": "binary", "expects": "logits"}
+    run = synthetic.run(outputs=values, layers=[{"name": "output", "kind": head}], loss=loss)
+
+    assert [finding.code for finding in findings("ND104", run)] == found
+
+
+def test_logits_behind_tanh_are_named_by_the_least_that_their_loss_can_be() -> None:
+    (finding,) = (f for f in report(body(3, nn.Tanh()), nn.SoftmaxCrossEntropy()).findings if f.code == "ND104")
+
+    assert finding.value == pytest.approx(np.log(1 + 2 * np.exp(-2)), rel=1e-6)
+    assert "cannot fall below 0.24" in finding.message
+
+
 NLL = {"name": "NLLLoss", "task": "classes", "expects": "log_probabilities", "reduction": "mean"}
 
 

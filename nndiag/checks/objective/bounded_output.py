@@ -16,14 +16,17 @@ from nndiag.run import Run
 
 @dataclass(frozen=True)
 class BoundedOutput(Check):
-    """Targets lie where the output layer cannot reach.
+    """Targets lie where the output layer cannot reach, or logits cannot get far enough apart.
 
     A sigmoid ends at 0 and 1, tanh at −1 and 1, a ReLU at 0. Targets beyond can never be hit: the outputs push against
-    their bound, where the slope is next to nothing, and the error of those samples stays.
+    their bound, where the slope is next to nothing, and the error of those samples stays. So it does where logits end at −1
+    and 1: of ten classes none ever gets more than 45 %.
 
     Decides on real targets that lie more than `beyond` of their standard deviation outside what the head can put out: the
     range of its kind of layer, or, where the kind is not known, 0 and up for outputs that are never negative and exactly 0
-    in one of twenty. A quarter of a standard deviation leaves room for rounding and scaling to the very bounds.
+    in one of twenty. A quarter of a standard deviation leaves room for rounding and scaling to the very bounds. Of logits,
+    on a layer with bounds and values within them: where the least that the loss can then be, the cross-entropy of one class at
+    the upper bound and all others at the lower, is above `least` nats, a certainty of 95 %.
     """
 
     code = "ND104"
@@ -36,14 +39,37 @@ class BoundedOutput(Check):
     passed = "the outputs can reach the targets"
 
     beyond: float = 0.25
+    least: float = 0.05
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
-        return None if Objective(run).task == "real" else "for regressions only: needs a loss of task real"
+        seen = Objective(run)
+        return (
+            None if seen.task == "real" or seen.expects == "logits" else "needs a loss of task real, or one on logits"
+        )
 
     def examine(self, run: Run) -> Iterator[Finding]:
         seen = Objective(run)
+        yield from self._targets(run, seen) if seen.task == "real" else self._logits(run, seen)
+
+    def _logits(self, run: Run, seen: Objective) -> Iterator[Finding]:
+        low, high = seen.reach or (-np.inf, np.inf)
+        if (
+            seen.head in ("sigmoid", "hard_sigmoid", "softmax")
+            or not low - 1e-3 <= seen.range[0] <= seen.range[1] <= high + 1e-3
+        ):
+            return  # those are ND101's
+        lowest = float(np.log1p(max(seen.width - 1, 1) * np.exp(low - high if seen.width > 1 else -high)))
+        if lowest > self.least:
+            first, last = seen.steps
+            yield self.finding(
+                f"the logits of {seen.loss} only go from {low:g} to {high:g} ({seen.head}): it cannot fall below {lowest:.2g}",
+                layer=self._layer(run), first_step=first, last_step=last, value=lowest, threshold=self.least,
+                fix=f"Leave the last layer linear (drop its {seen.head}): {seen.loss} expects logits of any size.",
+            )  # fmt: skip
+
+    def _targets(self, run: Run, seen: Objective) -> Iterator[Finding]:
         (low, high), reach = seen.target_range, seen.reach
         spread = np.sqrt(latest(run, "data", "total_variance", "target") or 0.0) or max(abs(low), abs(high))
         if reach is None or not spread > 0:
