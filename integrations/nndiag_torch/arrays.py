@@ -26,7 +26,7 @@ def as_array(tensor: torch.Tensor) -> Array:
     if not is_viewed(tensor):
         tensor = dense(tensor)
         tensor = (tensor if tensor.dtype in VIEWED else tensor.to(torch.float32)).cpu()
-    array: Array = (tensor.detach() if tensor.requires_grad else tensor).numpy()
+    array: Array = tensor.numpy(force=tensor.requires_grad)  # detached within one call
     return array
 
 

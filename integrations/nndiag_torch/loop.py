@@ -171,7 +171,7 @@ class TorchLoop:
         self._stepped: set[Optimizer] = set()
         self._told: set[int] = set()
         self._backward_passes = self._updates = 0
-        self._gradients_kept: Any = math.nan
+        self._kept: dict[Optimizer | None, Any] = {}
         self._evaluation_mode = 1.0 if self._trains_in_evaluation_mode else math.inf
         self._goes_back_in_evaluation_mode = False
         self._skips: list[Any] = []
@@ -222,7 +222,7 @@ class TorchLoop:
             self._trains_in_evaluation_mode = self._goes_back_in_evaluation_mode
             self._evaluation_mode = float(self._goes_back_in_evaluation_mode)
         self._trains_in_evaluation_mode &= self._evaluation_mode > 0
-        self.teller.iteration(self._backward_passes, self._updates, self._skips, self._gradients_kept,
+        self.teller.iteration(self._backward_passes, self._updates, self._skips, self._gradients_kept(),
                               self._evaluation_mode, self._scale, by_hand=self._never_steps)  # fmt: skip
         known = len(self.parts.order), len(self.reached), len(self.parts.parameters)
         if self._described != known:
@@ -496,9 +496,15 @@ class TorchLoop:
         self._collect_outputs()
         self._in_backward, self._inside, self._output, self._collected = True, False, None, False
         self._backward_passes += 1
-        if self.teller.reading:  # kept is what was cleared before none of the passes
-            kept = self.teller.any_nonzero(p.grad for p in self.holders.smallest if p.grad is not None)
-            self._gradients_kept = kept if self._backward_passes == 1 else kept * self._gradients_kept
+        if self.teller.reading:
+            for optimizer, tensors in self.holders.smallest.items():
+                kept = self.teller.any_nonzero(tensor.grad for tensor in tensors if tensor.grad is not None)
+                self._kept[optimizer] = kept * self._kept.get(optimizer, 1.0)
+
+    def _gradients_kept(self) -> Any:
+        """1 where gradients were cleared before none of the passes, of an optimiser that stepped if any did; else 0."""
+        known = [kept for one, kept in self._kept.items() if not self._stepped or one in self._stepped]
+        return 1.0 - math.prod(1.0 - kept for kept in known) if known else math.nan
 
     @guarded
     def clipping(self, tensors: list[torch.Tensor], limit: dict[str, float]) -> None:

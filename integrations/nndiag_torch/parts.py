@@ -87,27 +87,31 @@ class Parts:
 class Holders:
     """The optimisers of a loop with their steps so far, and the parameters that each of them holds.
 
-    `smallest` are a few parameters that the optimisers clear, if there are any, and that are quickly looked through.
+    `smallest` has of each optimiser a few parameters that it clears and that are quickly looked through; of all parameters
+    where there is none.
     """
 
     def __init__(self, parts: Parts, optimizers: dict[Optimizer, int]) -> None:
         self._parts = parts
         self.steps = optimizers
         self.forget()
-        self._first = [(tensor, _sum(tensor)) for tensor in self.smallest]
+        self._first = [(tensor, _sum(tensor)) for tensors in self.smallest.values() for tensor in tensors]
 
     @property
     def held(self) -> set[int]:
         """Ids of the tensors in the groups of all optimisers."""
-        return {id(tensor) for one in self.steps for group in one.param_groups for tensor in group["params"]}
+        return set().union(*map(_ids, self.steps))
 
     def forget(self) -> None:
         """The parts, or the optimisers, have changed."""
         self._owned: dict[Optimizer, tuple[int, list[Parameter]]] = {}
         self._unowned: list[Parameter] | None = None
-        held, known = self.held, self._parts.parameters.items()
-        trained = [p.tensor for key, p in known if p.tensor.requires_grad and (not held or key in held)]
-        self.smallest = sorted(trained, key=torch.Tensor.numel)[:4]
+        known = {key: p.tensor for key, p in self._parts.parameters.items() if p.tensor.requires_grad}
+        owned = {one: _ids(one) for one in self.steps} if self.held else {None: set(known)}
+        self.smallest: dict[Optimizer | None, list[torch.Tensor]] = {
+            one: sorted((known[key] for key in known if key in keys), key=torch.Tensor.numel)[:4]
+            for one, keys in owned.items()
+        }
 
     def add(self, optimizer: Optimizer) -> None:
         """Another optimiser is one of this loop's."""
@@ -135,6 +139,11 @@ class Holders:
     def moved(self) -> bool:
         """Whether a parameter is not what it was at first: somebody updates them without an optimiser."""
         return any(_sum(tensor) != first for tensor, first in self._first)
+
+
+def _ids(optimizer: Optimizer) -> set[int]:
+    """Ids of the tensors in the groups of `optimizer`."""
+    return {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
 
 
 def _sum(tensor: torch.Tensor) -> float:

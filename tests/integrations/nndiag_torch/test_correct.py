@@ -570,6 +570,30 @@ def test_gradients_that_were_not_cleared_and_training_in_evaluation_mode_are_tol
     assert recorder.run.activations["mean"].iloc[2:].notna().all().all()
 
 
+@pytest.mark.parametrize("deferred", [False, True])
+@pytest.mark.parametrize("critics", [1, 3])
+@pytest.mark.parametrize("clears", [True, False])
+def test_of_two_optimisers_each_clears_its_own_gradients_before_its_own_pass(clears, critics, deferred, monkeypatch):
+    monkeypatch.setattr("nndiag_torch.loop.TorchLoop.deferred", deferred)
+    generator, critic = nn.Linear(4, 8), nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
+    ours, theirs = sgd(generator), sgd(critic)
+    with watched(nn.ModuleList([generator, critic]), [ours, theirs]) as recorder:
+        for _ in range(20):
+            for _ in range(critics):
+                if clears:
+                    theirs.zero_grad()
+                loss = critic(generator(torch.randn(16, 4)).detach()).mean() - critic(torch.randn(16, 8)).mean()
+                loss.backward()
+                theirs.step()
+            ours.zero_grad()
+            loss = -critic(generator(torch.randn(16, 4))).mean()
+            recorder.log(loss=loss)
+            loss.backward()
+            ours.step()
+    assert (recorder.run.frame("loop")["gradients_kept"].iloc[1:].mean().item() > 0.5) is not clears
+    assert ("ND901" in recorder.check(nndiag.Checklist(select="ND901")).headlines) is not clears
+
+
 def test_lbfgs_steps_on_a_closure():
     model, (x, y) = programs.mlp(), programs.batches(8)[0]
     model[2].p = 0.0
