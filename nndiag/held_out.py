@@ -78,20 +78,23 @@ def moved(own: st.FeatureMoments, train: st.FeatureMoments | None) -> tuple[floa
 class Evaluated:
     """The inputs of passes that are no training, the first ones, of which it is not known whose they are."""
 
-    LEAST, ENOUGH = 20, 2_000
-    """Samples from which on they are compared, and after which no more are looked at."""
+    LEAST, ENOUGH, VALUES = 20, 2_000, 1 << 22
+    """Samples from which on they are compared, and samples and values after which no more are looked at."""
 
     def __init__(self) -> None:
         self._features = st.FeatureMoments(0)
 
     def add(self, x: Array, train: st.FeatureMoments) -> tuple[float, float] | None:
         """`frames.MOVED` of them all against training inputs, with those of a batch (samples, …); None where nothing is new."""
-        if self._features.count >= self.ENOUGH or not x.size:
+        if not x.size:
             return None
         rows = _rows(x)
         if len(self._features.mean) != rows.shape[1]:
             self._features = st.FeatureMoments(rows.shape[1])
-        self._features.add(rows[: self.ENOUGH])
+        more = min(self.ENOUGH, max(self.LEAST, self.VALUES // rows.shape[1])) - self._features.count
+        if more <= 0:
+            return None
+        self._features.add(rows[:more])
         return moved(self._features, train) if self._features.count >= self.LEAST else None
 
 

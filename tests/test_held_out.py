@@ -46,6 +46,15 @@ def test_the_first_inputs_that_are_evaluated_are_compared_once_there_are_twenty(
     assert evaluated.add(9 * x, train) is None
 
 
+def test_of_wide_inputs_few_are_evaluated() -> None:
+    x = np.random.default_rng(0).standard_normal((30, 300_000), np.float32)
+    train, evaluated = st.FeatureMoments(x.shape[1]), Evaluated()
+    train.add(x)
+
+    assert evaluated.add(x[:25], train) is not None
+    assert evaluated.add(x[25:], train) is None
+
+
 def test_inputs_of_another_width_are_evaluated_by_themselves() -> None:
     x = np.random.default_rng(0).standard_normal((60, 4))
     train, evaluated = st.FeatureMoments(4), Evaluated()

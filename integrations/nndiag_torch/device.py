@@ -51,6 +51,9 @@ ITERATIONS = 16
 SAMPLE = 1 << 20
 """Bytes of inputs, of outputs, of targets and of δ that are looked at in one iteration."""
 
+EVALUATIONS = 20
+"""Batches of the first evaluations of which inputs are looked at."""
+
 COPIED = 512 << 20
 """Bytes of parameters that are copied before an update: all values of up to 134 million in float32."""
 
@@ -110,6 +113,7 @@ class Later:
         self.broken: set[str] = set()
         self.clock = _clock(loop)
         self._cadence: list[bool] = []
+        self._evaluations = 0
         self._told: list[Told] = []
         self._events = {event for event in ARRAYS if any(overrides(hook, event) for hook in loop.hooks)}
         self._pictures = {
@@ -174,6 +178,17 @@ class Later:
     def _batch(self, sample: Array, missing: int) -> None:
         self.row.unseen(missing)
         self.fire("on_step_begin", sample, None)
+
+    @part
+    def evaluated(self, x: torch.Tensor) -> None:
+        """A pass on `x` that is no training: of the first ones a sample of the inputs is looked at."""
+        if self._evaluations < EVALUATIONS:
+            self._evaluations += 1
+            x = dense(x)
+            self.tape.add(self._evaluated, x[measure.thinned(x, SAMPLE)].clone())
+
+    def _evaluated(self, sample: Array) -> None:
+        self.row.evaluated(sample)
 
     @part
     def forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:

@@ -10,7 +10,6 @@ from functools import partial, wraps
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -21,7 +20,7 @@ from nndiag.frames import EVALUATION, FRAMES
 from nndiag.hooks import Hooks
 from nndiag.recorder import Recorder
 from nndiag_torch import compiled, description, graph, patches
-from nndiag_torch.arrays import as_array, first_tensor, is_viewed, on_gradient
+from nndiag_torch.arrays import first_tensor, on_gradient
 from nndiag_torch.device import Later, is_for
 from nndiag_torch.layers import ALIKE, PASSING, Layer, Parameter, function_before
 from nndiag_torch.parts import Holders, Parts
@@ -295,11 +294,10 @@ class TorchLoop:
             self._part_called(module, args, output)
 
     def _evaluates(self, x: torch.Tensor | None) -> None:
-        """A pass without gradients, of the whole model where `x` is what went in; only what lies on the host is looked at."""
+        """A pass without gradients, of the whole model where `x` is what went in."""
         self._evaluated_in_training_mode = self.model.training
-        if x is not None and is_viewed(x):
-            with np.errstate(all="ignore"):
-                self.recorder.row.evaluated(as_array(x))
+        if x is not None:
+            self.teller.evaluated(x)
 
     @guarded
     def _evaluation_pass_goes_back(self, gradient: torch.Tensor) -> None:

@@ -67,6 +67,11 @@ class Now:
         """A training pass on `x` begins."""
         self.fire("on_step_begin", as_array(x), None)
 
+    def evaluated(self, x: torch.Tensor) -> None:
+        """A pass on `x` that is no training."""
+        with np.errstate(all="ignore"):
+            self.recorder.row.evaluated(as_array(x))
+
     def forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
         """`layer` has put out `output`, of `x` where that is known."""
         array = as_array(output)

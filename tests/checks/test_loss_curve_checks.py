@@ -101,6 +101,17 @@ def test_what_sampling_explains_is_no_swing() -> None:
     assert not findings(Oscillating(), run)
 
 
+@pytest.mark.parametrize(("validation", "found"), [(0.5, 1), (0.4, 0)])
+def test_batches_that_are_mixed_up_swing_while_validation_makes_its_way(validation: float, found: int) -> None:
+    swinging = np.random.default_rng(0).uniform(0.2, 2.2, 200)
+    held_out = {10 * i: 2.3 + (validation - 2.3) * min(1.0, i / 10) for i in range(1, 20)}
+    rows = {"rows": {"outputs": 64.0}}
+    entropy = {"entropy": {"target": 2.3}}
+    run = synthetic.run(steps=200, train=swinging, validation=held_out, data=entropy, outputs=rows, **synthetic.CLASSES)
+
+    assert len(findings(Oscillating(), run)) == found
+
+
 def test_a_sample_of_a_long_run_does_not_tell_swings() -> None:
     result = Checklist(select="ND604").examine(curve(synthetic.decay(9000))).checks[0]
 

@@ -28,7 +28,8 @@ class Oscillating(Check):
     an autocorrelation below `alternating`; pure noise has -0.5, a loss that goes up and down in turn -1) or the swing is
     more than `noise` times what sampling explains: the losses of single samples scatter by about 1 to 1.4 times their
     mean (exponential, or squares of normal errors), those of a batch of n by √n less. Full batches at the edge of stability
-    swing while they fall, and small batches scatter: both pass.
+    swing while they fall, and small batches scatter: both pass. So does a run whose validation has made the way: its batches
+    are made harder at random, as by mixing them up.
     """
 
     code = "ND604"
@@ -53,7 +54,9 @@ class Oscillating(Check):
         return "needs neighbouring steps: of a long run only a sample is read" if np.median(steps) != 1 else None
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        trained, late = progress.training(run), _late(run)
+        trained, validated, late = progress.training(run), progress.validation(run), _late(run)
+        if validated is not None and validated.value > self.little:
+            return
         finite = trained is not None and np.isfinite([trained.now, *late]).all()
         if trained is None or not finite or not self._stuck(trained, late):
             return
