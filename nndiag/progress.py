@@ -107,15 +107,19 @@ def _progress(run: Run, losses: Array, tail: int, window: int) -> Progress:
     return Progress(start, now, min(now, float(smooth.min())), error, floor(run), known)
 
 
-STEADY = 6
-"""Validations of which it says something that each is better than the last: by chance that is one run in 720."""
+STEADY = 10
+"""Validations of which it says something that each is better than the last: in the first handful of epochs each is in any
+sound run, too."""
 
 GAIN, PACE = 0.05, 0.6
 """A loss still falls where its last fifth gained so much of the way, or where it falls at so much of its mean pace."""
 
 
 def unfinished(run: Run) -> float | None:
-    """Share of its way that the training loss has left, if it still falls clearly at the end; None if it does not.
+    """Share of its way that the loss has left, if the training loss still falls clearly at the end; None if it does not.
+
+    What is left is what training and validation agree on, the smaller of both: dropout and augmentation hold the training
+    loss up, and data that are hard to generalise from the validation loss.
 
     It falls if the last fifth gained `GAIN` of the way over the fifth before, by three standard errors, so that as many
     updates again would gain five times that; or if the second half falls at `PACE` of the mean pace or more, as an exponential
@@ -136,7 +140,14 @@ def unfinished(run: Run) -> float | None:
     gain, left = float(older.mean() - newer.mean()), (float(newer.mean()) - floor(run)) / span
     steep = gain > max(GAIN * span, 3 * error)
     steep = steep or (1 - left > LEAST and signals.pace(np.minimum(losses, start)) > PACE)
+    left = min(left, ahead(run, start))
     return left if steep or (steady(run) and _last_gain(run.validation.to_numpy()) > GAIN * span) else None
+
+
+def ahead(run: Run, start: float) -> float:
+    """Share of the way from `start` to the floor that the last validation loss has left; infinite without any."""
+    validation, way = run.validation.to_numpy(), start - floor(run)
+    return (float(validation[-1]) - floor(run)) / way if len(validation) and way > 0 else math.inf
 
 
 def steady(run: Run) -> bool:

@@ -118,13 +118,6 @@ def units(run: Run, layer: str) -> int:
     return math.prod(run.meta.layer(layer).shape) if run.meta.layer(layer).shape else 64
 
 
-def places(run: Run, layer: str) -> int:
-    """Places of an output that share their weights: pixels of a convolution, steps of a sequence; 1 for a plain layer."""
-    shape = run.meta.layer(layer).shape
-    channels_first = len(shape) > 2 or kind(run, layer) == "convolution"
-    return math.prod(shape[1:] if channels_first else shape[:-1]) if shape else 1
-
-
 def weight_into(run: Run, layer: str) -> ParameterMeta | None:
     """The weight of the last layer with weights up to `layer`; None where the run does not describe it."""
     names = [described.name for described in run.meta.layers]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from nndiag import progress, signals, structure, synthetic
 from nndiag.check import Check, Finding
+from nndiag.objective import Objective
 from nndiag.run import Run
 
 
@@ -21,8 +22,9 @@ class ActivationDrift(Check):
     saturate, and gradients grow with the product of both. It ends in an overflow, or in a layer that nothing can move.
 
     Decides on the root mean square of each hidden layer's output: more than `factor` times its median over the `window`
-    reads after the warm-up, and as many times the root mean square of the inputs (or 1, whichever is more), on 3 reads in
-    a row. A signal that starts too small and is brought up to scale is no drift. The last layer with weights is exempt:
+    reads after the warm-up, and as many times the root mean square of the inputs or of real targets (or 1, whichever is
+    most), on 3 reads in a row. A signal that starts too small and is brought up to scale is no drift, nor one that has to
+    reach targets in the thousands, which is ND004's. The last layer with weights is exempt:
     logits of sound classifiers grow some 250 times as they become sure.
     """
 
@@ -47,7 +49,7 @@ class ActivationDrift(Check):
         steps, rms = run.activations.index.to_numpy(), structure.rms(run, layers)
         begin = signals.warm_up(len(rms))
         usual = pd.DataFrame(rms[begin : begin + self.window]).median().to_numpy()
-        limits = self.factor * np.maximum(usual, max(1.0, progress.first(run, "data", "rms", "input") or 1.0))
+        limits = self.factor * np.maximum(usual, self._scale(run))
         for column, layer in enumerate(layers):
             bad = rms[:, column] > limits[column]
             bad[:begin] = False
@@ -58,6 +60,11 @@ class ActivationDrift(Check):
                     layer=layer, first_step=int(steps[at]), last_step=int(steps[np.flatnonzero(bad)[-1]]), value=worst,
                     threshold=float(limits[column]), causes=("ND501", "ND402", "no weight decay and no normalisation"),
                 )  # fmt: skip
+
+    def _scale(self, run: Run) -> float:
+        """Root mean square of the inputs or, if larger, of real targets; at least 1."""
+        parts = ("input", "target") if Objective(run).task == "real" else ("input",)
+        return max(1.0, *(progress.first(run, "data", "rms", part) or 1.0 for part in parts))
 
     @classmethod
     def _run(cls, growth: float) -> Run:

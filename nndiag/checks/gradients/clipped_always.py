@@ -34,7 +34,7 @@ class ClippedAlways(Check):
 
     most: float = 0.5
     left: float = 1e-3
-    way: float = 0.25
+    way: float = 0.2
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):

@@ -20,14 +20,15 @@ class VanishingGradients(Check):
     Where that factor stays below 1 the early layers hardly learn (Hochreiter 1991; Glorot & Bengio 2010): the network
     behaves like its last layers on top of random features, or does not train at all.
 
-    Decides on δ, the root mean square of the loss's gradient with respect to a layer's output: that of the first layer
+    Decides on δ, the norm of the loss's gradient with respect to what a layer puts out for a sample: that of the first layer
     with weights below `ratio` times that of the last, in the median of `window` reads, on 3 reads in a row after the
     warm-up; or, where training makes poor progress, below `per_layer` to the power of the layers between, from 4 layers
-    with weights on, which a stack of sigmoids does not reach (a quarter of the gradient passes each at the most). Over pixels
-    or the steps of a sequence its squares are added up, since an average over places hands each only its share. δ, not
-    the weights' gradients: in the lesson's net of 20 layers with standard deviation 0.02 those differ by a factor of 3
-    only, δ by 5e13. A sound He net of that depth has 0.05. Where δ vanishes because units are dead, that is ND205's or
-    ND301's, and this is listed as its consequence.
+    with weights on, which a stack of sigmoids does not reach (a quarter of the gradient passes each at the most). Squares
+    are added up over units, pixels and steps: weights that are initialised by the number of inputs keep that norm on the
+    way back, and not what reaches each unit (He et al. 2015, section 2.2), of which 160 below a single output get a twelfth
+    each. δ, not the weights' gradients: in the lesson's net of 20 layers with standard deviation 0.02 those differ by a
+    factor of 3 only, δ by 5e13. A sound He net of that depth has 0.05. Where δ vanishes because units are dead, that is
+    ND205's or ND301's, and this is listed as its consequence.
     """
 
     code = "ND401"
@@ -50,8 +51,8 @@ class VanishingGradients(Check):
     def examine(self, run: Run) -> Iterator[Finding]:
         delta = run.statistic("activations", "gradient_rms")
         layers = structure.linear(run, "gradient_rms")
-        places = np.sqrt([max(1, structure.places(run, layer)) for layer in layers])
-        delta = delta[layers].mul(places)[delta[layers[-1]] > 0].iloc[signals.warm_up(len(delta)) :]
+        sizes = np.sqrt([structure.units(run, layer) for layer in layers])
+        delta = delta[layers].mul(sizes)[delta[layers[-1]] > 0].iloc[signals.warm_up(len(delta)) :]
         if len(delta) < signals.PATIENCE:
             return
         ratio = (delta[layers[0]] / delta[layers[-1]]).rolling(self.window, min_periods=1).median()

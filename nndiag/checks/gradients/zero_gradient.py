@@ -48,9 +48,11 @@ class ZeroGradient(Check):
 
     Decides on the gradient of each trainable weight: exactly 0 or missing on every one of at least `min_reads` reads, while
     some other weight has one. Where none has, though the optimiser steps, what a framework shows of the loop says why: no
-    backward pass, one that reaches nothing, or gradients cleared before the step; otherwise ND102 and ND606 do. Where the run
-    says whether the graph of the loss leads to a weight, the finding does: a weight out of its reach is detached or unused, one
-    within it gets zeros from what follows.
+    backward pass, one that reaches nothing, or gradients that reach layers with weights and are cleared before the step;
+    otherwise ND102 and ND606 do. Where the run says whether the graph of the loss leads to a weight, the finding does: a weight
+    out of its reach is detached or unused, one within it gets zeros from what follows. In a recurrent layer whose other weights
+    have a gradient nothing is cut: over sequences of a single step the weights of the state multiply zeros. That is a remark,
+    unless the network does not train at all.
 
     A weight declared frozen is a remark, as fine-tuning freezes on purpose, and so are pretrained ones out of reach. They are a
     finding where there was nothing to preserve: their standard deviation is that of a fresh initialisation (He, Glorot, LeCun or
@@ -77,8 +79,11 @@ class ZeroGradient(Check):
         zero = [name for name in names if largest[name].dropna().max() == 0]
         still = [p for name in zero if not (p := run.meta.parameter(name)).frozen]
         if len(zero) < len(names):
+            living = {run.meta.parameter(name).layer for name in names if name not in zero}
+            idle = [p for p in still if p.layer in living and structure.kind(run, p.layer) == "recurrent"]
             yield from self._unreached(run, [p for p in still if p.reached is False])
-            yield from (self._zero(run, p, len(largest)) for p in still if p.reached is not False)
+            yield from (self._zero(run, p, len(largest)) for p in still if p.reached is not False and p not in idle)
+            yield from (self._idle(run, p) for p in idle if p.reached is not False)
         elif names:
             yield from self._nowhere(run)
         yield from self._frozen(run)
@@ -98,7 +103,7 @@ class ZeroGradient(Check):
                 "backward leads to no layer: the loss is not connected to the network",
                 "a loss made anew, or detached",
             )
-        elif (delta > 0).to_numpy().any():
+        elif (delta[structure.linear(run, "gradient_rms")] > 0).to_numpy().any():
             fact = "gradients flow back through the layers, and all are 0 when the optimiser steps: they are cleared in between"
             cause = "zero_grad() between backward() and step()"
         else:
@@ -112,6 +117,11 @@ class ZeroGradient(Check):
         elsewhere = () if within else ("a detached or unused layer",)
         return self._finding(run, p, f"the gradient of {p.name} is exactly 0 on all {reads} reads{within}", None,
                              ("ND301", "ND205", *elsewhere))  # fmt: skip
+
+    def _idle(self, run: Run, p: ParameterMeta) -> Finding:
+        """A weight without a gradient in a recurrent layer whose other weights have one: its factor is 0, and nothing is cut."""
+        fact = f"{p.name} has no gradient, though its layer trains: what it multiplies is 0, as the state before one step is"
+        return self._finding(run, p, fact, self._kept(run), ("sequences of a single step",))
 
     def _unreached(self, run: Run, parameters: list[ParameterMeta]) -> Iterator[Finding]:
         kind = self._kept(run) if loaded(parameters, self.errors) else None

@@ -9,6 +9,7 @@ import numpy as np
 
 from nndiag import progress, signals, synthetic
 from nndiag.check import Check, Finding
+from nndiag.objective import Objective
 from nndiag.run import Run
 
 
@@ -23,8 +24,9 @@ class Budget(Check):
     most a trivial prediction's) to its floor left: hardly any network is done with a hundred updates, unless it began
     with what it knows, or stands still with less than `begun` of the way left. Or more updates, with more than `left` of
     the way left, the loss still falling (`nndiag.progress.unfinished`) and validation, where there is one, ending at its
-    best. Noisy labels, weak signals and learning by heart fall slower. A loss that still falls with less left, and one
-    that was below `low` after a third of the run and has not moved since, are remarks.
+    best and with as much left: dropout holds the training loss up. Noisy labels, weak signals and learning by heart fall
+    slower. A loss that still falls with less left, and one that was below `low` after a third of the run and has not moved
+    since, are remarks.
     """
 
     code = "ND607"
@@ -36,7 +38,7 @@ class Budget(Check):
     confirm = "run.losses['train'].plot()"
     passed = "training went on until the loss was low or had stopped falling"
 
-    left: float = 0.25
+    left: float = 0.5
     few: int = 100
     rest: float = 0.1
     begun: float = 0.9
@@ -48,6 +50,8 @@ class Budget(Check):
             return reason
         if run.meta.ended != "completed":
             return f"needs a completed run; this one is {run.meta.ended}"
+        if Objective(run).classes == 1:
+            return "every target is the same: there is no way to go"
         finite = np.isfinite(run.train).all() and not progress.ended_nonfinite(run)
         return None if finite else "needs a run whose loss stays finite"
 
@@ -57,7 +61,7 @@ class Budget(Check):
         now, way = float(losses[-max(3, len(losses) // 10) :].mean()), start - floor
         if not way > 0:
             return
-        left, steps = (now - floor) / way, run.steps
+        left, steps = min((now - floor) / way, progress.ahead(run, start)), run.steps
         falling = progress.unfinished(run) is not None and signals.ends_at_best(run.validation.to_numpy())
         few = steps < self.few and progress.trivial(run) is not None and (left > self.begun or not self._done(run, way))
         if (few and left > self.rest) or (falling and left > self.left):
@@ -99,8 +103,8 @@ class Budget(Check):
 
     @classmethod
     def healthy(cls) -> Run:
-        return cls._run(1.6)
+        return cls._run(0.9)
 
     @classmethod
     def sick(cls) -> Run:
-        return cls._run(0.9)
+        return cls._run(0.5)

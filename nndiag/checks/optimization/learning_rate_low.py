@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import pandas as pd
+
 from nndiag import progress, signals, structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.checks.optimization.learning_rate_high import USUAL_RATIO
@@ -24,10 +26,10 @@ class LearningRateLow(Check):
     `steady`, a third of what ND501 calls too large, where besides every one of many validations was better than the one
     before (`nndiag.progress.steady`): so even a descent has room for longer steps, also where it has come `hardly` of its
     way, or so little that it cannot be told from a guess; whatever else is found goes before that. A network that starts
-    below half of the trivial loss is being fine-tuned, updates of exactly 0 have another cause unless the rate itself is
-    0, and where training has come `arrived` of the way tiny steps are what is left: none of these counts. Only early
-    reads count for the first rule: at the end of a run that has converged, or whose learning rate decays to zero, small
-    updates are sound.
+    below half of the trivial loss is being fine-tuned, updates of exactly 0 or without a gradient have another cause unless
+    the rate itself is 0, and where training has come `arrived` of the way tiny steps are what is left: none of these
+    counts. Only early reads count for the first rule: at the end of a run that has converged, or whose learning rate decays
+    to zero, small updates are sound.
     """
 
     code = "ND502"
@@ -53,11 +55,11 @@ class LearningRateLow(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         ratios = run.statistic("updates", "ratio")[structure.weights(run, "updates", "ratio")]
-        ratio = ratios.max(axis=1).iloc[signals.warm_up(len(ratios)) :].iloc[: self.early]
+        ratio = self._moved(run, ratios).max(axis=1).iloc[signals.warm_up(len(ratios)) :].iloc[: self.early]
         typical, trivial = float(ratio.median()), progress.trivial(run)
         if trivial is not None and run.train.iloc[0] < trivial / 2:
             return  # fine-tuning takes small steps on purpose
-        if typical == 0 and first(run, "metrics", "lr", "train") != 0:
+        if not typical > 0 and first(run, "metrics", "lr", "train") != 0:
             return  # no gradient rather than a low rate
         tiny = typical < self.ratio and not self._arrived(run)
         slow, even = self._slow(run), progress.steady(run)
@@ -66,11 +68,16 @@ class LearningRateLow(Check):
         if small or (typical < self.steady and even and (slow or crawls)):
             yield self.finding(
                 f"updates are {typical:.2g} of the weights, where about {USUAL_RATIO:g} is usual"
-                if tiny else f"with updates of {typical:.2g} of the weights the loss still falls, and most of the way is left",
+                if tiny else f"with updates of {typical:.2g} of the weights the loss still falls, and much of the way is left",
                 first_step=int(ratios.index[0]), last_step=int(ratios.index[-1]), value=typical,
                 threshold=self.ratio if tiny else self.slow if typical < self.slow else self.steady,
                 fix=self._fix(run, typical), place="" if small else "ND707",
             )  # fmt: skip
+
+    def _moved(self, run: Run, ratios: pd.DataFrame) -> pd.DataFrame:
+        """`ratios`, 0 where a weight has no gradient: what still moves it is momentum that dies away, or decay."""
+        gradients = run.statistic("gradients", "norm").reindex(index=ratios.index, columns=ratios.columns)
+        return ratios.mask(gradients == 0, 0.0)
 
     def _arrived(self, run: Run) -> bool:
         trained = progress.training(run)

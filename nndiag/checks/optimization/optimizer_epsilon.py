@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nndiag import signals, structure, synthetic
+from nndiag import progress, signals, structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 
@@ -26,8 +26,9 @@ class OptimizerEpsilon(Check):
     divides by zero.
 
     Decides on the eps that the run describes, beside the root mean square of each weight's gradient on the first `early`
-    reads after the warm-up, when there is still something to learn: eps is more than `times` as large for most weights on
-    most reads: it cuts the steps to less than a half. Or it is below the smallest that the dtype can guard with.
+    reads after the warm-up: eps is more than `times` as large for most weights on most reads: it cuts the steps to less than
+    a half. Where most of these reads lie beyond `arrived` of the way there is nothing left to learn, and gradients are small
+    for that. Or it is below the smallest that the dtype can guard with.
     """
 
     code = "ND507"
@@ -40,6 +41,7 @@ class OptimizerEpsilon(Check):
 
     times: float = 1.0
     early: int = 200
+    arrived: float = 0.9
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -59,13 +61,18 @@ class OptimizerEpsilon(Check):
                 f"eps = {eps:.2g} is below {guard:.2g}, too small to guard a division in {run.meta.dtype or 'float32'}",
                 first_step=int(rms.index[0]), value=eps, threshold=guard, causes=("eps too small for the dtype",),
             )  # fmt: skip
-        elif 0 < self.times * size < eps:
+        elif 0 < self.times * size < eps and not self._arrived(run, step, last):
             yield self.finding(
                 f"eps = {eps:.2g} is {eps / size:.2g} times the gradients, which are {size:.2g}: it decides the steps",
                 first_step=step, last_step=last, value=eps / size, threshold=self.times,
                 causes=("eps too large", "ND401", "a loss that is scaled down"),
                 fix=f"Leave eps at 1e-8; anything below {size / 100:.0e} would do.",
             )  # fmt: skip
+
+    def _arrived(self, run: Run, step: int, last: int) -> bool:
+        """Whether the loss of most reads from `step` to `last` is next to the lowest there is."""
+        made = progress.training(run)
+        return made is not None and replace(made, now=float(run.train.loc[step:last].median())).value > self.arrived
 
     @classmethod
     def _run(cls, eps: float) -> Run:
