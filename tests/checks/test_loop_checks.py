@@ -395,6 +395,29 @@ def test_an_optimiser_that_never_gets_a_gradient_is_told_why(passes: float, delt
     assert [words in finding.message for finding in found] == [True] * bool(words)
 
 
+@pytest.mark.parametrize(("variance", "loss", "found"), [(0.0, 0.9, 0), (1e-3, 0.9, 1), (1e-3, 0.0, 0)])
+def test_a_loss_that_passes_nothing_back_is_named_where_outputs_vary(variance: float, loss: float, found: int) -> None:
+    run = synthetic.run(
+        gradients={"norm": {"h.weight": 0.0}}, loop={"backward_passes": 1.0, "updates": 1.0}, train=np.full(100, loss),
+        activations={"gradient_rms": {"h": 0.0}, "batch_variance": {"h": variance}},
+    )  # fmt: skip
+
+    assert [f.message.startswith("the loss passes nothing back") for f in findings(ZeroGradient(), run)] == [
+        True
+    ] * found
+
+
+@pytest.mark.parametrize(("updated", "found"), [(0.0, 1), (1.0, 0)])
+def test_gradients_of_a_pass_that_is_still_open_are_those_of_no_update(updated: float, found: int) -> None:
+    last = [0.0] * 99 + [0.5]
+    run = synthetic.run(
+        gradients={"norm": {"h.weight": last}}, activations={"gradient_rms": {"h": 0.1}},
+        loop={"backward_passes": 1.0, "updates": [1.0] * 99 + [updated]},
+    )  # fmt: skip
+
+    assert ["cleared in between" in f.message for f in findings(ZeroGradient(), run)] == [True] * found
+
+
 @pytest.mark.parametrize("bias", [0.0, 0.1])
 def test_biases_of_a_dead_network_have_gradients_and_are_not_said_to_lack_them(bias: float) -> None:
     run = synthetic.run(

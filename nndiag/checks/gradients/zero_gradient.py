@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from nndiag import progress, structure, synthetic
 from nndiag.check import Check, Finding, Kind
@@ -48,11 +49,11 @@ class ZeroGradient(Check):
 
     Decides on the gradient of each trainable weight: exactly 0 or missing on every one of at least `min_reads` reads, while
     some other weight has one. Where none has, though the optimiser steps, what a framework shows of the loop says why: no
-    backward pass, one that reaches nothing, or gradients that reach layers with weights and are cleared before the step;
-    otherwise ND102 and ND606 do. Where the run says whether the graph of the loss leads to a weight, the finding does: a weight
-    out of its reach is detached or unused, one within it gets zeros from what follows. In a recurrent layer whose other weights
-    have a gradient nothing is cut: over sequences of a single step the weights of the state multiply zeros. That is a remark,
-    unless the network does not train at all.
+    backward pass, one that reaches nothing, gradients that reach layers with weights and are cleared before the step, or a loss
+    that passes nothing back though outputs vary; otherwise ND102 and ND606 do. Where the run says whether the graph of the loss
+    leads to a weight, the finding does: a weight out of its reach is detached or unused, one within it gets zeros from what
+    follows. In a recurrent layer whose other weights have a gradient nothing is cut: over sequences of a single step the weights
+    of the state multiply zeros. That is a remark, unless the network does not train at all.
 
     A weight declared frozen is a remark, as fine-tuning freezes on purpose, and so are pretrained ones out of reach. They are a
     finding where there was nothing to preserve: their standard deviation is that of a fresh initialisation (He, Glorot, LeCun or
@@ -74,7 +75,7 @@ class ZeroGradient(Check):
     errors: float = ERRORS
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        largest = run.statistic("gradients", "norm")
+        largest = self._at_updates(run)
         names = structure.weights(run, "gradients", "norm")
         zero = [name for name in names if largest[name].dropna().max() == 0]
         still = [p for name in zero if not (p := run.meta.parameter(name)).frozen]
@@ -88,12 +89,18 @@ class ZeroGradient(Check):
             yield from self._nowhere(run)
         yield from self._frozen(run)
 
+    def _at_updates(self, run: Run) -> pd.DataFrame:
+        """Norms of the gradients, without those that no update has come after where updates are told."""
+        norms = run.statistic("gradients", "norm")
+        if "updates" not in run.loop:
+            return norms
+        updates = run.loop["updates"].reindex(norms.index).to_numpy().reshape(-1)
+        return norms[updates != 0] if (updates > 0).any() else norms
+
     def _nowhere(self, run: Run) -> Iterator[Finding]:
         """No weight has a gradient whenever the optimiser steps, and the loop shows why."""
         loop, delta = run.loop, run.statistic("activations", "gradient_rms")
-        biases = (
-            (run.statistic("gradients", "norm") > 0).to_numpy().any()
-        )  # they have one where dead layers hand nothing on
+        biases = (self._at_updates(run) > 0).to_numpy().any()  # they have one where dead layers hand nothing on
         if biases or "updates" not in loop or not (loop["updates"] > 0).any():
             return
         if not (loop["backward_passes"] > 0).any():
@@ -105,12 +112,20 @@ class ZeroGradient(Check):
             )
         elif (delta[structure.linear(run, "gradient_rms")] > 0).to_numpy().any():
             fact = "gradients flow back through the layers, and all are 0 when the optimiser steps: they are cleared in between"
-            cause = "zero_grad() between backward() and step()"
+            cause = "zero_grad() between backward() and step(), or step() before backward()"
+        elif not delta.to_numpy().any() and self._varies(run):
+            fact = "the loss passes nothing back, though the outputs vary: its gradient is exactly 0 in every layer"
+            cause = "a loss by argmax, a comparison or rounding, or one times 0"
         else:
             return
         steps = loop.index
         yield self.finding(fact, first_step=int(steps[0]), last_step=int(steps[-1]), value=0.0, threshold=0.0, causes=(cause,),
                            fix=f"Look at the loop: {cause}.", place="ND904")  # fmt: skip
+
+    def _varies(self, run: Run) -> bool:
+        """Whether what the last layer puts out depends on the inputs, and the loss is not 0 whatever that is."""
+        last = run.statistic("activations", "batch_variance").iloc[:, -1:]
+        return bool((last > 0).to_numpy().any() and (run.train != 0).any())
 
     def _zero(self, run: Run, p: ParameterMeta, reads: int) -> Finding:
         within = ", though the loss depends on it: what follows passes nothing back" if p.reached else ""
