@@ -150,9 +150,9 @@ def ahead(run: Run, start: float) -> float:
     return (float(validation[-1]) - floor(run)) / way if len(validation) and way > 0 else math.inf
 
 
-def steady(run: Run) -> bool:
-    """Whether each of `STEADY` validations or more was better than the one before."""
-    return len(run.validation) >= STEADY and signals.descends(run.validation.to_numpy())
+def steady(run: Run, least: int = STEADY) -> bool:
+    """Whether each of `least` validations or more was better than the one before."""
+    return len(run.validation) >= least and signals.descends(run.validation.to_numpy())
 
 
 def _last_gain(validation: Array) -> float:

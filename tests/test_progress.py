@@ -105,7 +105,7 @@ def test_a_run_lost_to_nan_is_not_under_way() -> None:
 
 @pytest.mark.parametrize(
     ("evaluations", "gain", "bump", "unfinished"),
-    [(6, 0.2, 0.0, True), (6, 0.03, 0.0, False), (5, 0.2, 0.0, False), (6, 0.2, 0.5, False)],
+    [(10, 0.1, 0.0, True), (10, 0.03, 0.0, False), (9, 0.1, 0.0, False), (10, 0.1, 0.5, False)],
 )
 def test_validations_that_all_get_better_show_through_the_noise_of_batches(
     evaluations: int, gain: float, bump: float, unfinished: bool
@@ -116,6 +116,13 @@ def test_validations_that_all_get_better_show_through_the_noise_of_batches(
     left = progress.unfinished(run(train, validation=validation, **CLASSES))
 
     assert (left is not None) is unfinished
+
+
+@pytest.mark.parametrize(("last", "left"), [(1.15, 0.5), (2.2, 0.65)])
+def test_what_is_left_is_what_training_and_validation_agree_on(last: float, left: float) -> None:
+    train = 2.3 * np.exp(-0.5 * np.arange(200) / 200)
+
+    assert progress.unfinished(run(train, validation={200: last}, **CLASSES)) == pytest.approx(left, abs=0.02)
 
 
 def test_only_a_run_that_has_ended_is_unfinished() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sound_programs import SOUND, some_digits, sound, train
@@ -92,6 +94,15 @@ def test_the_layer_that_runs_away_is_named() -> None:
     (found,) = findings(ActivationDrift(), drifting(np.geomspace(1, 1e6, 100), 1.0))
 
     assert found.layer == "h1.relu"
+
+
+@pytest.mark.parametrize(("targets", "found"), [(7.0, 1), (14.0, 0)])
+def test_a_signal_that_has_to_reach_large_targets_is_no_drift(targets: float, found: int) -> None:
+    run = drifting(np.geomspace(1, 1e6, 100), 1.0)
+    regression = synthetic.run(data={"rms": {"target": targets}}, loss={"name": "MSE", "task": "real"})
+    meta = dataclasses.replace(run.meta, loss=regression.meta.loss)
+
+    assert len(findings(ActivationDrift(), Run(meta, {**run.tables, **regression.tables}))) == found
 
 
 # ND304

@@ -302,6 +302,7 @@ KEPT = np.concatenate([np.linspace(2.3, 1.0, 50), np.full(150, 1.6)])
     [
         (6e-3, np.full(200, 2.55), (0.0, 0.0), "stays at 2.55"),
         (6e-3, np.full(200, 2.5), (0.0, 0.0), ""),
+        (6e-3, np.linspace(8.0, 1.0, 200), (0.0, 0.0), ""),
         (4e-3, np.full(200, 2.55), (0.0, 0.0), ""),
         (6e-3, LOST, (0.0, 0.0), "back at 2.1 after a best of"),
         (6e-3, KEPT, (0.0, 0.0), ""),
@@ -330,7 +331,7 @@ def test_brisk_updates_are_too_large_where_the_run_is_thrown_about(
 
 def test_whatever_else_is_found_goes_before_an_even_descent() -> None:
     run = synthetic.run(
-        steps=200, train=np.linspace(2.3, 1.2, 200), validation={20 * (i + 1): 2.2 - 0.1 * i for i in range(9)},
+        steps=200, train=np.linspace(2.3, 1.2, 200), validation={20 * (i + 1): 2.2 - 0.1 * i for i in range(10)},
         updates={"ratio": {"w": 9e-3}}, data={"entropy": {"target": 2.3}}, gradients={"norm": {"w": 1.0, "v": 0.0}},
         parameters=[{"name": "w", "shape": [8, 64]}, {"name": "v", "shape": [8, 64], "frozen": True, "std": (1 / 192) ** 0.5}],
         **synthetic.CLASSES,
@@ -340,21 +341,27 @@ def test_whatever_else_is_found_goes_before_an_even_descent() -> None:
     assert Checklist(select="ND502,ND607,ND403").examine(run).headlines == ("ND403",)
 
 
-def test_an_even_descent_that_has_hardly_begun_is_too_slow() -> None:
-    validation = {20 * (i + 1): 2.3 - 2e-3 * i for i in range(9)}
+@pytest.mark.parametrize(
+    ("evaluations", "select", "codes"),
+    [(9, "ND502,ND707", ("ND502",)), (6, "ND502", ("ND502",)), (5, "ND502", ())],
+)
+def test_an_even_descent_that_has_hardly_begun_is_too_slow(
+    evaluations: int, select: str, codes: tuple[str, ...]
+) -> None:
+    validation = {20 * (i + 1): 2.3 - 2e-3 * i for i in range(evaluations)}
     run = synthetic.run(
         steps=200, train=np.full(200, 2.3), validation=validation, updates={"ratio": {"w": 5e-3}},
         data={"entropy": {"target": 2.3}}, **synthetic.CLASSES,
     )  # fmt: skip
-    report = Checklist(select="ND502,ND707").examine(run)
+    report = Checklist(select=select).examine(run)
 
-    assert report.headlines == ("ND502",)
-    assert [found.code for found in report.findings] == ["ND502"]
+    assert report.headlines == codes
+    assert tuple(found.code for found in report.findings) == codes
 
 
 @pytest.mark.parametrize(
     ("ratio", "evaluations", "bump", "found"),
-    [(9e-3, 6, 0.0, 1), (11e-3, 6, 0.0, 0), (9e-3, 5, 0.0, 0), (9e-3, 6, 0.2, 0), (1.9e-3, 6, 0.2, 1)],
+    [(9e-3, 10, 0.0, 1), (11e-3, 10, 0.0, 0), (9e-3, 9, 0.0, 0), (9e-3, 10, 0.2, 0), (1.9e-3, 10, 0.2, 1)],
 )
 def test_an_even_descent_that_comes_to_no_end_has_room_for_longer_steps(
     ratio: float, evaluations: int, bump: float, found: int
@@ -365,6 +372,29 @@ def test_an_even_descent_that_comes_to_no_end_has_room_for_longer_steps(
     run = synthetic.run(
         steps=200, train=train, validation=validation, updates={"ratio": {"w": ratio}}, data={"entropy": {"target": 2.3}},
         **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings(LearningRateLow(), run)) == found
+
+
+@pytest.mark.parametrize(("evaluations", "end", "found"), [(0, 1.0, 0), (0, 1.25, 1), (10, 1.0, 1), (10, 0.5, 0)])
+def test_usual_updates_are_too_small_where_most_of_the_way_is_left_or_the_descent_is_even(
+    evaluations: int, end: float, found: int
+) -> None:
+    validation = {20 * (i + 1): 2.2 + (end - 2.2) * i / 9 for i in range(evaluations)}
+    run = synthetic.run(
+        steps=200, train=np.linspace(2.3, end, 200), validation=validation, updates={"ratio": {"w": 1e-3}},
+        data={"entropy": {"target": 2.3}}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings(LearningRateLow(), run)) == found
+
+
+@pytest.mark.parametrize(("gradient", "found"), [(1e-6, 1), (0.0, 0)])
+def test_what_dies_away_without_a_gradient_is_no_low_rate(gradient: float, found: int) -> None:
+    run = synthetic.run(
+        train=2.3, updates={"ratio": {"w": 1e-8}}, gradients={"norm": {"w": gradient}}, data={"entropy": {"target": 2.3}},
+        metrics={"lr": {"train": 1e-3}}, **synthetic.CLASSES,
     )  # fmt: skip
 
     assert len(findings(LearningRateLow(), run)) == found
@@ -537,6 +567,16 @@ def test_rare_classes_learned_a_little_are_no_failure() -> None:
                         loss={"name": "BCEWithLogits", "task": "binary", "expects": "logits"})  # fmt: skip
 
     assert Checklist(select="ND6,ND702").examine(run).findings == ()
+
+
+@pytest.mark.parametrize(("units", "vanished"), [(64, True), (256, False)])
+def test_a_gradient_that_is_spread_over_many_units_has_not_vanished(units: int, vanished: bool) -> None:
+    layers = [{"name": "h1", "kind": "affine", "shape": [units]}, {"name": "h2", "kind": "affine", "shape": [units]},
+              {"name": "output", "kind": "affine", "shape": [1]}]  # fmt: skip
+    delta = {"h1": 1e-4, "h2": 1e-3, "output": 1.0}
+    run = synthetic.run(activations={"gradient_rms": delta, "mean": dict.fromkeys(delta, 0.0)}, layers=layers)
+
+    assert bool(findings(VanishingGradients(), run)) is vanished
 
 
 def test_fine_tuning_may_take_small_steps() -> None:

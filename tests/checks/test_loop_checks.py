@@ -427,6 +427,34 @@ def test_biases_of_a_dead_network_have_gradients_and_are_not_said_to_lack_them(b
     assert bool(findings(ZeroGradient(), run)) is (bias == 0.0)
 
 
+@pytest.mark.parametrize(("linear", "found"), [(0.1, 1), (0.0, 0)])
+def test_gradients_that_only_a_last_softmax_receives_are_not_cleared(linear: float, found: int) -> None:
+    run = synthetic.run(
+        gradients={"norm": {"h.weight": 0.0}}, loop={"backward_passes": 1.0, "updates": 1.0},
+        activations={"gradient_rms": {"h": linear, "softmax": 0.1}},
+        layers=[{"name": "h", "kind": "affine", "shape": [1]}, {"name": "softmax", "kind": "softmax", "shape": [1]}],
+    )  # fmt: skip
+
+    assert len(findings(ZeroGradient(), run)) == found
+
+
+@pytest.mark.parametrize(("kind", "train", "found"), [("recurrent", 0.5, ""), ("recurrent", 1.2, "training"),
+                                                      ("affine", 0.5, "exact")])  # fmt: skip
+def test_weights_of_a_state_that_is_always_zero_are_a_remark_while_their_layer_trains(
+    kind: str, train: float, found: str
+) -> None:
+    names = ("lstm.weight_ih", "lstm.weight_hh", "output.weight")
+    run = synthetic.run(
+        train=train, gradients={"norm": dict(zip(names, (1.0, 0.0, 1.0), strict=True))}, data={"entropy": {"target": 1.1}},
+        parameters=[{"name": name, "shape": [32, 8], "layer": name.partition(".")[0], "reached": True} for name in names],
+        layers=[{"name": "lstm", "kind": kind, "shape": [8]}, {"name": "output", "kind": "affine", "shape": [3]}],
+        **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert [each.kind for each in findings(ZeroGradient(), run)] == [found] * bool(found)
+    assert ["what it multiplies is 0" in note for note in notes(ZeroGradient(), run)] == [True] * (not found)
+
+
 def test_pretrained_weights_out_of_reach_are_a_remark_while_the_rest_trains() -> None:
     assert notes(ZeroGradient(), unreached(False, 0.6 * HE, train=0.5)) == [
         "h1.weight is out of the reach of the loss: it takes no part in the training"

@@ -176,6 +176,25 @@ def test_a_validation_loss_that_rises_forbids_more_training() -> None:
     assert not findings(Budget(), run)
 
 
+@pytest.mark.parametrize(("validation", "found"), [(1.2, 1), (1.1, 0)])
+def test_a_loss_held_up_by_dropout_has_as_much_left_as_validation(validation: float, found: int) -> None:
+    falling = {100: 2.0, 150: 1.6, 200: validation}
+    run = synthetic.run(
+        steps=200, train=np.linspace(2.3, 1.6, 200), validation=falling, data={"entropy": {"target": 2.3}},
+        **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings(Budget(), run)) == found
+    assert len(notes(Budget(), run)) == 1 - found
+
+
+def test_where_every_target_is_the_same_there_is_no_way_to_go() -> None:
+    run = synthetic.run(train=np.linspace(0.7, 0.6, 100), data={"classes": {"target": 1.0}, "entropy": {"target": 0.0}},
+                        **synthetic.CLASSES)  # fmt: skip
+
+    assert "every target is the same" in (Budget().not_checked(run) or "")
+
+
 def test_only_a_completed_run_has_spent_its_budget() -> None:
     run = Budget.sick()
     going = Run(dataclasses.replace(run.meta, ended="running"), run.tables)

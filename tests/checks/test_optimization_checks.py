@@ -196,6 +196,18 @@ def test_an_eps_above_the_gradients_is_named() -> None:
     assert found.fix.startswith("Leave eps at 1e-8")
 
 
+@pytest.mark.parametrize(("end", "found"), [(0.2, 0), (0.3, 1)])
+def test_gradients_are_small_beside_eps_where_nothing_is_left_to_learn(end: float, found: int) -> None:
+    optimizer = {"name": "Adam", "lr": 1e-3, "betas": [0.9, 0.999], "eps": 1e-8}
+    losses = np.where(np.arange(100) < 10, 2.3, end)
+    run = synthetic.run(
+        train=losses, gradients={"rms": {"h1.weight": 1e-9}}, optimizer=optimizer, data={"entropy": {"target": 2.3}},
+        **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings(OptimizerEpsilon(), run)) == found
+
+
 def test_an_eps_that_half_precision_cannot_hold_is_named() -> None:
     optimizer = {"name": "Adam", "betas": [0.9, 0.999], "eps": 1e-8}
     gradients = {"rms": {"w": 1e-3}}

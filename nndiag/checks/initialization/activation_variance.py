@@ -184,7 +184,7 @@ class ActivationVariance(Check):
 
     @classmethod
     def healthy(cls) -> Run:
-        return cls._run(1 / 3.3)
+        return cls._run(1 / 3.1)
 
     @classmethod
     def sick(cls) -> Run:

@@ -22,9 +22,10 @@ class LearningRateLow(Check):
 
     Decides on the norm of the update over that of the weight, largest over all weights: below `ratio` in the median of
     the first `early` reads after the warm-up, a hundredth of the usual 1e-3; or below `slow`, twice that usual size,
-    while the loss still falls at the end (`nndiag.progress.unfinished`) with more than `left` of its way left; or below
-    `steady`, a third of what ND501 calls too large, where besides every one of many validations was better than the one
-    before (`nndiag.progress.steady`): so even a descent has room for longer steps, also where it has come `hardly` of its
+    while the loss still falls at the end (`nndiag.progress.unfinished`) with more than `left` of its way left. Where every
+    one of many validations was better than the one before (`nndiag.progress.steady`), so even a descent has room for
+    longer steps: then more than `even` of the way is enough, and updates below `steady`, a third of what ND501 calls too
+    large. So are `several` such validations of a training that has come `hardly` of its
     way, or so little that it cannot be told from a guess; whatever else is found goes before that. A network that starts
     below half of the trivial loss is being fine-tuned, updates of exactly 0 or without a gradient have another cause unless
     the rate itself is 0, and where training has come `arrived` of the way tiny steps are what is left: none of these
@@ -45,7 +46,9 @@ class LearningRateLow(Check):
     steady: float = 1e-2
     hardly: float = 0.1
     early: int = 200
-    left: float = 0.25
+    left: float = 0.5
+    even: float = 0.25
+    several: int = 6
     arrived: float = 0.5
 
     def not_checked(self, run: Run) -> str | None:
@@ -62,10 +65,10 @@ class LearningRateLow(Check):
         if not typical > 0 and first(run, "metrics", "lr", "train") != 0:
             return  # no gradient rather than a low rate
         tiny = typical < self.ratio and not self._arrived(run)
-        slow, even = self._slow(run), progress.steady(run)
-        crawls = even and self._crawls(run)
+        even = progress.steady(run)
+        slow, crawls = self._slow(run, self.even if even else self.left), self._crawls(run)
         small = tiny or (typical < self.slow and (slow or crawls))
-        if small or (typical < self.steady and even and (slow or crawls)):
+        if small or (typical < self.steady and ((slow and even) or crawls)):
             yield self.finding(
                 f"updates are {typical:.2g} of the weights, where about {USUAL_RATIO:g} is usual"
                 if tiny else f"with updates of {typical:.2g} of the weights the loss still falls, and much of the way is left",
@@ -84,14 +87,15 @@ class LearningRateLow(Check):
         return trained is not None and trained.trivial is not None and trained.value > self.arrived
 
     def _crawls(self, run: Run) -> bool:
-        """Whether training has come no further than an untrained network may be by chance, or hardly."""
+        """Whether `several` validations are each better than the last, of a training that has come nowhere, or hardly."""
         trained = progress.training(run)
-        return trained is not None and (trained.poor is True or trained.value < self.hardly)
+        nowhere = trained is not None and (trained.poor is True or trained.value < self.hardly)
+        return nowhere and progress.steady(run, self.several)
 
-    def _slow(self, run: Run) -> bool:
-        """Whether the loss still falls at the end, with much of the way to go, and validation is at its best."""
+    def _slow(self, run: Run, way: float) -> bool:
+        """Whether the loss still falls at the end, with more than `way` of its way to go, and validation is at its best."""
         left = progress.unfinished(run)
-        return left is not None and left > self.left and signals.ends_at_best(run.validation.to_numpy())
+        return left is not None and left > way and signals.ends_at_best(run.validation.to_numpy())
 
     def _fix(self, run: Run, typical: float) -> str:
         lr = first(run, "metrics", "lr", "train")
