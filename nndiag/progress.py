@@ -151,8 +151,12 @@ def ahead(run: Run, start: float) -> float:
 
 
 def steady(run: Run, least: int = STEADY) -> bool:
-    """Whether each of `least` validations or more was better than the one before."""
-    return len(run.validation) >= least and signals.descends(run.validation.to_numpy())
+    """Whether each of `least` validations or more was better than the one before.
+
+    The first may be better than the second: running statistics of a normalisation have then hardly begun.
+    """
+    losses = run.validation.to_numpy()
+    return any(len(part) >= least and signals.descends(part) for part in (losses, losses[1:]))
 
 
 def _last_gain(validation: Array) -> float:

@@ -178,3 +178,10 @@ def test_a_number_that_is_not_the_plain_mean_of_its_loss_is_compared_with_nothin
 
     assert (progress.trivial(made) is not None) == known
     assert (progress.floor(made) > 0) == ("scale" not in told and told.get("reduction") != "sum")
+
+
+@pytest.mark.parametrize(("first", "fourth", "even"), [(2.0, 1.6, True), (1.0, 1.6, True), (2.0, 1.8, False)])
+def test_validations_are_even_from_the_second_on(first: float, fourth: float, even: bool) -> None:
+    validation = [first, 1.9, 1.75, fourth, *np.linspace(1.5, 1.0, progress.STEADY)]
+
+    assert progress.steady(synthetic.run(validation={i + 1: loss for i, loss in enumerate(validation)})) is even

@@ -274,6 +274,17 @@ def test_large_updates_of_a_run_that_gets_better_each_time_are_sound(validation:
     assert len(findings(LearningRateHigh(), run)) == found
 
 
+@pytest.mark.parametrize(("layers", "end", "found"), [(1, 1.5, 0), (1, 2.4, 1), (2, 1.5, 1)])
+def test_a_linear_model_may_have_large_updates_where_it_learns(layers: int, end: float, found: int) -> None:
+    means = dict.fromkeys(("h1", "output")[-layers:], 0.1)
+    run = synthetic.run(
+        train=synthetic.decay(end=end), updates={"ratio": {"w": 0.05}}, activations={"mean": means},
+        layers=[{"name": name, "kind": "affine"} for name in means], data={"entropy": {"target": 2.3}}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings(LearningRateHigh(), run)) == found
+
+
 @pytest.mark.parametrize(
     ("hidden", "weight", "ratio", "found"),
     [("h1.relu", 11.0, 0.11, 1), ("h1.relu", 11.0, 0.09, 0), ("h1.relu", 1.5, 0.11, 0), ("", 11.0, 0.11, 0)],

@@ -33,12 +33,12 @@ class LearningRateHigh(Check):
     and unless each of three validations or more was better than the last; or, under the same conditions, above `leap` in
     the median of the first `window` reads. Sound runs begin with up to 0.06; a leap of a tenth of all weights at each of
     the first steps loses the initialisation. Without hidden layers, or where most weights begin below `small` of He's
-    standard deviation, there is none to lose, and the leap counts where training makes poor progress.
+    standard deviation, there is none to lose, and the leap counts where training makes poor progress. So do large updates to
+    the end without hidden layers: a linear model's weights may well be small beside what the batches add to them.
 
     Or updates are `brisk`, five times as large as usual, in the median of the `first` reads, and the run shows that it is
     thrown about: its second half and its end stay `above` the loss of a trivial prediction, which the last bias alone could
-    reach;
-    or it had come `gained` of its way and has lost half of that (as ND602 decides); or, short of `arrived`, more than
+    reach; or it had come `gained` of its way and has lost half of that (as ND602 decides); or, short of `arrived`, more than
     half of the units of a ReLU layer have fallen silent (as ND301 decides) that had spoken at the start.
     """
 
@@ -119,6 +119,8 @@ class LearningRateHigh(Check):
         if early.median() > self.leap and (trained.poor or self._has_a_beginning(run, weights)):
             steps = int(early.index[0]), int(early.index[-1])
             return self._of_updates(run, float(early.median()), *steps, limit=self.leap)
+        if structure.recorded(run, "mean") and not structure.hidden(run) and not trained.poor:
+            return None
         bad = (later > self.ratio).to_numpy()
         if len(bad) < 20 or bad.mean() < self.most or (at := signals.onset(bad)) is None:
             return None
