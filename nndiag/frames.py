@@ -23,7 +23,7 @@ INPUT = ("mean", "variance", "rms", "min", "max", "nonfinite_fraction", "feature
          "feature_spread", "widest_feature", "constant_fraction", "samples", "nonzero_rms")  # fmt: skip
 TARGET = ("mean", "variance", "rms", "min", "max", "nonfinite_fraction", "integer", "width", "classes", "entropy",
           "total_variance", "absolute_deviation")  # fmt: skip
-MOVED = ("shift", "scale")
+MOVED = ("shift", "scale")  # also as "evaluation", of inputs of which it is not known whose they are
 VALIDATION = ("samples", "overlap", "duplicates", *MOVED, "label_shift")
 OUTPUT = ("rows", "width", "dimensions", "mean", "variance", "min", "max", "zero_fraction", "nonfinite", "row_sum_min",
           "row_sum_max", "column_sum_min", "column_sum_max", "batch_variance", "predicted_classes")  # fmt: skip
@@ -33,8 +33,6 @@ OUTPUT_GRADIENT = ("alignment", "gradient_row_sum", "gradient_column_sum", "grad
 MOMENTS = ("mean", "variance")
 """What is recorded of activations where nothing more is wanted."""
 SQUARED_ERROR, COUNT, NONFINITE = ("squared_error",), ("count",), ("nonfinite",)
-LOOP = ("backward_passes", "updates", "skipped_updates", "gradients_kept", "evaluation_mode", "loss_scale")
-EVALUATION = ("training_mode",)
 SAMPLED = 1 << 12
 """Values of one tensor that make a histogram: shares of bins are then right to 1.5 % with 95 % confidence."""
 BINS = 30
@@ -42,8 +40,9 @@ BINS = 30
 HISTOGRAM = ("low", "high", *(f"bin{i}" for i in range(BINS)))
 LOOP = ("backward_passes", "updates", "skipped_updates", "gradients_kept", "evaluation_mode", "loss_scale")
 """What a loop did in one iteration, as an adapter saw it: backward passes; steps of the optimiser (0 where none was made);
-steps that a gradient scaler left out; 1 if gradients of before were still in the buffers when its first backward pass began; 1
-if a pass that a backward pass followed was made in evaluation mode; the factor on the loss, 1 without a gradient scaler."""
+steps that a gradient scaler left out; 1 if gradients of before, of an optimiser that stepped, were still there when each of its
+backward passes began; 1 if a pass that a backward pass followed was made in evaluation mode; the factor on the loss, 1 without a
+gradient scaler."""
 EVALUATION = ("training_mode",)
 """Of the row that holds a validation: 1 if the passes without gradients since the last update were made in training mode."""
 
