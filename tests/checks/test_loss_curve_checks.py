@@ -10,7 +10,7 @@ from sound_programs import SOUND, noisy_digits, some_digits, sound, train
 
 from nndiag import Checklist, Finding, Verdict, nn, signals, synthetic
 from nndiag.check import Check
-from nndiag.checks import Budget, ConstantLoss, ImpossibleLoss, LossSpike, Oscillating, Plateau
+from nndiag.checks import Budget, ConstantLoss, ImpossibleLoss, LossSpike, NotLearning, Oscillating, Plateau
 from nndiag.run import Run
 from nndiag.statistics import Array
 
@@ -73,6 +73,20 @@ def test_the_heavy_tail_of_single_samples_is_no_spike() -> None:
     losses = np.exp(rng.normal(-3, 2, 2000))
 
     assert not findings(LossSpike(), curve(losses))
+
+
+# ND601
+
+
+@pytest.mark.parametrize(("evaluations", "best", "found"), [(5, 40.3, 1), (5, 40.1, 0), (4, 40.9, 0)])
+def test_of_a_loss_of_ones_own_it_takes_a_validation_that_stands_still(
+    evaluations: int, best: float, found: int
+) -> None:
+    train = 41.0 + 0.5 * np.random.default_rng(0).standard_normal(100)
+    losses = np.linspace(41.0, best, evaluations)
+    validation = {10 * (i + 1): loss for i, loss in enumerate(losses)}
+
+    assert len(findings(NotLearning(), synthetic.run(train=train, validation=validation))) == found
 
 
 # ND604

@@ -22,7 +22,8 @@ class NotLearning(Check):
     Decides on the first `reads` reads: the Theil–Sen slope over them takes the loss down by less than `progress` of
     the way from its start to its floor; and at the end of the run the progress is below that too, and not known to be
     better than a trivial prediction by two standard errors. Where the loss of a trivial prediction is not known it is
-    a remark: the losses of adversaries and contrasts may stand still while all is well. Sound but noisy data with a
+    a remark, unless `evaluations` validations or more stand still, too, by the same measure: the losses of adversaries and
+    contrasts may stand still while all is well. Sound but noisy data with a
     true R² of 0.09 makes a progress of 0.12. A run that still goes on, and whose loss falls at last, is left its time.
     """
 
@@ -39,6 +40,7 @@ class NotLearning(Check):
 
     progress: float = 0.02
     reads: int = 200
+    evaluations: int = 5
 
     def examine(self, run: Run) -> Iterator[Finding]:
         trained = progress.training(run)
@@ -55,9 +57,14 @@ class NotLearning(Check):
         yield self.finding(
             f"after {len(run.train)} reads the training loss is {trained.now:.3g}{hint}; it began at {early.iloc[0]:.3g}",
             first_step=int(early.index[0]), last_step=int(run.train.index[-1]), value=trained.value,
-            kind=None if trained.trivial is not None else "note",
+            kind=None if trained.trivial is not None or self._stands(run) else "note",
             threshold=self.progress, causes=("ND501", "ND502", "labels that do not belong to the inputs"),
         )  # fmt: skip
+
+    def _stands(self, run: Run) -> bool:
+        """Whether no validation is better than the first one."""
+        losses, floor = run.validation.to_numpy(), progress.floor(run)
+        return len(losses) >= self.evaluations and bool(losses[0] - losses.min() < self.progress * (losses[0] - floor))
 
     @classmethod
     def _run(cls, end: float) -> Run:
