@@ -212,21 +212,19 @@ class Row:
     def close(self, step: int, recording: bool) -> list[tuple[Buffer, list[float]]]:
         """Finish the row of `step`: of every frame of which something was recorded the step and the values."""
         self._all_steps += 1
-        if self._losses is not None and not recording and self._has_nothing_but_a_loss:
-            loss = self.train[0]
+        known, train = self._losses, self.train
+        more = recording or self.nonfinite or self.buffers.opened or self.validation == self.validation
+        if (
+            not more and known is not None and len(train) == 1
+        ):  # most steps that are not read have a loss and nothing else
             self._begin()
-            return self.buffers.append(self._losses[0], step, (self.epoch, loss, math.nan))
+            return self.buffers.append(known[0], step, (self.epoch, train[0], math.nan))
         self.fill(recording)
         self._read_steps += recording
         self._begin()
         if recording:
             self._outputs.begin_step()
         return self.buffers.close(step)
-
-    @property
-    def _has_nothing_but_a_loss(self) -> bool:
-        """Whether this is the row of most steps that are not read."""
-        return not (self.nonfinite or self.buffers.opened or self.validation == self.validation or len(self.train) != 1)
 
     @property
     def _task(self) -> str:
