@@ -212,13 +212,11 @@ class Row:
     def close(self, step: int, recording: bool) -> list[tuple[Buffer, list[float]]]:
         """Finish the row of `step`: of every frame of which something was recorded the step and the values."""
         self._all_steps += 1
-        known, train = self._losses, self.train
+        train, losses = self.train, self._losses
         more = recording or self.nonfinite or self.buffers.opened or self.validation == self.validation
-        if (
-            not more and known is not None and len(train) == 1
-        ):  # most steps that are not read have a loss and nothing else
+        if not more and (not train or (losses is not None and len(train) == 1)):  # most steps that are not read
             self._begin()
-            return self.buffers.append(known[0], step, (self.epoch, train[0], math.nan))
+            return self.buffers.append(losses[0], step, (self.epoch, train[0], math.nan)) if train and losses else []
         self.fill(recording)
         self._read_steps += recording
         self._begin()
