@@ -105,7 +105,7 @@ def interleaved(steps: dict[str, Step]) -> dict[str, Array]:
 def median(values: Array) -> tuple[float, float, float]:
     """Median with its 95 % interval from order statistics (binomial, normal approximation)."""
     half = 0.98 * np.sqrt(len(values)) / len(values)
-    middle, low, high = np.quantile(values, [0.5, 0.5 - half, 0.5 + half])
+    middle, low, high = np.quantile(values, [0.5, max(0.0, 0.5 - half), min(1.0, 0.5 + half)])
     return float(middle), float(low), float(high)
 
 
