@@ -76,26 +76,28 @@ def moved(own: st.FeatureMoments, train: st.FeatureMoments | None) -> tuple[floa
 
 
 class Evaluated:
-    """The inputs of passes that are no training, the first ones, of which it is not known whose they are."""
+    """The inputs of passes that are no training, the first ones, of which it is not known whose they are.
+
+    Those of another width than training's, as of other lengths of a sequence, are passed over.
+    """
 
     LEAST, ENOUGH, VALUES = 20, 2_000, 1 << 22
     """Samples from which on they are compared, and samples and values after which no more are looked at."""
 
     def __init__(self) -> None:
-        self._features = st.FeatureMoments(0)
+        self._features: st.FeatureMoments | None = None
 
     def add(self, x: Array, train: st.FeatureMoments) -> tuple[float, float] | None:
         """`frames.MOVED` of them all against training inputs, with those of a batch (samples, …); None where nothing is new."""
-        if not x.size:
+        if self._features is None:
+            self._features = st.FeatureMoments(len(train.mean))
+        own, width = self._features, len(train.mean)
+        more = min(self.ENOUGH, max(self.LEAST, self.VALUES // width)) - own.count
+        fits = x.ndim > 0 and x.size > 0 and x.size == len(x) * width and width == len(own.mean)
+        if more <= 0 or not fits:
             return None
-        rows = _rows(x)
-        if len(self._features.mean) != rows.shape[1]:
-            self._features = st.FeatureMoments(rows.shape[1])
-        more = min(self.ENOUGH, max(self.LEAST, self.VALUES // rows.shape[1])) - self._features.count
-        if more <= 0:
-            return None
-        self._features.add(rows[:more])
-        return moved(self._features, train) if self._features.count >= self.LEAST else None
+        own.add(_rows(x)[:more])
+        return moved(own, train) if own.count >= self.LEAST else None
 
 
 def _rows(x: Array) -> Array:

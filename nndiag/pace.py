@@ -26,8 +26,8 @@ READING = 0.25
 
 
 TOGETHER = 8
-"""Steps that are accounted for together while a debt is far from paid: once its caches are cold, an account costs 1 % of a
-step of half a millisecond."""
+"""Steps that are accounted for together while a debt is far from paid: an account, whose caches a step has emptied, takes
+longer than all else of a step that is not read."""
 
 LIVE = 0.5
 """Part of the budget that live checks may take where they are on; reading has the rest."""
@@ -106,7 +106,8 @@ class Pace:
         if self._auto:
             if self._paid_at < step < self._accounts_at:
                 return False
-            self._pay(max(1, step - self._paid_at))
+            passed = step - self._paid_at
+            self._pay(passed if 0 < passed <= TOGETHER else 1)  # else training has gone on from another step
             self._paid_at = step
             due = step < ALWAYS or self._debt <= 0 or step >= GROWTH * self._read_at
         else:

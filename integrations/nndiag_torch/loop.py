@@ -447,17 +447,17 @@ class TorchLoop:
             found.gradient_source.register_hook(partial(self._output_goes_back, found.delta))
 
     def _know(self, objective: dict[str, Any], loss: torch.Tensor) -> None:
-        """Describe the loss where it is new, and which parameters it reaches where that may still grow."""
+        """Describe the loss where it is new, and which parameters it reaches where that may still grow.
+
+        Of one that is known only an ignored class is news, of which the first batches had none: of all else, a last batch of a
+        single sample says less than the first.
+        """
         same = next((one for one in self._objectives if one.get("name") == objective.get("name")), None)
         if same is None and objective and len(self._objectives) < MANY:
             self._objectives.append(objective)
             self.recorder.describe(loss=objective)
-        elif (
-            same is not None and "ignored" in objective and "ignored" not in same
-        ):  # the first batches had none of the class
-            same["ignored"] = objective[
-                "ignored"
-            ]  # of all else, a last batch of a single sample says less than the first
+        elif same is not None and "ignored" in objective and "ignored" not in same:
+            same["ignored"] = objective["ignored"]
             self.recorder.describe(loss=same)
         if self.steps < LOOKED:
             self.reached |= graph.reached(loss)

@@ -51,7 +51,7 @@ class TooFewSamples(Check):
         if samples < self.per_class * parts:
             steps = run.statistic("data", "samples").index
             what = "classes" if seen.task in ("classes", "binary") else "output units"
-            again = structure.has_one_batch(run)
+            again = not run.meta.samples and structure.has_one_batch(run)
             fact = f"every step has the same {samples} samples" if again else f"the training set has {samples} samples"
             yield self.finding(
                 f"{fact} for {parts} {what}", kind=self.kind if self._harm(run) else "note",

@@ -100,16 +100,14 @@ class ZeroGradient(Check):
     def _nowhere(self, run: Run) -> Iterator[Finding]:
         """No weight has a gradient whenever the optimiser steps, and the loop shows why."""
         loop, delta = run.loop, run.statistic("activations", "gradient_rms")
-        biases = (self._at_updates(run) > 0).to_numpy().any()  # they have one where dead layers hand nothing on
-        if biases or "updates" not in loop or not (loop["updates"] > 0).any():
+        some = (self._at_updates(run) > 0).to_numpy().any()  # biases have one where dead layers hand nothing on
+        if some or "updates" not in loop or not (loop["updates"] > 0).any():
             return
         if not (loop["backward_passes"] > 0).any():
             fact, cause = "the optimiser steps, and no backward pass is ever made", "loss.backward() is missing"
         elif not len(delta):
-            fact, cause = (
-                "backward leads to no layer: the loss is not connected to the network",
-                "a loss made anew, or detached",
-            )
+            fact = "backward leads to no layer: the loss is not connected to the network"
+            cause = "a loss made anew, or detached"
         elif (delta[structure.linear(run, "gradient_rms")] > 0).to_numpy().any():
             fact = "gradients flow back through the layers, and all are 0 when the optimiser steps: they are cleared in between"
             cause = "zero_grad() between backward() and step(), or step() before backward()"

@@ -45,9 +45,8 @@ class BoundedOutput(Check):
         if reason := super().not_checked(run):
             return reason
         seen = Objective(run)
-        return (
-            None if seen.task == "real" or seen.expects == "logits" else "needs a loss of task real, or one on logits"
-        )
+        fits = seen.task == "real" or seen.expects == "logits"
+        return None if fits else "needs a loss of task real, or one on logits"
 
     def examine(self, run: Run) -> Iterator[Finding]:
         seen = Objective(run)
@@ -55,11 +54,9 @@ class BoundedOutput(Check):
 
     def _logits(self, run: Run, seen: Objective) -> Iterator[Finding]:
         low, high = seen.reach or (-np.inf, np.inf)
-        if (
-            seen.head in ("sigmoid", "hard_sigmoid", "softmax")
-            or not low - 1e-3 <= seen.range[0] <= seen.range[1] <= high + 1e-3
-        ):
-            return  # those are ND101's
+        scaled = not low - 1e-3 <= seen.range[0] <= seen.range[1] <= high + 1e-3
+        if scaled or seen.head in ("sigmoid", "hard_sigmoid", "softmax"):
+            return  # those three are ND101's
         lowest = float(np.log1p(max(seen.width - 1, 1) * np.exp(low - high if seen.width > 1 else -high)))
         if lowest > self.least:
             first, last = seen.steps

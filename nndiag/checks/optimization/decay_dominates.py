@@ -25,9 +25,10 @@ class DecayDominates(Check):
     most of what the gradient does is to hold against it. Where decay is a part of the gradient, and the optimiser divides
     by its size, as Adam without W does, λ · |w| stands against the gradient of the loss, on all reads or on the first
     `early`. And the weights are below `shrunk` of their largest norm in the median over weights. On small and noisy data
-    two thirds of the update can be decay and validation gains by it; but where weights are below `gone` of their largest norm,
-    and decay is no less than that, it has left nothing that a gradient could come from. Decay also rules where a network has
-    learned its task and gradients are all but gone: with more than `learned` of the way made it is no fault.
+    two thirds of the update can be decay and validation gains by it; but where decay is more than these two thirds,
+    `mostly`, and the weights are below `gone` of their largest norm, it has left nothing that a gradient could come from.
+    Decay also rules where a network has learned its task and gradients are all but gone: with more than `learned` of the way
+    made it is no fault.
     """
 
     code = "ND506"
@@ -40,6 +41,7 @@ class DecayDominates(Check):
 
     share: float = 1.0
     shrunk: float = 0.6
+    mostly: float = 2 / 3
     gone: float = 0.05
     learned: float = 0.9
     early: int = 10
@@ -58,7 +60,7 @@ class DecayDominates(Check):
         trained = progress.training(run)
         kept = float((norms.iloc[-1] / norms.max().where(norms.max() > 0)).median())
         share = self._share(run, norms)
-        rules = share > self.share or (kept < self.gone and share > 2 / 3 * self.share)
+        rules = share > self.share or (kept < self.gone and share > self.mostly)
         if not (rules and kept < self.shrunk) or (trained is not None and trained.value > self.learned):
             return
         decay = self._decay(run)

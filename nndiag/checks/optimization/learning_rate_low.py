@@ -25,12 +25,11 @@ class LearningRateLow(Check):
     while the loss still falls at the end (`nndiag.progress.unfinished`) with more than `left` of its way left. Where every
     one of many validations was better than the one before (`nndiag.progress.steady`), so even a descent has room for
     longer steps: then more than `even` of the way is enough, and updates below `steady`, a third of what ND501 calls too
-    large. So are `several` such validations of a training that has come `hardly` of its
-    way, or so little that it cannot be told from a guess; whatever else is found goes before that. A network that starts
-    below half of the trivial loss is being fine-tuned, updates of exactly 0 or without a gradient have another cause unless
-    the rate itself is 0, and where training has come `arrived` of the way tiny steps are what is left: none of these
-    counts. Only early reads count for the first rule: at the end of a run that has converged, or whose learning rate decays
-    to zero, small updates are sound.
+    large. So are `several` such validations of a training that has come `hardly` of its way, or so little that it cannot be
+    told from a guess; whatever else is found goes before that. A network that starts below half of the trivial loss is being
+    fine-tuned, updates of exactly 0 or without a gradient have another cause unless the rate itself is 0, and where training
+    has come `arrived` of the way tiny steps are what is left: none of these counts. Only early reads count for the first
+    rule: at the end of a run that has converged, or whose learning rate decays to zero, small updates are sound.
     """
 
     code = "ND502"
