@@ -188,7 +188,8 @@ def squared_error(outputs: Array, y: Array) -> float:
     if y.size != outputs.size:
         return math.nan
     error = _floats(outputs).reshape(-1) - _floats(y).reshape(-1)
-    return st.norm(error) ** 2 / y.size
+    norm = st.norm(error)
+    return norm * norm / y.size
 
 
 def _floats(array: Array) -> Array:

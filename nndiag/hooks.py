@@ -160,6 +160,8 @@ class Hooks:
     def __init__(self, loop: Any, hooks: Iterable[Hook] = ()) -> None:
         self.loop = loop
         self._hooks: list[Hook] = []
+        self.foreign = False
+        """Whether a hook is not one of nndiag's own."""
         self._able: dict[str, Listeners] = dict.fromkeys(EVENTS, ())
         self._listeners: dict[str, Listeners] = dict.fromkeys(EVENTS, ())
         if hooks := list(hooks):
@@ -241,6 +243,7 @@ class Hooks:
     def _hold(self, hooks: list[Hook]) -> None:
         """Have these hooks, and note which event each could hear at all."""
         self._hooks = hooks
+        self.foreign = not all(map(own, hooks))
         self._able = {
             event: tuple((hook, getattr(hook, event), hook.recorder.pace) for hook in hooks if overrides(hook, event))
             for event in EVENTS
@@ -266,6 +269,11 @@ class Hooks:
             recorder.fault(name, event, fault, [frame for other in lost for frame in other.fills])
         except Exception as another:
             log.error("the fault of %s cannot be noted in the run", name, exc_info=another)
+
+
+def own(hook: Hook) -> bool:
+    """Whether a hook is one of nndiag's."""
+    return type(hook).__module__ == __name__
 
 
 def overrides(hook: Hook, event: str) -> bool:

@@ -36,7 +36,7 @@ class ActivationMeter:
         self._moments: Slot | None = None
         self._activity = st.UnitActivity(0)
         self.rms = nan
-        self._quiet = 0.0
+        self._quiet, self._low = 0.0, nan  # what the latest look at extremes has shown
         self._merged = st.EMPTY
         self._sums: Array = np.zeros(0)
         self._gradient = 0.0, 0
@@ -61,8 +61,8 @@ class ActivationMeter:
         nonfinite, buffer = own, self._buffer
         self.rms = rms = hypot(sqrt(m2 / count), mean) if count else nan
         if low == low:
-            self._quiet = (self.GROWN * rms) ** 2
-        dead = self._dead(rows, sums, low, zeros)
+            self._quiet, self._low = self.GROWN * self.GROWN * rms * rms, low
+        dead = self._dead(rows, sums, zeros)
         if self._passed_in == buffer.number:
             summary, batch_variance = self._merge(summary, sums)
             count, mean, m2, low, high, zeros, nonfinite = summary
@@ -84,7 +84,8 @@ class ActivationMeter:
         sums += self._sums
         return whole, st.within_units(whole, sums)
 
-    def _dead(self, rows: Array, sums: Array, low: float, zeros: float) -> float:
+    def _dead(self, rows: Array, sums: Array, zeros: float) -> float:
+        """Share of silent units. What put out nothing negative at the latest look is taken to be a function that never does."""
         samples, activity = len(rows), self._activity
         if not rows.size:
             return nan
@@ -95,7 +96,7 @@ class ActivationMeter:
             return 0.0
         if zeros < samples:  # too few for a silent unit
             return activity.left(silent[:0])
-        return activity.left(st.silent_units(silent, rows, sums, low))
+        return activity.left(st.silent_units(silent, rows, sums, self._low))
 
     def moments(self, array: Array) -> None:
         """Mean and variance alone."""

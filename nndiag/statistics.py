@@ -21,6 +21,9 @@ SMALL = 1 << 14
 BLOCK = 1 << 16
 """Values that one BLAS product of float32 may sum: its partial sums lose 1e-7 of their value for each doubling of terms."""
 
+FOLD = 512
+"""Columns, and rows at most, of the matrix as which a long array is summed."""
+
 MANY_ROWS = 4096
 """Rows up to which float32 sums over them keep their digits."""
 
@@ -144,11 +147,18 @@ def sum_of_squares(flat: Array) -> float:
 
 
 def total(flat: Array) -> float:
-    """Σ x of a float array (n,), as a product too: a third of the time of `np.add.reduce`."""
+    """Σ x of a float array (n,), as a product too: a third of the time of `np.add.reduce`, and of long arrays less."""
     if len(flat) <= BLOCK:
         return float(flat.dot(ones(len(flat), flat.dtype)))
-    parts = (flat[at : at + BLOCK] for at in range(0, len(flat), BLOCK))
-    return sum(float(part.dot(ones(len(part), flat.dtype))) for part in parts)
+    return sum(_total(flat[at : at + FOLD * FOLD]) for at in range(0, len(flat), FOLD * FOLD))
+
+
+def _total(part: Array) -> float:
+    """Σ x as that of columns: each value is read once, and the vector of ones is short enough for the nearest cache."""
+    rows = len(part) // FOLD
+    sums = ones(rows, part.dtype).dot(part[: rows * FOLD].reshape(rows, FOLD)).astype(_DOUBLE)
+    rest = part[rows * FOLD :]
+    return float(sums.dot(ones(FOLD, _DOUBLE))) + float(rest.dot(ones(len(rest), part.dtype)))
 
 
 def usual(flat: Array, squares: float, total: float, quiet: float = 0.0) -> Summary:
@@ -302,7 +312,8 @@ def within_units(summary: Summary, sums: Array) -> float:
     """Variance over inputs, averaged over units, of arrays of which the summary and the units' sums (units,) are known."""
     if not summary.count:
         return math.nan
-    between = (float(sums.dot(sums)) - float(sums.sum()) ** 2 / len(sums)) * len(sums) / summary.count
+    whole = float(sums.sum())
+    between = (float(sums.dot(sums)) - whole * whole / len(sums)) * len(sums) / summary.count
     return max(0.0, (summary.m2 - between) / summary.count)
 
 

@@ -112,6 +112,21 @@ def test_a_unit_whose_values_cancel_is_not_silent() -> None:
     assert silent.tolist() == [1]
 
 
+@pytest.mark.parametrize("lowest", [0.0, -1.0])
+def test_units_are_dead_or_not_whether_extremes_are_looked_at_or_not(lowest: float) -> None:
+    """Of three units one is silent, one speaks, and the values of one cancel where there are negative ones."""
+    array = np.tile([[1.0, 0.0, 2.0], [lowest, 0.0, 2.0]], (8, 1))
+    buffer = Buffer()
+    meter = ActivationMeter("h", buffer)
+
+    for whole in (True, False, False):
+        meter.forward(array, None, 1.0, whole=whole)
+        row = row_of(buffer)
+        assert row["dead_fraction", "h"] == pytest.approx(1 / 3)
+        assert np.isnan(row["min", "h"]) != whole
+        buffer.close_row(0)
+
+
 def test_the_passes_of_one_step_are_merged() -> None:
     rng = np.random.default_rng(0)
     parts = [rng.standard_normal((n, 3)) + n for n in (5, 9)]

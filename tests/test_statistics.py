@@ -93,6 +93,20 @@ def test_variance_survives_a_mean_ten_thousand_times_the_deviation() -> None:
     assert summary.variance == pytest.approx(array.astype(np.float64).var(), rel=1e-5)
 
 
+LONG = [n + more for n in (st.BLOCK, st.FOLD * st.FOLD, 2 * st.FOLD * st.FOLD) for more in (-1, 0, 1, st.FOLD)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", LONG)
+def test_the_sum_of_a_long_array_is_that_of_all_its_values(size: int, dtype: type) -> None:
+    flat = (1 + np.random.default_rng(size).standard_normal(size)).astype(dtype)
+    flat[-1] = 1e4
+    wide = flat.astype(np.float64)
+
+    assert st.total(flat) == pytest.approx(wide.sum(), rel=1e-6)
+    assert st.moments(flat) == pytest.approx((wide.mean(), wide.var()), rel=1e-5)
+
+
 @pytest.mark.parametrize("scale", [1e-25, 1e-3, 1e25])
 def test_norm_survives_squares_beyond_float32(scale: float) -> None:
     array = (scale * np.random.default_rng(0).standard_normal(1000)).astype(np.float32)

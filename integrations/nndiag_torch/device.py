@@ -31,13 +31,13 @@ from torch.linalg import vector_norm
 from torch.optim import Optimizer
 
 from nndiag.frames import LOOP, SAME_GRADIENTS, SAME_WEIGHTS, SAMPLED
-from nndiag.hooks import HistogramHook, Spacing, overrides
+from nndiag.hooks import HistogramHook, Spacing, overrides, own
 from nndiag.measured import Magnitude, MeasuredRow
 from nndiag.statistics import Array
 from nndiag_torch import measure
 from nndiag_torch.arrays import dense
 from nndiag_torch.tape import Tape
-from nndiag_torch.telling import loop_row, one_value, own
+from nndiag_torch.telling import loop_row, one_value
 
 if TYPE_CHECKING:
     from nndiag_torch.layers import Layer, Parameter

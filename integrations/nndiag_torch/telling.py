@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from contextvars import Context, copy_context
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import torch
 from torch.optim import Optimizer
 
 from nndiag.frames import LOOP
-from nndiag.hooks import Hook, Listeners
+from nndiag.hooks import Listeners, own
 from nndiag.measured import MeasuredRow
 from nndiag.statistics import Array
 from nndiag_torch import measure
@@ -36,6 +37,7 @@ class Now:
         self._ended = self._spent = 0.0
         self._heard_by: Listeners = ()
         self._takes_inputs = False
+        self._silence = _silence()
 
     @property
     def reading(self) -> bool:
@@ -63,6 +65,14 @@ class Now:
         with np.errstate(all="ignore"):
             self.loop.hooks.fire(event, *arguments)
 
+    def _fire_layer(self, event: str, *arguments: Any) -> None:
+        """Tell the hooks of what one layer did, as most events do; nndiag's own have no use for a context of the user."""
+        hooks = self.loop.hooks
+        if hooks.foreign or self._silence is None:
+            self.fire(event, *arguments)
+        else:
+            self._silence.copy().run(hooks.fire, event, *arguments)
+
     def batch(self, x: torch.Tensor) -> None:
         """A training pass on `x` begins."""
         self.fire("on_step_begin", as_array(x), None)
@@ -79,7 +89,7 @@ class Now:
             array = np.moveaxis(array, 1, -1)
         layer.latest = array
         inputs = as_array(x) if x is not None and self._wants_inputs() else array
-        self.fire("on_forward", layer, inputs, array)
+        self._fire_layer("on_forward", layer, inputs, array)
         layer.latest = None
 
     def _wants_inputs(self) -> bool:
@@ -91,7 +101,7 @@ class Now:
 
     def backward(self, layer: Layer, gradient: torch.Tensor, scale: Any) -> None:
         """δ of `layer`, times `scale`."""
-        self.fire("on_backward", layer, _over(gradient, scale))
+        self._fire_layer("on_backward", layer, _over(gradient, scale))
 
     def measured(self, layers: Sequence[Layer], vectors: Sequence[torch.Tensor]) -> None:
         """`layers` have put out what a compiled region has measured: samples, and the values of `measure.output`."""
@@ -178,9 +188,16 @@ class Now:
     leave = catch_up
 
 
-def own(hook: Hook) -> bool:
-    """Whether a hook is one of nndiag's, which take measured values as well as arrays."""
-    return type(hook).__module__ == Hook.__module__
+def _silence() -> Context | None:
+    """A context in which NumPy's floating-point warnings are off: to go into a copy of it takes a tenth of `np.errstate`.
+
+    None where those warnings belong to a thread, as they did before NumPy 2.
+    """
+    if int(np.__version__.split(".")[0]) < 2:
+        return None
+    context = copy_context()
+    context.run(np.seterr, all="ignore")
+    return context
 
 
 def loop_row(
@@ -210,4 +227,7 @@ def one_value(name: str, value: torch.Tensor) -> torch.Tensor:
 
 def _over(gradient: torch.Tensor, scale: Any) -> Array:
     array = as_array(gradient)
-    return array if scale == 1.0 else array / scale
+    if scale == 1.0:
+        return array
+    with np.errstate(all="ignore"):
+        return np.asarray(array / scale)

@@ -195,7 +195,7 @@ def test_no_way_of_watching_changes_a_bit_of_a_network_with_every_layer(way: str
     assert_undisturbed(lambda: every_layer(dtype), WAYS[way], tmp_path)
 
 
-EXTREMES = [1e38, 3e38, 1e-38, 1e-45, np.inf, np.nan]
+EXTREMES = [1e38, 3e38, 1e300, 1e-38, 1e-45, 1e-300, np.inf, np.nan]
 
 
 @pytest.mark.parametrize("scale", EXTREMES, ids=str)

@@ -189,7 +189,7 @@ def test_arrays_of_any_shape_are_taken(method: str, shape: tuple[int, ...], dtyp
         assert not np.isinf(getattr(run, frame).to_numpy(float)).any()
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38, 3e38, 1e-45, -0.0], ids=str)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38, 3e38, 1e300, 1e-45, -0.0], ids=str)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
 @pytest.mark.parametrize("method", TAKERS)
 def test_arrays_of_any_value_are_taken(method: str, dtype: type, value: float) -> None:

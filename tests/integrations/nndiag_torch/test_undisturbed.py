@@ -10,6 +10,7 @@ import subprocess
 import sys
 import weakref
 
+import numpy as np
 import pytest
 
 import nndiag
@@ -165,3 +166,33 @@ def test_what_an_optimiser_has_subtracted_is_read_without_a_new_entry_in_its_sta
             optimizer.step()
             optimizer.zero_grad()
     assert [parameter in optimizer.state for parameter in model.parameters()] == [True, True, False, False]
+
+
+class Shared(torch.nn.Module):
+    """A layer and functions that are called more than once in a pass: tanh and sigmoid, whose slopes are looked at."""
+
+    def __init__(self):
+        super().__init__()
+        self.shared, self.tanh, self.sigmoid = torch.nn.Linear(6, 6), torch.nn.Tanh(), torch.nn.Sigmoid()
+        self.norm, self.head = torch.nn.BatchNorm1d(6), torch.nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = self.sigmoid(self.shared(self.tanh(self.shared(x))))
+        return self.head(torch.relu(self.norm(self.tanh(self.shared(x)))))
+
+
+@pytest.mark.parametrize("scale", [1e38, 1e300, 1e-45, 1e-300, float("inf"), float("nan")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_inputs_at_the_ends_of_what_a_number_can_be_are_no_trouble(optimizer, dtype, scale):
+    """Strict, with NumPy set to raise, which it is again afterwards: what happens here is a fact to record."""
+    torch.manual_seed(0)
+    model = Shared().to(dtype)
+    stepper = OPTIMIZERS[optimizer](model.parameters())
+    x, y = torch.ones(40, 6, dtype=dtype), torch.arange(40) % 3
+    x[::3] *= scale
+    with np.errstate(all="raise"), nndiag.watch(model, stepper, every=1, strict=True) as recorder:
+        programs.train(model, stepper, [(x, y)] * 4, recorder)
+        recorder.check()
+        assert set(np.geterr().values()) == {"raise"}
+    assert recorder.run.steps == 4
