@@ -42,7 +42,8 @@ class Journal:
     ) -> None:
         self._strict = strict
         self._flush_seconds = flush_seconds
-        self._flushed = time.monotonic()
+        self.due_at = time.monotonic() + flush_seconds
+        """When, by `time.monotonic`, what is finished is to be handed over."""
         self._memory = Memory()
         self._thinning, self._thins, self._lent = Thinning(), True, False
         self._unkept = 0
@@ -66,14 +67,9 @@ class Journal:
         """The run folder, or None while the record is only in memory."""
         return self._folder.path if self._folder else None
 
-    @property
-    def due(self) -> bool:
-        """Whether it is time to hand over what is finished."""
-        return time.monotonic() - self._flushed > self._flush_seconds
-
     def append(self, rows: Mapping[str, list[Block]]) -> None:
         """Take over finished rows."""
-        self._flushed = time.monotonic()
+        self.due_at = time.monotonic() + self._flush_seconds
         self._memory.add(rows)
         self._write()
         if self._thins:

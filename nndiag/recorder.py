@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial, wraps
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, Self
 
@@ -355,7 +356,9 @@ class Recorder:
             self._finish_step()  # whoever runs the clock sees to a fault
         elif "step" not in self._broken:
             self._finish_step_alone()
-        self._read((self.cadence or self.pace.next)(self.step_number))
+        recording = (self.cadence or self.pace.next)(self.step_number)
+        if recording != self.recording:
+            self._read(recording)
 
     def _finish_step_alone(self) -> None:
         """Without its clock, a recorder would merge all that follows into one row: a fault switches it off as a whole."""
@@ -372,7 +375,7 @@ class Recorder:
     def _finish_step(self) -> None:
         self._close_row()
         self.step_number += 1
-        if self.row.buffers.waiting > MOST_WAITING or self._journal.due:
+        if self.row.buffers.waiting > MOST_WAITING or monotonic() > self._journal.due_at:
             self.flush()
         if self._live is not None:
             self._live.step(self)

@@ -215,8 +215,8 @@ class Row:
         train, losses = self.train, self._losses
         more = recording or self.nonfinite or self.buffers.opened or self.validation == self.validation
         if not more and (not train or (losses is not None and len(train) == 1)):  # most steps that are not read
-            self._begin()
-            return self.buffers.append(losses[0], step, (self.epoch, train[0], math.nan)) if train and losses else []
+            self.train, self._signal, self._input = [], math.nan, math.nan
+            return self.buffers.append(losses[0], [step, self.epoch, train[0], math.nan]) if train and losses else []
         self.fill(recording)
         self._read_steps += recording
         self._begin()

@@ -237,9 +237,9 @@ class Buffers(dict[str, "Buffer"]):
         buffer = self[frame] = Buffer(frame, self.opened)
         return buffer
 
-    def append(self, buffer: Buffer, step: int, values: tuple[float, ...]) -> list[tuple[Buffer, list[float]]]:
-        """Finish a whole row of one buffer, and no other, as that of `step`: what `close` gives back."""
-        row = buffer.close_row(step, values)
+    def append(self, buffer: Buffer, row: list[float]) -> list[tuple[Buffer, list[float]]]:
+        """Finish a whole row of one buffer, the step and the values, and no other: what `close` gives back."""
+        buffer.finish(row)
         self.waiting += len(row)
         return [(buffer, row)]
 
@@ -326,21 +326,22 @@ class Buffer:
         """Columns of the current row."""
         return tuple(self._places)
 
-    def close_row(self, step: int, values: tuple[float, ...] | None = None) -> list[float]:
-        """Finish the current row as that of `step`, or one of `values` instead, and give it back: the step and the values."""
-        if values is None:
-            row, self._row = self._row, self._empty.copy()
-            self.touched = False
-            row[0] = step
-        else:
-            row = [step, *values]
+    def close_row(self, step: int) -> list[float]:
+        """Finish the current row as that of `step`, and give it back: the step and the values."""
+        row, self._row = self._row, self._empty.copy()
+        self.touched = False
+        row[0] = step
+        self.finish(row)
+        return row
+
+    def finish(self, row: list[float]) -> None:
+        """Take a whole row, the step and the values."""
         self.number += 1
         if len(row) != len(self._empty):
             raise AssertionError(f"a row of {len(row) - 1} values for {len(self._places)} columns")
         self._finished.fromlist(row)
         if len(self._finished) > MOST:
             self._seal()
-        return row
 
     def pending(self, step: int) -> list[Block]:
         """The current row as a block, if anything is in it."""
