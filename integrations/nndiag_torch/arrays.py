@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from nndiag.statistics import Array
 
@@ -77,10 +78,20 @@ def on_gradient(tensor: torch.Tensor, hook: Callable[[torch.Tensor], None]) -> N
     tensor.grad_fn._register_hook_dict(tensor)
 
 
+def has_values(tensor: torch.Tensor) -> bool:
+    """Whether there is an array of numbers in it: not on the meta device, nor in a fake tensor or one of ragged rows."""
+    return not (tensor.is_nested or tensor.is_meta or isinstance(tensor, FakeTensor))
+
+
+def same_start(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors begin at the same place in memory, as what works in place takes and gives; sparse ones have none."""
+    return one is other or (one.layout is other.layout is STRIDED and one.data_ptr() == other.data_ptr())
+
+
 def first_tensor(value: Any, *, floating: bool = True) -> torch.Tensor | None:
     """The first (floating-point) tensor in what a module takes or gives: a tensor, or tuples, lists and mappings of them."""
     if isinstance(value, torch.Tensor):
-        return value if value.is_floating_point() or not floating else None
+        return value if (value.is_floating_point() or not floating) and has_values(value) else None
     if isinstance(value, dict):
         value = [*(value[name] for name in ("logits", "output", "out") if name in value), *value.values()]
     elif not isinstance(value, (tuple, list)):

@@ -156,7 +156,7 @@ def forget(model: torch.nn.Module) -> None:
     """Have what of `model` is compiled already be compiled anew: graphs that are there know nothing of a later hook."""
     frames = torch._C._dynamo.eval_frame
     for module in model.modules():
-        code = getattr(type(module).forward, "__code__", None)
+        code = getattr(getattr(type(module), "forward", None), "__code__", None)
         if code is not None and hasattr(frames, "reset_code"):
             frames.reset_code(code)
 

@@ -54,4 +54,10 @@ def optimizer(one: Optimizer) -> dict[str, Any]:
     if "weight_decay" in group:
         settings.setdefault("decoupled_weight_decay", type(one).__name__.endswith("W"))
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
-    return {"name": type(one).__name__, "lr": float(group["lr"]), **plain}
+    lr = learning_rate(one)
+    return {"name": type(one).__name__, **({} if lr is None else {"lr": float(lr)}), **plain}
+
+
+def learning_rate(one: Optimizer) -> Any:
+    """That of the first group, a number or a tensor; None where the optimiser finds its own."""
+    return one.param_groups[0].get("lr")

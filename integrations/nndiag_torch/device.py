@@ -315,7 +315,7 @@ class Later:
             gradient = None if gradient is None or parameter.frozen or not gradient.numel() else dense(gradient)
             pairs = gradient is not None and gradient.ndim > 1 and len(gradient) > 1 and gradient.shape == value.shape
             self.tape.add(
-                self._gradient, parameter, value.numel(), parameter.scale,
+                self._gradient, parameter, parameter.frozen, value.numel(), parameter.scale,
                 None if gradient is None else _magnitude(gradient),
                 measure.rows_apart(value) if pairs else None, measure.rows_apart(gradient) if pairs else None,
                 self._picture(value), None if gradient is None else self._picture(gradient),
@@ -323,7 +323,7 @@ class Later:
         self.tape.add(self._gradients)
 
     def _gradient(
-        self, parameter: Parameter, size: int, scale: Any, vectors: Array | None, rows: Array | None,
+        self, parameter: Parameter, frozen: bool, size: int, scale: Any, vectors: Array | None, rows: Array | None,
         gradient_rows: Array | None, values: Array | None, sample: Array | None,
     ) -> None:  # fmt: skip
         over, nan = float(scale), math.nan
@@ -331,7 +331,7 @@ class Later:
         gradient = Magnitude(0.0, size, 0, 0.0, size) if vectors is None else measure.as_magnitude(
             vectors, size, over, same=measure.same_rows(gradient_rows, SAME_GRADIENTS),
             sample=None if sample is None else sample / over)  # fmt: skip
-        self._told.append(Told(parameter, Magnitude(nan, 0, 0, same=same, sample=values), gradient))
+        self._told.append(Told(parameter, Magnitude(nan, 0, 0, same=same, sample=values), gradient, frozen=frozen))
 
     def _gradients(self) -> None:
         told, self._told = self._told, []
@@ -347,7 +347,7 @@ class Later:
         moving = [parameter for parameter in parameters if not parameter.frozen]
         self._least = max(1, -(-sum(p.tensor.numel() * p.tensor.element_size() for p in moving) // COPIED))
         self._before = {id(p.tensor): self._flat(p.tensor).clone() for p in moving}
-        self.tape.add(self._update_begins, parameters, self.number(lr))
+        self.tape.add(self._update_begins, moving, self.number(lr))
 
     def _flat(self, tensor: torch.Tensor) -> torch.Tensor:
         return measure.every(dense(tensor), self._least)
@@ -460,10 +460,10 @@ class Later:
 
 
 class Told:
-    """A parameter as late events speak of it: with measured values instead of arrays."""
+    """A parameter as late events speak of it: with measured values instead of arrays, and frozen or not as it was then."""
 
-    def __init__(self, parameter: Parameter, value: Any, gradient: Any) -> None:
-        self.name, self.kind, self.frozen = parameter.name, parameter.kind, parameter.frozen
+    def __init__(self, parameter: Parameter, value: Any, gradient: Any, *, frozen: bool = False) -> None:
+        self.name, self.kind, self.frozen = parameter.name, parameter.kind, frozen
         self.value, self.gradient = value, gradient
 
 

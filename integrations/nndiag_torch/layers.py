@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nndiag.statistics import Array
-from nndiag_torch.arrays import View, as_array
+from nndiag_torch.arrays import View, as_array, has_values
 
 KINDS: dict[str, str] = {
     **dict.fromkeys(("Linear", "Bilinear", "LazyLinear"), "affine"),
@@ -153,15 +153,23 @@ class Parameter:
 
     def describe(self) -> dict[str, Any]:
         """Name, kind, shape, whether frozen, its layer, its standard deviation, and whether the model has it."""
+        there = is_there(self.tensor)
+        if there and self.std is None:  # it was a lazy module's
+            self.std = _std(self.tensor)
         return {
             "name": self.name,
             "kind": self.kind,
-            "shape": list(self.tensor.shape),
+            "shape": list(self.tensor.shape) if there else [],
             "frozen": self.frozen,
             "layer": self.layer,
             "std": self.std,
             "registered": self.registered,
         }
+
+
+def is_there(tensor: torch.Tensor) -> bool:
+    """Whether a parameter has values: that of a lazy module has none before its first call."""
+    return not isinstance(tensor, nn.parameter.UninitializedTensorMixin) and has_values(tensor)
 
 
 def kind_of(module: nn.Module) -> str:
@@ -176,7 +184,8 @@ def parameter_kind(owner: nn.Module, name: str, tensor: torch.Tensor) -> str:
         return "norm"
     if kind == "embedding" or (kind == "unknown" and tensor.ndim > 2):
         return "embedding"  # such as positions and class tokens, which a module of the user's own holds
-    return "weight" if tensor.ndim > 1 and not name.rpartition(".")[2].startswith("bias") else "bias"
+    matrix = tensor.ndim > 1 or not is_there(tensor)
+    return "weight" if matrix and not name.rpartition(".")[2].startswith("bias") else "bias"
 
 
 def layers_of(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
@@ -220,11 +229,7 @@ def function_before(tensor: torch.Tensor) -> str:
 
 def _std(tensor: torch.Tensor) -> float | None:
     """Standard deviation of the values; None where there is none."""
-    if (
-        isinstance(tensor, nn.parameter.UninitializedTensorMixin)
-        or not tensor.numel()
-        or not tensor.is_floating_point()
-    ):
+    if not is_there(tensor) or not tensor.numel() or not tensor.is_floating_point():
         return None
     spread = float(tensor.detach().float().std(correction=0))
     return spread if math.isfinite(spread) else None

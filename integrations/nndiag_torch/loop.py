@@ -20,7 +20,7 @@ from nndiag.frames import EVALUATION, FRAMES
 from nndiag.hooks import Hooks
 from nndiag.recorder import Recorder
 from nndiag_torch import compiled, description, graph, patches
-from nndiag_torch.arrays import first_tensor, on_gradient
+from nndiag_torch.arrays import first_tensor, on_gradient, same_start
 from nndiag_torch.device import Later, is_for
 from nndiag_torch.layers import ALIKE, PASSING, Layer, Parameter, function_before
 from nndiag_torch.parts import Holders, Parts
@@ -28,8 +28,9 @@ from nndiag_torch.telling import Now
 
 log = logging.getLogger("nndiag")
 
-ENDLESS = 100
-"""Backward passes without any update after which each counts as an iteration of its own: nobody accumulates so many."""
+ENDLESS, BY_HAND = 100, 3
+"""Backward passes without any update after which each counts as an iteration of its own: nobody accumulates so many; and those
+after each of which the parameters were others, though no optimiser has ever stepped: somebody updates them by hand."""
 
 
 _P = ParamSpec("_P")
@@ -48,6 +49,7 @@ def guarded(method: Callable[Concatenate[TorchLoop, _P], None]) -> Callable[Conc
         finally:
             pace.spent = spent + pace.owed + perf_counter() - begun
 
+    run.__torch_unserializable__ = True  # type: ignore[attr-defined]  # as a hook of a tensor that is saved: no warning
     return wraps(method)(run)  # type: ignore[return-value]  # still a method of TorchLoop
 
 
@@ -88,7 +90,10 @@ class TorchLoop:
         self.compiled = compiled.Compiled(self.parts.layers, self._traced)
         self._described = (0, 0, 0)
         self._unheard = 0
-        self._began = self._never_steps = self._failed = self._unscales = False
+        self._by_hand = 0
+        self._turns: dict[Optimizer | None, Any] = {}
+        self._strangers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+        self._began = self._never_steps = self._in_turn = self._failed = self._unscales = False
         self._trains_in_evaluation_mode = self._reads = False
         self._evaluated_in_training_mode: bool | None = None
         self._output: Any = None
@@ -165,8 +170,9 @@ class TorchLoop:
     # The iteration
 
     def _new_iteration(self) -> None:
-        self._passing = self._inside = self._in_backward = self._finished = False
-        self._surveyed = False
+        self._passing = self._inside = self._in_backward = self._adds_up = self._finished = False
+        self._surveyed = self._stepping = False
+        self._versions: list[int] = []
         self._stepped: set[Optimizer] = set()
         self._told: set[int] = set()
         self._backward_passes = self._updates = 0
@@ -184,10 +190,16 @@ class TorchLoop:
 
     def _begin_pass(self, args: Any) -> None:
         """A training pass begins: of a new iteration, or one more of the iteration under way."""
-        if self._finished or self._backward_passes >= (1 if self._never_steps else ENDLESS):
+        if self._is_over():
             self._finish()
         self._collect_gradients()
-        self._passing, self._in_backward, self._loss_is_in, self._collected = True, False, False, False
+        self._passing, self._in_backward, self._adds_up, self._loss_is_in, self._collected = (
+            True,
+            False,
+            False,
+            False,
+            False,
+        )
         self._previous = self._output = None
         self._function = ""
         self._reads = self.teller.reading
@@ -199,6 +211,16 @@ class TorchLoop:
         )  # of the model, where a tensor is passed by place, or of its first module
         if x is not None and self.teller.wants("on_step_begin"):
             self.teller.batch(x)
+
+    def _is_over(self) -> bool:
+        """Whether a pass that begins is one of the next iteration."""
+        if self._finished or not self._backward_passes:
+            return self._finished or (self._in_turn and bool(self._stepped))
+        if self._stepped:
+            return self._in_turn
+        by_hand = not (self._stepping or any(self.optimizers.values())) and self._versions != self.holders.versions
+        self._by_hand = self._by_hand + 1 if by_hand else 0
+        return self._never_steps or self._by_hand >= BY_HAND or self._backward_passes >= ENDLESS
 
     def _begin(self) -> None:
         """Training begins, unless it has."""
@@ -214,7 +236,8 @@ class TorchLoop:
             return
         if not self._finished:
             self._never_steps = not self._updates
-            self._tell_gradients(self.parameters)
+            if not (self._updates and self._in_turn):
+                self._tell_gradients(self.parameters)
             self._collect_gradients()
         self._mind_silence()
         if math.isinf(self._evaluation_mode):  # without a pass in training mode: this loop trains in the other
@@ -237,8 +260,9 @@ class TorchLoop:
             self._unheard += 1
             if self._unheard == 2:
                 log.warning(
-                    "no layer of %s was heard: of what torch.compile has compiled by then, nothing can be; nndiag.watch before "
-                    "the first call, or call torch.compiler.reset() after it", type(self.model).__name__
+                    "no layer of %s was heard: of what torch.compile has compiled by then nothing can be (nndiag.watch before "
+                    "the first call, or call torch.compiler.reset() after it), nor within TorchScript, an exported program or "
+                    "torch.func", type(self.model).__name__
                 )  # fmt: skip
 
     # Forward
@@ -251,11 +275,11 @@ class TorchLoop:
     def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Any module of the process has been called. While a graph is traced, what this gives back is handed on instead."""
         if torch.compiler.is_compiling():
-            return self.compiled.passed(module, output)
+            return None if torch.compiler.is_exporting() else self.compiled.passed(module, output)
         if self._inside and not (self._reads or self.recorder.recording) and id(module) in self.parts.inner:
             return None  # within a pass that is not read
-        if torch._C._functorch.peek_interpreter_stack() is None:  # what runs under vmap and the like has no values
-            self._really_called(module, args, output)
+        if torch._C._functorch.peek_interpreter_stack() is None and not torch.jit.is_tracing():
+            self._really_called(module, args, output)  # what runs under vmap and the like has no values
         return None
 
     @guarded
@@ -313,6 +337,8 @@ class TorchLoop:
             self._begin_pass(args)
         self._inside = not root
         if not self._reads:
+            if root and (tensor := first_tensor(output)) is not None and tensor.requires_grad:
+                on_gradient(tensor, self._loss_goes_back)
             return
         if layer is not None and self.teller.wants("on_forward") and (tensor := first_tensor(output)) is not None:
             self._layer_forward(layer, first_tensor(args), tensor)
@@ -335,7 +361,7 @@ class TorchLoop:
             self.compiled.collect(self.teller.measured_backward, "gradient", self._scale, among=None)
 
     def _layer_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
-        if x is not None and x.data_ptr() != output.data_ptr():  # what works in place has overwritten its input
+        if x is not None and not same_start(x, output):  # what works in place has overwritten its input
             self._function_forward(x)
             if layer.after is None:
                 layer.after = self._source(x)
@@ -397,19 +423,22 @@ class TorchLoop:
         if self._failed:
             return
         if validates:
-            self._validated()
+            self._validated(trains=isinstance(values.get("loss"), torch.Tensor))
         loss, outputs, targets = (values.get(name) for name in TENSORS)
         if isinstance(loss, torch.Tensor):
             self._take_loss(loss, outputs, targets)
         elif loss is not None:
             numbers["loss"] = loss
 
-    def _validated(self) -> None:
-        """Numbers of a validation: they belong to the iteration that comes, and tell of the passes just made."""
+    def _validated(self, *, trains: bool) -> None:
+        """Numbers of a validation: they belong to the iteration that comes, and tell of the passes just made.
+
+        Where the loss of a training pass comes with them, the last of these is that one.
+        """
         if self._finished:
             self._finish()
         self.teller.catch_up()
-        if self._passing and self.teller.reading and not self._backward_passes:
+        if self._passing and self.teller.reading and not self._backward_passes and not trains:
             self._take_back()
         if self._evaluated_in_training_mode is not None:
             self.recorder.row.buffers["loop"].put("", EVALUATION, (float(self._evaluated_in_training_mode),))
@@ -423,12 +452,12 @@ class TorchLoop:
         self._output = None
 
     def _take_loss(self, loss: torch.Tensor, outputs: Any, targets: Any) -> None:
-        if self._finished and self._loss_is_in and self.compiled.traced:
-            self._begin_pass(())  # one that was compiled as a whole
+        if self._finished and self._loss_is_in and (self.compiled.traced or not self.parts.order):
+            self._begin_pass(())  # one that was compiled as a whole, or whose modules nobody calls
         self._begin()
         self._collect_outputs()
         value, again, self._loss_is_in = self.teller.mean(loss), self._loss_is_in, True
-        if loss.requires_grad and not self._in_backward and self.teller.reading:
+        if loss.requires_grad and not self._adds_up:
             on_gradient(loss, self._loss_goes_back)
         if not self.teller.reading or not (self.teller.looks(value) or outputs is not None):
             self._output = None
@@ -482,27 +511,42 @@ class TorchLoop:
 
     @guarded
     def _goes_back(self, layer: Layer, gradient: torch.Tensor) -> None:
-        if self._finished or not self._in_backward:
+        if self._finished or not self._adds_up:
             self._begin_backward()
         self.teller.backward(layer, gradient, self._scale)
 
     def _begin_backward(self) -> None:
-        if self._in_backward and not self._finished:
+        """A backward pass has begun; before that of the loss, one of `torch.autograd.grad` may, which adds to no gradient."""
+        if self._adds_up and not self._finished:
             return
         if self._finished:
             self._begin_pass(())  # one that was compiled as a whole
-        self._collect_outputs()
-        self._in_backward, self._inside, self._output, self._collected = True, False, None, False
-        self._backward_passes += 1
-        if self.teller.reading:
-            for optimizer, tensors in self.holders.smallest.items():
-                kept = self.teller.any_nonzero(tensor.grad for tensor in tensors if tensor.grad is not None)
-                self._kept[optimizer] = kept * self._kept.get(optimizer, 1.0)
+        if not self._in_backward:
+            self._collect_outputs()
+            self._in_backward, self._inside, self._output, self._collected = True, False, None, False
+            self._backward_passes += 1
+        self._adds_up = self.holders.gather()
+        if self._adds_up:
+            self._versions = self.holders.versions
+            if self.teller.reading:
+                self._mind_what_is_kept()
+
+    def _mind_what_is_kept(self) -> None:
+        """Look whether gradients were cleared before this backward pass."""
+        for optimizer, tensors in self.holders.smallest.items():
+            kept = self.teller.any_nonzero(tensor.grad for tensor in tensors if tensor.grad is not None)
+            self._kept[optimizer] = kept * self._kept.get(optimizer, 1.0)
 
     def _gradients_kept(self) -> Any:
-        """1 where gradients were cleared before none of the passes, of an optimiser that stepped if any did; else 0."""
-        known = [kept for one, kept in self._kept.items() if not self._stepped or one in self._stepped]
-        return 1.0 - math.prod(1.0 - kept for kept in known) if known else math.nan
+        """1 where gradients were cleared before none of the passes, of an optimiser that stepped if any did; else 0.
+
+        Where optimisers step in turn, the others are as they were when they stepped last.
+        """
+        known = {one: kept for one, kept in self._kept.items() if not self._stepped or one in self._stepped}
+        if self._in_turn:
+            known = {one: kept for one, kept in self._turns.items() if one in self.optimizers} | known
+        self._turns = known
+        return 1.0 - math.prod(1.0 - kept for kept in known.values()) if known else math.nan
 
     @guarded
     def clipping(self, tensors: list[torch.Tensor], limit: dict[str, float]) -> None:
@@ -544,10 +588,12 @@ class TorchLoop:
     @guarded
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         parameters = self._ours(optimizer)
-        if not parameters:
+        if not parameters and optimizer not in self.optimizers:
             return
         if optimizer in self._stepped:
+            self._in_turn = len(self.optimizers) > 1
             self._finish()
+        self._stepping = True
         if not (self._reads or self.teller.reading):
             return
         self._collect_gradients()
@@ -558,12 +604,15 @@ class TorchLoop:
                 parameter.scale = 1.0 if scale is None else self.teller.number(scale)
         others = [] if self._stepped else self.holders.unowned
         self._tell_gradients([*parameters, *others] if others else parameters)
-        self.teller.update_begins(parameters, optimizer.param_groups[0]["lr"])
+        lr = description.learning_rate(optimizer)
+        self.teller.update_begins(parameters, math.nan if lr is None else lr)
 
     @guarded
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if not (parameters := self._ours(optimizer)):
+        parameters = self._ours(optimizer)
+        if not parameters and optimizer not in self.optimizers:
             return
+        self._stepping = False
         self.teller.update_ends(optimizer, parameters)
         self.optimizers[optimizer] += 1
         self._updates += 1
@@ -582,8 +631,13 @@ class TorchLoop:
     def _ours(self, optimizer: Optimizer) -> list[Parameter]:
         """Parameters of the model that `optimizer` updates; one that has some is one of ours from now on."""
         owned = self.holders.of(optimizer)
+        if not owned and optimizer not in self._strangers:
+            self._strangers.add(optimizer)  # of none that we know; modules may have got others since
+            self.parts.survey()
+            self.holders.forget()
+            owned = self.holders.of(optimizer)
         if owned and optimizer not in self.optimizers:
-            self.holders.add(optimizer)
+            self.holders.add(optimizer, beside=self._stepped)
             self.recorder.describe(**self.describe())
         return owned
 

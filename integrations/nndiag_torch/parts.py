@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Collection
 
 import torch
 from torch import nn
+from torch.autograd.graph import get_gradient_edge
 from torch.optim import Optimizer
 
-from nndiag_torch.layers import Layer, Parameter, kind_of, layers_of, parameters_of
+from nndiag_torch.layers import Layer, Parameter, is_there, kind_of, layers_of, parameters_of
 
 MANY = 8
 """Modules that a model calls and does not have of which the parameters are looked at: some are made anew in every pass."""
@@ -85,17 +87,14 @@ class Parts:
 
 
 class Holders:
-    """The optimisers of a loop with their steps so far, and the parameters that each of them holds.
-
-    `smallest` has of each optimiser a few parameters that it clears and that are quickly looked through; of all parameters
-    where there is none.
-    """
+    """The optimisers of a loop with their steps so far, and the parameters that each of them holds."""
 
     def __init__(self, parts: Parts, optimizers: dict[Optimizer, int]) -> None:
         self._parts = parts
         self.steps = optimizers
         self.forget()
         self._first = [(tensor, _sum(tensor)) for tensors in self.smallest.values() for tensor in tensors]
+        self.forget()  # lazy modules get their parameters in the first pass
 
     @property
     def held(self) -> set[int]:
@@ -106,15 +105,36 @@ class Holders:
         """The parts, or the optimisers, have changed."""
         self._owned: dict[Optimizer, tuple[int, list[Parameter]]] = {}
         self._unowned: list[Parameter] | None = None
-        known = {key: p.tensor for key, p in self._parts.parameters.items() if p.tensor.requires_grad}
-        owned = {one: _ids(one) for one in self.steps} if self.held else {None: set(known)}
-        self.smallest: dict[Optimizer | None, list[torch.Tensor]] = {
-            one: sorted((known[key] for key in known if key in keys), key=torch.Tensor.numel)[:4]
-            for one, keys in owned.items()
-        }
+        self._smallest: dict[Optimizer | None, list[torch.Tensor]] | None = None
 
-    def add(self, optimizer: Optimizer) -> None:
-        """Another optimiser is one of this loop's."""
+    @property
+    def smallest(self) -> dict[Optimizer | None, list[torch.Tensor]]:
+        """Of each optimiser a few parameters that it clears and that are quickly looked through; of all where there is none."""
+        if self._smallest is None:
+            parts = self._parts.parameters.items()
+            known = {key: p.tensor for key, p in parts if p.tensor.requires_grad and is_there(p.tensor)}
+            owned = {one: _ids(one) for one in self.steps} if self.held else {None: set(known)}
+            self._smallest = {
+                one: sorted((known[key] for key in known if key in keys), key=torch.Tensor.numel)[:4]
+                for one, keys in owned.items()
+            }
+        return self._smallest
+
+    @property
+    def versions(self) -> list[int]:
+        """How often `smallest` were written to."""
+        return [one._version for tensors in self.smallest.values() for one in tensors if not one.is_inference()]
+
+    def gather(self) -> bool:
+        """Whether the backward pass under way adds to gradients of `smallest`: that of `torch.autograd.grad` does not."""
+        tensors = [one for each in self.smallest.values() for one in each if one.requires_grad]
+        return not tensors or any(map(_gathers, tensors))
+
+    def add(self, optimizer: Optimizer, beside: Collection[Optimizer]) -> None:
+        """Another optimiser is one of this loop's; it replaces those of which it holds all, but for what steps `beside` it."""
+        held = {id(p.tensor) for p in self.of(optimizer)}
+        for other in [one for one in self.steps if one not in beside and {id(p.tensor) for p in self.of(one)} <= held]:
+            del self.steps[other]
         self.steps[optimizer] = 0
         self.forget()
 
@@ -144,6 +164,14 @@ class Holders:
 def _ids(optimizer: Optimizer) -> set[int]:
     """Ids of the tensors in the groups of `optimizer`."""
     return {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
+
+
+def _gathers(tensor: torch.Tensor) -> bool:
+    """Whether the backward pass under way adds to the gradient of a parameter."""
+    try:
+        return bool(torch._C._will_engine_execute_node(get_gradient_edge(tensor).node))
+    except RuntimeError:  # of a pass that goes back to certain tensors alone
+        return False
 
 
 def _sum(tensor: torch.Tensor) -> float:
