@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -67,6 +68,13 @@ def dense(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
     return tensor
+
+
+def hook_of(method: Callable[..., None], first: Any) -> Callable[[torch.Tensor], None]:
+    """A hook for gradients that calls `method(first, gradient)`, and of which nothing is said where its tensor is saved."""
+    hook = partial(method, first)
+    hook.__torch_unserializable__ = True  # type: ignore[attr-defined]
+    return hook
 
 
 def on_gradient(tensor: torch.Tensor, hook: Callable[[torch.Tensor], None]) -> None:

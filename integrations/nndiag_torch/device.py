@@ -136,6 +136,11 @@ class Later:
             log.error("%s on the device failed and is switched off; training goes on", name, exc_info=fault)
             self.recorder.fault("Later", name, fault, [FILLS[name]] if name in FILLS else [])
 
+    @property
+    def retelling(self) -> bool:
+        """Whether what is told just now was kept back."""
+        return self.tape.playing
+
     def wants(self, event: str) -> bool:
         """Whether anybody will listen to `event` of this iteration."""
         return self.reading and event in self._events

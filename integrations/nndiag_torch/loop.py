@@ -6,7 +6,7 @@ import logging
 import math
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial, wraps
+from functools import wraps
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec
 
@@ -20,7 +20,7 @@ from nndiag.frames import EVALUATION, FRAMES
 from nndiag.hooks import Hooks
 from nndiag.recorder import Recorder
 from nndiag_torch import compiled, description, graph, patches
-from nndiag_torch.arrays import first_tensor, on_gradient, same_start
+from nndiag_torch.arrays import first_tensor, hook_of, on_gradient, same_start
 from nndiag_torch.device import Later, is_for
 from nndiag_torch.layers import ALIKE, PASSING, Layer, Parameter, function_before
 from nndiag_torch.parts import Holders, Parts
@@ -232,7 +232,7 @@ class TorchLoop:
 
     def _finish(self) -> None:
         """The iteration under way is over, if there is one."""
-        if not (self._finished or self._backward_passes):
+        if not (self._finished or self._backward_passes or self._stepped):
             return
         if not self._finished:
             self._never_steps = not self._updates
@@ -396,7 +396,7 @@ class TorchLoop:
     def _await_gradient(self, layer: Layer, output: torch.Tensor | None) -> None:
         if output is not None and output.requires_grad and self.teller.wants("on_backward"):
             if layer.goes_back is None:
-                layer.goes_back = partial(self._goes_back, layer)
+                layer.goes_back = hook_of(self._goes_back, layer)
             on_gradient(output, layer.goes_back)
 
     # The loss
@@ -422,7 +422,7 @@ class TorchLoop:
     def _take_logged(self, values: dict[str, Any], numbers: dict[str, Any], validates: bool) -> None:
         if self._failed:
             return
-        if validates:
+        if validates and not self.teller.retelling:
             self._validated(trains=isinstance(values.get("loss"), torch.Tensor))
         loss, outputs, targets = (values.get(name) for name in TENSORS)
         if isinstance(loss, torch.Tensor):
@@ -473,7 +473,7 @@ class TorchLoop:
             self._head(found.head, seen)
         self.teller.loss(value, seen, wanted, again=again)
         if seen is not None and found.gradient_source is not None and self.teller.wants("on_output_gradient"):
-            found.gradient_source.register_hook(partial(self._output_goes_back, found.delta))
+            found.gradient_source.register_hook(hook_of(self._output_goes_back, found.delta))
 
     def _know(self, objective: dict[str, Any], loss: torch.Tensor) -> None:
         """Describe the loss where it is new, and which parameters it reaches where that may still grow.

@@ -44,6 +44,9 @@ class Now:
         """Whether the iteration under way is read."""
         return self.recorder.recording
 
+    retelling = False
+    """Whether what is told just now was kept back: never."""
+
     def wants(self, event: str) -> bool:
         """Whether anybody listens to `event` in this iteration."""
         return self.loop.hooks.listened(event)
