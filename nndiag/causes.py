@@ -18,7 +18,7 @@ ORDER = (
     "ND307", "ND202", "ND203", "ND205", "ND207", "ND201", "ND2", "NDP09",
     "ND305", "ND505", "ND506", "ND507", "ND509", "NDP08", "ND404", "ND501", "ND502",
     "ND301", "ND302", "ND401", "ND3", "ND306", "ND4", "ND804", "ND102", "ND5",
-    SUGGESTED, "ND707", "ND607", "ND606", "ND602", "ND603", "ND601", "ND6",
+    "ND707", SUGGESTED, "ND607", "ND606", "ND602", "ND603", "ND601", "ND6",
     "ND109", "ND7", "NDP06", "NDP02", "NDP04", "NDP", "ND8",
 )  # fmt: skip
 """Codes and families, root causes first: data and objective, the loop, initialisation, settings of the optimiser, what flows,

@@ -124,8 +124,9 @@ def unfinished(run: Run) -> float | None:
     It falls if the last fifth gained `GAIN` of the way over the fifth before, by three standard errors, so that as many
     updates again would gain five times that; or if the second half falls at `PACE` of the mean pace or more, as an exponential
     does that has gone no further than three quarters of its way; or if each of `STEADY` validations or more was better than the
-    last, and their last quarter gained `GAIN`. None, too, with fewer than 10 reads, and of a run that
-    still goes on: it has not come to an end that it could have missed.
+    last, and their last quarter gained `GAIN`. Where the loss is above a trivial prediction's to the end, as it is of words
+    before their frequencies are learned, its pace is that of the loss itself, by three standard errors. None, too, with fewer
+    than 10 reads, and of a run that still goes on: it has not come to an end that it could have missed.
     """
     losses = run.train.to_numpy()
     fifth, known = len(losses) // 5, trivial(run)
@@ -140,6 +141,7 @@ def unfinished(run: Run) -> float | None:
     gain, left = float(older.mean() - newer.mean()), (float(newer.mean()) - floor(run)) / span
     steep = gain > max(GAIN * span, 3 * error)
     steep = steep or (1 - left > LEAST and signals.pace(np.minimum(losses, start)) > PACE)
+    steep = steep or (left > 1 and gain > 3 * error and signals.pace(losses) > PACE)
     left = min(left, ahead(run, start))
     return left if steep or (steady(run) and _last_gain(run.validation.to_numpy()) > GAIN * span) else None
 
@@ -176,6 +178,21 @@ def underway(run: Run) -> bool:
         return False
     error = float(np.std(np.diff(losses[-2 * third :]))) / math.sqrt(third)
     return float(losses[-2 * third : -third].mean() - losses[-third:].mean()) > 2 * error
+
+
+def closing(run: Run) -> bool:
+    """Whether a loss that is above a trivial prediction's still falls so fast that as many updates again take it clearly below.
+
+    It then fell by `GAIN` of the way or more, by three standard errors, from the last fifth of the reads but one to the last:
+    a network that starts far from the frequencies of its labels, as of rare pixels, is on its way to them and no failure.
+    """
+    losses, known = run.train.to_numpy(), trivial(run)
+    fifth = len(losses) // 5
+    if fifth < 2 or known is None or ended_nonfinite(run):
+        return False
+    older, now, span = float(losses[-2 * fifth : -fifth].mean()), float(losses[-fifth:].mean()), known - floor(run)
+    error = float(np.std(np.diff(losses[-2 * fifth :]))) / math.sqrt(fifth)
+    return older - now > max(GAIN * span, 3 * error) and now - 5 * (older - now) < known - LEAST * span
 
 
 def ended_nonfinite(run: Run) -> bool:
