@@ -185,3 +185,22 @@ def test_validations_are_even_from_the_second_on(first: float, fourth: float, ev
     validation = [first, 1.9, 1.75, fourth, *np.linspace(1.5, 1.0, progress.STEADY)]
 
     assert progress.steady(synthetic.run(validation={i + 1: loss for i, loss in enumerate(validation)})) is even
+
+
+@pytest.mark.parametrize(("end", "closing"), [(0.35, True), (0.6, False), (0.25, False)])
+def test_a_loss_that_falls_towards_the_trivial_one_is_closing_in(end: float, closing: bool) -> None:
+    """Of rare pixels: from ln 2 down, with 0.325 for their frequencies; too slow, or there already."""
+    train = np.linspace(0.69, end, 200) if end > 0.3 else synthetic.decay(200, 0.69, end, 20)
+    rare = run(train, data={"entropy": {"target": 0.325}}, loss={"name": "BCEWithLogitsLoss", "task": "binary"})
+
+    assert progress.closing(rare) is closing
+    assert Severity(rare).of("training") is (Verdict.FAIL if end > 0.5 else Verdict.WARN)
+
+
+@pytest.mark.parametrize(("rate", "left"), [(0.0, None), (0.1, 4.37 / 3.0), (20.0, None)])
+def test_a_loss_above_the_trivial_one_may_still_fall(rate: float, left: float | None) -> None:
+    """As of letters before their frequencies are learned: ln 82, where these cost 3 nats."""
+    train = 4.4 - 0.2 * (1 - np.exp(-rate * np.arange(400) / 200)) + 0.002 * np.sin(np.arange(400) * 2.4)
+    above = run(train, **CLASSES | {"data": {"entropy": {"target": 3.0}}})
+
+    assert progress.unfinished(above) == (None if left is None else pytest.approx(left, abs=0.05))

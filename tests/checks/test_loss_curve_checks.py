@@ -61,6 +61,15 @@ def test_a_stumble_on_the_first_plateau_is_no_spike(usual: float, found: int) ->
     assert len(findings(LossSpike(), curve(np.concatenate([np.full(10, 2.3), losses])))) == found
 
 
+@pytest.mark.parametrize(("noise", "found"), [(0.02, 1), (0.3, 0)])
+def test_after_a_quiet_plateau_the_noise_is_that_of_now(noise: float, found: int) -> None:
+    rng = np.random.default_rng(3)
+    plateau = 2.3 + 5e-3 * rng.standard_normal(90)
+    losses = np.concatenate([plateau, 1.1 + noise * rng.standard_normal(30), np.full(6, 2.2), np.full(60, 1.0)])
+
+    assert len(findings(LossSpike(), curve(losses))) == found
+
+
 def test_two_bad_batches_in_a_row_are_no_spike() -> None:
     losses = synthetic.decay(200)
     losses[[80, 81, 150]] += 2.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nndiag import synthetic
+from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 
@@ -29,7 +29,8 @@ class ImpossibleLoss(Check):
 
     Decides on the training and the validation loss of losses that the run names as cross-entropy, squared, absolute or
     hinge error: any value below 0, or below the floor that the run gives, by more than `rounding` times the larger of 1 and
-    the first loss; float32 leaves errors of 1e-7. Losses of other names may go anywhere and are not checked.
+    the first loss; float32 leaves errors of 1e-7. Losses of other names may go anywhere and are not checked, nor are those
+    whose samples are weighed by numbers that are not known, as the advantages of a policy gradient.
     """
 
     code = "ND608"
@@ -46,6 +47,8 @@ class ImpossibleLoss(Check):
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
+        if progress.floats(run):
+            return "samples are weighed by numbers that may be negative, as of a policy gradient: there is no floor"
         if _plain(str(run.meta.loss.get("name", ""))) not in NEVER_NEGATIVE and "floor" not in run.meta.loss:
             return "needs a loss with a known floor, such as a cross-entropy or a squared error"
         return None
