@@ -169,7 +169,7 @@ def begin(run: Run) -> float:
         return early
     classes = run.meta.loss.get("task") in ("classes", "binary")
     width = latest(run, "outputs", "width", "outputs") or 1.0 if classes else 1.0
-    even = math.log(2.0 if run.meta.loss.get("task") == "binary" else width)
+    even = math.log(2.0 if run.meta.loss.get("task") == "binary" else max(1.0, width))
     return min(early, max(known, even))
 
 

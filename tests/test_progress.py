@@ -204,3 +204,36 @@ def test_a_loss_above_the_trivial_one_may_still_fall(rate: float, left: float | 
     above = run(train, **CLASSES | {"data": {"entropy": {"target": 3.0}}})
 
     assert progress.unfinished(above) == (None if left is None else pytest.approx(left, abs=0.05))
+
+
+@pytest.mark.parametrize(("turns", "known"), [((2, 2), None), ((2, 1), math.log(10)), ((1, 2), math.log(10))])
+def test_objectives_that_take_turns_may_stand_at_what_guessing_costs(
+    turns: tuple[int, int], known: float | None
+) -> None:
+    """Adversaries do; accumulated gradients have one update for several passes, an encoder and its decoder one pass for two."""
+    loop = {name: np.full(200, float(each)) for name, each in zip(("backward_passes", "updates"), turns, strict=True)}
+    stands = run(np.full(200, math.log(10)), loop=loop, **CLASSES)
+
+    assert progress.trivial(stands) == (known and pytest.approx(known))
+    assert bool(Checklist(select="ND601,ND605").examine(stands).findings) is (known is not None)
+
+
+@pytest.mark.parametrize(("scale", "low", "floats"), [(None, -0.1, True), (None, 0.1, False), (1.0, -0.1, False)])
+def test_samples_weighed_by_either_sign_have_no_floor(scale: float | None, low: float, floats: bool) -> None:
+    loss = {"name": "CrossEntropyLoss", "task": "classes", "expects": "logits", "scale": scale}
+    policy = run(np.concatenate([np.full(100, 0.3), np.full(100, low)]), loss=loss)
+
+    assert progress.floats(policy) is floats
+    assert (progress.training(policy) is None) is floats
+    assert bool(Checklist(select="ND608").examine(policy).findings) is (low < 0 and not floats)
+
+
+@pytest.mark.parametrize(("task", "width", "begin"), [("binary", 1.0, math.log(2)), ("classes", 4.0, math.log(4)),
+                                                      ("real", 4.0, 0.3)])  # fmt: skip
+def test_an_untrained_classifier_begins_with_an_even_guess(task: str, width: float, begin: float) -> None:
+    data = {"entropy": {"target": 0.3}, "total_variance": {"target": 0.3}}
+    loss = {"name": "MSELoss" if task == "real" else "CrossEntropyLoss", "task": task}
+    rare = run(np.full(100, 9.0), data=data, loss=loss, outputs={"width": {"outputs": width}})
+
+    assert progress.begin(rare) == pytest.approx(begin)
+    assert progress.begin(run(np.full(100, 0.2), data=data, loss=loss)) == pytest.approx(0.2)

@@ -389,6 +389,14 @@ def test_a_class_that_the_loss_ignores_is_named_where_each_input_has_one_label(
     assert ["10%" in finding.message for finding in findings("ND110", run)] == [True] * found
 
 
+def test_words_that_are_ignored_are_counted_by_the_first_batch() -> None:
+    """Later reads of the samples are several batches apart."""
+    loss = {"name": "CrossEntropyLoss", "task": "classes", "expects": "logits", "ignore_index": 0, "ignored": 0.3}
+    samples = {"samples": {"input": np.append(32.0, 320.0 * np.arange(1, 100))}}
+
+    assert not findings("ND110", told(loss, {"rows": 300.0}, data=samples))
+
+
 def test_clipped_logarithms_of_probabilities_want_a_log_softmax() -> None:
     layers = [{"name": "output", "kind": "affine"}, {"name": "output.relu", "kind": "relu"}]
     (finding,) = findings("ND106", told(NLL, {"min": 0.0, "zero_fraction": 0.5}, layers=layers))
