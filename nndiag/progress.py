@@ -115,9 +115,9 @@ def _progress(run: Run, losses: Array, tail: int, window: int) -> Progress:
 def floats(run: Run) -> bool:
     """Whether the loss weighs its samples by numbers of either sign, as a policy gradient does (Williams 1992).
 
-    Its value has then no floor, and says nothing of how far training has come.
+    Its value may then be negative, has no floor, and says nothing of how far training has come.
     """
-    return run.meta.loss.get("scale", 1.0) is None and bool((run.train < floor(run)).any())
+    return run.meta.loss.get("scale", 1.0) is None and bool(((run.train < 0) & np.isfinite(run.train)).any())
 
 
 STEADY = 10
@@ -237,7 +237,8 @@ def takes_turns(run: Run) -> bool:
     """
     loop = run.loop
     counts = [loop[name].to_numpy() for name in ("backward_passes", "updates") if name in loop]
-    return len(counts) == 2 and all(2 * np.sum(each >= 2) > np.sum(np.isfinite(each)) for each in counts)
+    counts = [each[np.isfinite(each)] for each in counts]
+    return len(counts) == 2 and all(2 * int(np.sum(each >= 2)) > len(each) for each in counts)
 
 
 def trivial(run: Run) -> float | None:
