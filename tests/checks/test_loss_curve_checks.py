@@ -262,3 +262,16 @@ def test_a_loss_of_ones_own_may_go_anywhere() -> None:
     run = synthetic.run(train=-1.0, loss={"name": "ELBO", "task": "real"})
 
     assert "known floor" in (ImpossibleLoss().not_checked(run) or "")
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "found"), [(27.0, -2.8e7, 1), (27.0, -2.6e7, 0), (0.5, -1.1e6, 1), (0.5, -0.9e6, 0)]
+)
+def test_a_loss_of_ones_own_that_runs_away_below_zero_has_no_minimum(first: float, last: float, found: int) -> None:
+    train = np.append(np.linspace(first, -1.0, 99), last)
+    run = synthetic.run(train=train, loss={"name": "BCEWithLogitsLoss with other terms", "task": "binary"})
+    report = Checklist(select="ND608").examine(run)
+
+    assert [finding.fix for finding in report.findings] == [
+        "See which term of the loss has the wrong sign, or no lower end."
+    ] * found
