@@ -240,6 +240,20 @@ def test_an_imbalance_shows_in_a_validation_that_gains_nothing(
     assert Checklist(select="ND005").examine(run).headlines == headlines
 
 
+@pytest.mark.parametrize(("entropy", "headlines"), [(0.2, ("ND005",)), (0.22, ("ND707",))])
+def test_a_training_that_settles_at_the_shares_of_few_labels_has_an_imbalance(
+    entropy: float, headlines: tuple[str, ...]
+) -> None:
+    """29 and 32 % of the entropy of two equal classes."""
+    run = synthetic.run(
+        steps=200, train=np.full(200, entropy), validation=dict.fromkeys(range(20, 200, 20), 0.4),
+        updates={"ratio": {"w": 1e-3}}, data={"entropy": {"target": entropy}, "classes": {"target": 2.0}},
+        **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert Checklist(select="ND005,ND707").examine(run).headlines == headlines
+
+
 def test_a_bad_start_explains_a_loss_that_ends_high() -> None:
     train = np.r_[40.0, np.full(99, 2.5)]
     run = synthetic.run(train=train, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES)

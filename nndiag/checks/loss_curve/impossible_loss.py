@@ -72,7 +72,8 @@ class ImpossibleLoss(Check):
             yield self.finding(
                 f"the training loss falls from {first:.3g} to {low:.3g}: it has no minimum", first_step=int(run.train.index[0]),
                 last_step=int(run.train.index[-1]), value=low, threshold=-self.away * max(1.0, abs(first)),
-                causes=("a wrong sign", "ND110"), fix="See which term of the loss has the wrong sign, or no lower end.",
+                causes=("a wrong sign", "ND110"), place="ND1",
+                fix="See which term of the loss has the wrong sign, or no lower end.",
             )  # fmt: skip
             return
         first, floor = float(run.train.iloc[0]), float(run.meta.loss.get("floor", 0.0))

@@ -71,7 +71,7 @@ class LearningRateLow(Check):
         even = progress.steady(run)
         slow, crawls = self._slow(run, self.even if even else self.left), self._crawls(run)
         small = tiny or (typical < self.slow and (slow or crawls))
-        if small or (typical < self.steady and ((slow and even) or crawls)) or self._stays(run, typical):
+        if small or (typical < self.steady and ((slow and even) or crawls)) or self._stays(run, ratios):
             fact = "the loss still falls, and much of the way is left"
             fact = (
                 fact
@@ -101,11 +101,12 @@ class LearningRateLow(Check):
         nowhere = trained is not None and (trained.poor is True or trained.value < self.hardly)
         return nowhere and progress.steady(run, self.several)
 
-    def _stays(self, run: Run, typical: float) -> bool:
+    def _stays(self, run: Run, ratios: pd.DataFrame) -> bool:
         """Whether training makes poor progress, and all updates together are less than `way` of the weights."""
         trained = progress.training(run)
         poor = trained is not None and trained.poor is True
-        return poor and run.steps >= self.updates and typical * run.steps < self.way
+        whole = float(self._moved(run, ratios).max(axis=1).mean()) * run.steps
+        return poor and run.steps >= self.updates and whole < self.way
 
     def _slow(self, run: Run, way: float) -> bool:
         """Whether the loss still falls at the end, with more than `way` of its way to go, and validation is at its best."""
