@@ -388,6 +388,21 @@ def test_updates_that_come_to_nothing_all_together_are_too_small(
     assert len(findings(LearningRateLow(), run)) == found
 
 
+@pytest.mark.parametrize(("ratio", "headlines"), [(5e-4, ("ND502",)), (2e-3, ("ND105",))])
+def test_a_network_that_has_not_moved_goes_before_a_suggestion(ratio: float, headlines: tuple[str, ...]) -> None:
+    outputs: synthetic.Statistics = {
+        "width": {"outputs": 1.0, "targets": 1.0}, "integer": {"targets": 1.0},
+        "min": {"outputs": 0.4, "targets": 0.0}, "max": {"outputs": 0.6, "targets": 1.0},
+    }  # fmt: skip
+    run = synthetic.run(
+        steps=200, train=np.full(200, 0.25), updates={"ratio": {"w": ratio}}, outputs=outputs,
+        data={"total_variance": {"target": 0.25}, "classes": {"target": 2.0}, "entropy": {"target": math.log(2)}},
+        loss={"name": "MSELoss", "task": "real", "expects": "real"},
+    )  # fmt: skip
+
+    assert Checklist(select="ND502,ND105").examine(run).headlines == headlines
+
+
 @pytest.mark.parametrize(
     ("ratio", "evaluations", "bump", "found"),
     [(9e-3, 10, 0.0, 1), (11e-3, 10, 0.0, 0), (9e-3, 9, 0.0, 0), (9e-3, 10, 0.2, 0), (1.9e-3, 10, 0.2, 1)],

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from nndiag import progress, signals, structure, synthetic
+from nndiag.causes import UNMOVED
 from nndiag.check import Check, Finding
 from nndiag.checks.optimization.learning_rate_high import USUAL_RATIO
 from nndiag.progress import first
@@ -71,7 +72,8 @@ class LearningRateLow(Check):
         even = progress.steady(run)
         slow, crawls = self._slow(run, self.even if even else self.left), self._crawls(run)
         small = tiny or (typical < self.slow and (slow or crawls))
-        if small or (typical < self.steady and ((slow and even) or crawls)) or self._stays(run, ratios):
+        stays = self._stays(run, ratios)
+        if small or (typical < self.steady and ((slow and even) or crawls)) or stays:
             fact = "the loss still falls, and much of the way is left"
             fact = (
                 fact
@@ -83,7 +85,7 @@ class LearningRateLow(Check):
                 if tiny else f"with updates of {typical:.2g} of the weights {fact}",
                 first_step=int(ratios.index[0]), last_step=int(ratios.index[-1]), value=typical,
                 threshold=self.ratio if tiny else self.slow if typical < self.slow else self.steady,
-                fix=self._fix(run, typical), place="" if small else "ND707",
+                fix=self._fix(run, typical), place="" if small else UNMOVED if stays else "ND707",
             )  # fmt: skip
 
     def _moved(self, run: Run, ratios: pd.DataFrame) -> pd.DataFrame:
