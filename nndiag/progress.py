@@ -210,8 +210,9 @@ def underway(run: Run) -> bool:
 def closing(run: Run) -> bool:
     """Whether a loss that is above a trivial prediction's still falls so fast that as many updates again take it clearly below.
 
-    It then fell by `GAIN` of the way or more, by three standard errors, from the last fifth of the reads but one to the last:
-    a network that starts far from the frequencies of its labels, as of rare pixels, is on its way to them and no failure.
+    It then fell by `GAIN` of the way or more, by three standard errors, from the last fifth of the reads but one to the last,
+    and both are below the first loss: a network that starts far from the frequencies of its labels, as of rare pixels, is on
+    its way to them and no failure. One that comes back from where a step threw it is.
     """
     losses, known = run.train.to_numpy(), trivial(run)
     fifth = len(losses) // 5
@@ -219,7 +220,8 @@ def closing(run: Run) -> bool:
         return False
     older, now, span = float(losses[-2 * fifth : -fifth].mean()), float(losses[-fifth:].mean()), known - floor(run)
     error = float(np.std(np.diff(losses[-2 * fifth :]))) / math.sqrt(fifth)
-    return older - now > max(GAIN * span, 3 * error) and now - 5 * (older - now) < known - LEAST * span
+    steep = losses[0] > older and older - now > max(GAIN * span, 3 * error)
+    return steep and now - 5 * (older - now) < known - LEAST * span
 
 
 def ended_nonfinite(run: Run) -> bool:

@@ -193,7 +193,9 @@ def test_a_loss_that_falls_towards_the_trivial_one_is_closing_in(end: float, clo
     train = np.linspace(0.69, end, 200) if end > 0.3 else synthetic.decay(200, 0.69, end, 20)
     rare = run(train, data={"entropy": {"target": 0.325}}, loss={"name": "BCEWithLogitsLoss", "task": "binary"})
 
+    thrown = np.append(0.3, train[1:])
     assert progress.closing(rare) is closing
+    assert not progress.closing(run(thrown, data={"entropy": {"target": 0.325}}, loss=dict(rare.meta.loss)))
     assert Severity(rare).of("training") is (Verdict.FAIL if end > 0.5 else Verdict.WARN)
 
 
