@@ -10,6 +10,9 @@ from nndiag.check import Finding, Verdict
 SUGGESTED = "ND105?"
 """Place of an objective that values suggest to be wrong and do not prove: anything else that is found goes before it."""
 
+UNMOVED = "ND502?"
+"""Place of updates that left a network where it began: what flows and what is initialised goes before, a suggestion behind."""
+
 ORDER = (
     "NDP03", "NDP01", "ND001",
     "ND103", "ND110", "ND106", "ND111", "ND107", "ND101", "ND113", "ND105", "ND104", "ND112", "ND108", "ND1", "NDP05",
@@ -18,7 +21,7 @@ ORDER = (
     "ND307", "ND202", "ND203", "ND205", "ND207", "ND201", "ND2", "NDP09",
     "ND305", "ND505", "ND506", "ND507", "ND509", "NDP08", "ND404", "ND501", "ND502",
     "ND301", "ND302", "ND401", "ND3", "ND306", "ND4", "ND804", "ND102", "ND5",
-    SUGGESTED, "ND707", "ND607", "ND606", "ND602", "ND603", "ND601", "ND6",
+    UNMOVED, SUGGESTED, "ND707", "ND607", "ND606", "ND602", "ND603", "ND601", "ND6",
     "ND109", "ND7", "NDP06", "NDP02", "NDP04", "NDP", "ND8",
 )  # fmt: skip
 """Codes and families, root causes first: data and objective, the loop, initialisation, settings of the optimiser, what flows,
@@ -89,6 +92,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND404": ("ND502", "ND503", *NO_LEARNING),
     "ND501": ("ND502", "NDP06", "ND7", *NOTHING_MOVES, *SIGNAL, *FLOW, *NO_LEARNING),
     "ND502": ("ND503", "NDP06", "ND705", "ND306", *FLOW, *NO_LEARNING),
+    UNMOVED: (SUGGESTED, "ND6", "ND702", "ND705", "ND707", *TINY),
     "ND305": ("ND6", "ND702", *TINY),
     "ND307": ("ND203", "ND205", "ND207", "ND301", "ND302", "ND304", "ND306", "ND502", "ND6", "ND702", "ND705", *TINY),
     "ND301": ("ND304", "ND306", *NOTHING_MOVES, *FLOW, *NO_LEARNING),

@@ -106,7 +106,7 @@ class Severity:
         training, validation = progress.training(run), progress.validation(run)
         self._fails = {
             "exact": True,
-            "training": bool(training and training.poor) and not progress.underway(run),
+            "training": bool(training and training.poor) and not (progress.underway(run) or progress.closing(run)),
             "generalisation": bool(
                 validation
                 and (

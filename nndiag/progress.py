@@ -75,8 +75,13 @@ class Progress:
 
 
 def training(run: Run) -> Progress | None:
-    """Progress of the training loss; None with fewer than `READS` reads. A run that ends in NaN has none left."""
+    """Progress of the training loss; None with fewer than `READS` reads, and of one that `floats`.
+
+    A run that ends in NaN has none left.
+    """
     train = run.train
+    if floats(run):
+        return None
     if ended_nonfinite(run):
         start = float(np.median(train.to_numpy()[:5])) if len(train) else math.inf
         known = trivial(run)
@@ -107,6 +112,14 @@ def _progress(run: Run, losses: Array, tail: int, window: int) -> Progress:
     return Progress(start, now, min(now, float(smooth.min())), error, floor(run), known)
 
 
+def floats(run: Run) -> bool:
+    """Whether the loss weighs its samples by numbers of either sign, as a policy gradient does (Williams 1992).
+
+    Its value may then be negative, has no floor, and says nothing of how far training has come.
+    """
+    return run.meta.loss.get("scale", 1.0) is None and bool(((run.train < 0) & np.isfinite(run.train)).any())
+
+
 STEADY = 10
 """Validations of which it says something that each is better than the last: in the first handful of epochs each is in any
 sound run, too."""
@@ -124,24 +137,40 @@ def unfinished(run: Run) -> float | None:
     It falls if the last fifth gained `GAIN` of the way over the fifth before, by three standard errors, so that as many
     updates again would gain five times that; or if the second half falls at `PACE` of the mean pace or more, as an exponential
     does that has gone no further than three quarters of its way; or if each of `STEADY` validations or more was better than the
-    last, and their last quarter gained `GAIN`. None, too, with fewer than 10 reads, and of a run that
-    still goes on: it has not come to an end that it could have missed.
+    last, and their last quarter gained `GAIN`. Where the loss is above a trivial prediction's to the end, as it is of words
+    before their frequencies are learned, its pace is that of the loss itself, by three standard errors. None, too, with fewer
+    than 10 reads, and of a run that still goes on: it has not come to an end that it could have missed.
     """
     losses = run.train.to_numpy()
     fifth, known = len(losses) // 5, trivial(run)
     if fifth < 2 or run.meta.ended == "running" or ended_nonfinite(run):
         return None
-    early = float(np.median(losses[:5]))
-    start = min(early, known if known is not None else early)
+    start = begin(run)
     older, newer, span = losses[-2 * fifth : -fifth], losses[-fifth:], start - floor(run)
-    if not span > 0:
+    if not span > 0 or floats(run):
         return None
     error = float(np.std(np.diff(losses[-2 * fifth :]))) / math.sqrt(fifth)
     gain, left = float(older.mean() - newer.mean()), (float(newer.mean()) - floor(run)) / span
     steep = gain > max(GAIN * span, 3 * error)
     steep = steep or (1 - left > LEAST and signals.pace(np.minimum(losses, start)) > PACE)
+    above = known is not None and float(newer.mean()) > known
+    steep = steep or (above and gain > 3 * error and signals.pace(losses) > PACE)
     left = min(left, ahead(run, start))
     return left if steep or (steady(run) and _last_gain(run.validation.to_numpy()) > GAIN * span) else None
+
+
+def begin(run: Run) -> float:
+    """Where the way of the loss begins: at its first reads, or where a guess is cheaper, of even or of the true frequencies.
+
+    An untrained classifier of C classes guesses evenly, at ln C, however rare some of them are.
+    """
+    early, known = float(np.median(run.train.to_numpy()[:5])), trivial(run)
+    if known is None:
+        return early
+    classes = run.meta.loss.get("task") in ("classes", "binary")
+    width = latest(run, "outputs", "width", "outputs") or 1.0 if classes else 1.0
+    even = math.log(2.0 if run.meta.loss.get("task") == "binary" else max(1.0, width))
+    return min(early, max(known, even))
 
 
 def ahead(run: Run, start: float) -> float:
@@ -178,6 +207,23 @@ def underway(run: Run) -> bool:
     return float(losses[-2 * third : -third].mean() - losses[-third:].mean()) > 2 * error
 
 
+def closing(run: Run) -> bool:
+    """Whether a loss that is above a trivial prediction's still falls so fast that as many updates again take it clearly below.
+
+    It then fell by `GAIN` of the way or more, by three standard errors, from the last fifth of the reads but one to the last,
+    and both are below the first loss: a network that starts far from the frequencies of its labels, as of rare pixels, is on
+    its way to them and no failure. One that comes back from where a step threw it is.
+    """
+    losses, known = run.train.to_numpy(), trivial(run)
+    fifth = len(losses) // 5
+    if fifth < 2 or known is None or ended_nonfinite(run):
+        return False
+    older, now, span = float(losses[-2 * fifth : -fifth].mean()), float(losses[-fifth:].mean()), known - floor(run)
+    error = float(np.std(np.diff(losses[-2 * fifth :]))) / math.sqrt(fifth)
+    steep = losses[0] > older and older - now > max(GAIN * span, 3 * error)
+    return steep and now - 5 * (older - now) < known - LEAST * span
+
+
 def ended_nonfinite(run: Run) -> bool:
     """Whether no finite training loss follows the first non-finite one."""
     if run.meta.first_nonfinite is None:
@@ -186,11 +232,27 @@ def ended_nonfinite(run: Run) -> bool:
     return not len(train) or int(train.index[-1]) <= int(run.meta.first_nonfinite["step"])
 
 
+def takes_turns(run: Run) -> bool:
+    """Whether several objectives take turns, each with a backward pass and an update of its own in an iteration.
+
+    So do adversaries, and where neither wins the loss of one stands at what guessing costs (Goodfellow et al. 2014).
+    """
+    loop = run.loop
+    counts = [loop[name].to_numpy() for name in ("backward_passes", "updates") if name in loop]
+    counts = [each[np.isfinite(each)] for each in counts]
+    return len(counts) == 2 and all(2 * int(np.sum(each >= 2)) > len(each) for each in counts)
+
+
 def trivial(run: Run) -> float | None:
-    """Loss of the best constant prediction: entropy of the labels, variance or mean absolute deviation of real targets."""
+    """Loss of the best constant prediction: entropy of the labels, variance or mean absolute deviation of real targets.
+
+    None where it is not known, and where objectives take turns.
+    """
     loss, name = run.meta.loss, plain_name(run)
     if "trivial" in loss:
         return float(loss["trivial"])
+    if takes_turns(run):
+        return None
     if not _plain_mean(run) or any(loss.get(key) is not None for key in WEIGHTED):
         return None
     if loss.get("task") in ("classes", "binary") and name not in NO_ENTROPY:

@@ -185,3 +185,57 @@ def test_validations_are_even_from_the_second_on(first: float, fourth: float, ev
     validation = [first, 1.9, 1.75, fourth, *np.linspace(1.5, 1.0, progress.STEADY)]
 
     assert progress.steady(synthetic.run(validation={i + 1: loss for i, loss in enumerate(validation)})) is even
+
+
+@pytest.mark.parametrize(("end", "closing"), [(0.35, True), (0.6, False), (0.25, False)])
+def test_a_loss_that_falls_towards_the_trivial_one_is_closing_in(end: float, closing: bool) -> None:
+    """Of rare pixels: from ln 2 down, with 0.325 for their frequencies; too slow, or there already."""
+    train = np.linspace(0.69, end, 200) if end > 0.3 else synthetic.decay(200, 0.69, end, 20)
+    rare = run(train, data={"entropy": {"target": 0.325}}, loss={"name": "BCEWithLogitsLoss", "task": "binary"})
+
+    thrown = np.append(0.3, train[1:])
+    assert progress.closing(rare) is closing
+    assert not progress.closing(run(thrown, data={"entropy": {"target": 0.325}}, loss=dict(rare.meta.loss)))
+    assert Severity(rare).of("training") is (Verdict.FAIL if end > 0.5 else Verdict.WARN)
+
+
+@pytest.mark.parametrize(("rate", "left"), [(0.0, None), (0.1, 4.37 / 3.0), (20.0, None)])
+def test_a_loss_above_the_trivial_one_may_still_fall(rate: float, left: float | None) -> None:
+    """As of letters before their frequencies are learned: ln 82, where these cost 3 nats."""
+    train = 4.4 - 0.2 * (1 - np.exp(-rate * np.arange(400) / 200)) + 0.002 * np.sin(np.arange(400) * 2.4)
+    above = run(train, **CLASSES | {"data": {"entropy": {"target": 3.0}}})
+
+    assert progress.unfinished(above) == (None if left is None else pytest.approx(left, abs=0.05))
+
+
+@pytest.mark.parametrize(("turns", "known"), [((2, 2), None), ((2, 1), math.log(10)), ((1, 2), math.log(10))])
+def test_objectives_that_take_turns_may_stand_at_what_guessing_costs(
+    turns: tuple[int, int], known: float | None
+) -> None:
+    """Adversaries do; accumulated gradients have one update for several passes, an encoder and its decoder one pass for two."""
+    loop = {name: np.full(200, float(each)) for name, each in zip(("backward_passes", "updates"), turns, strict=True)}
+    stands = run(np.full(200, math.log(10)), loop=loop, **CLASSES)
+
+    assert progress.trivial(stands) == (known and pytest.approx(known))
+    assert bool(Checklist(select="ND601,ND605").examine(stands).findings) is (known is not None)
+
+
+@pytest.mark.parametrize(("scale", "low", "floats"), [(None, -0.1, True), (None, 0.1, False), (1.0, -0.1, False)])
+def test_samples_weighed_by_either_sign_have_no_floor(scale: float | None, low: float, floats: bool) -> None:
+    loss = {"name": "CrossEntropyLoss", "task": "classes", "expects": "logits", "scale": scale}
+    policy = run(np.concatenate([np.full(100, 0.3), np.full(100, low)]), loss=loss)
+
+    assert progress.floats(policy) is floats
+    assert (progress.training(policy) is None) is floats
+    assert bool(Checklist(select="ND608").examine(policy).findings) is (low < 0 and not floats)
+
+
+@pytest.mark.parametrize(("task", "width", "begin"), [("binary", 1.0, math.log(2)), ("classes", 4.0, math.log(4)),
+                                                      ("real", 4.0, 0.3)])  # fmt: skip
+def test_an_untrained_classifier_begins_with_an_even_guess(task: str, width: float, begin: float) -> None:
+    data = {"entropy": {"target": 0.3}, "total_variance": {"target": 0.3}}
+    loss = {"name": "MSELoss" if task == "real" else "CrossEntropyLoss", "task": task}
+    rare = run(np.full(100, 9.0), data=data, loss=loss, outputs={"width": {"outputs": width}})
+
+    assert progress.begin(rare) == pytest.approx(begin)
+    assert progress.begin(run(np.full(100, 0.2), data=data, loss=loss)) == pytest.approx(0.2)

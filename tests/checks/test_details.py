@@ -322,6 +322,8 @@ KEPT = np.concatenate([np.linspace(2.3, 1.0, 50), np.full(150, 1.6)])
         (6e-3, KEPT, (0.7, 0.7), ""),
         (4e-3, KEPT, (0.0, 0.7), ""),
         (6e-3, np.linspace(2.3, 0.1, 200), (0.0, 0.7), ""),
+        (6e-3, np.linspace(6.5, 3.5, 200), (0.0, 0.0), ""),
+        (6e-3, np.full(200, 3.5), (0.0, 0.0), "the loss stays at 3.5"),
     ],
 )  # fmt: skip
 def test_brisk_updates_are_too_large_where_the_run_is_thrown_about(
@@ -368,6 +370,37 @@ def test_an_even_descent_that_has_hardly_begun_is_too_slow(
 
     assert report.headlines == codes
     assert tuple(found.code for found in report.findings) == codes
+
+
+@pytest.mark.parametrize(
+    ("ratio", "steps", "end", "found"),
+    [(9e-4, 200, 2.3, 1), (1.1e-3, 200, 2.3, 0), (9e-4, 200, 2.0, 0), (9e-4, 90, 2.3, 0), (9e-4, 230, 2.3, 0)],
+)
+def test_updates_that_come_to_nothing_all_together_are_too_small(
+    ratio: float, steps: int, end: float, found: int
+) -> None:
+    train = np.full(steps, 2.31)
+    train[steps // 2 :] = end
+    run = synthetic.run(
+        steps=steps, train=train, updates={"ratio": {"w": ratio}}, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES
+    )  # fmt: skip
+
+    assert len(findings(LearningRateLow(), run)) == found
+
+
+@pytest.mark.parametrize(("ratio", "headlines"), [(5e-4, ("ND502",)), (2e-3, ("ND105",))])
+def test_a_network_that_has_not_moved_goes_before_a_suggestion(ratio: float, headlines: tuple[str, ...]) -> None:
+    outputs: synthetic.Statistics = {
+        "width": {"outputs": 1.0, "targets": 1.0}, "integer": {"targets": 1.0},
+        "min": {"outputs": 0.4, "targets": 0.0}, "max": {"outputs": 0.6, "targets": 1.0},
+    }  # fmt: skip
+    run = synthetic.run(
+        steps=200, train=np.full(200, 0.25), updates={"ratio": {"w": ratio}}, outputs=outputs,
+        data={"total_variance": {"target": 0.25}, "classes": {"target": 2.0}, "entropy": {"target": math.log(2)}},
+        loss={"name": "MSELoss", "task": "real", "expects": "real"},
+    )  # fmt: skip
+
+    assert Checklist(select="ND502,ND105").examine(run).headlines == headlines
 
 
 @pytest.mark.parametrize(
@@ -631,3 +664,19 @@ def test_what_lies_between_two_layers_and_is_none_may_bend(after: str | None, st
         {"name": "l1", "kind": "affine", "shape": [16], "after": after},
     ]
     assert bool(findings(LinearStack(), synthetic.run(train=synthetic.decay(), layers=layers))) is straight
+
+
+@pytest.mark.parametrize(("growth", "steps", "kind", "found"),
+                         [(300.0, 24, "recurrent", 1), (200.0, 24, "recurrent", 0), (300.0, 40, "recurrent", 0),
+                          (300.0, 24, "relu", 0)])  # fmt: skip
+def test_a_recurrent_layer_may_grow_as_much_as_its_steps_add_up(
+    growth: float, steps: int, kind: str, found: int
+) -> None:
+    run = synthetic.run(
+        train=synthetic.decay(end=1.5), data={"rms": {"input": 1.0}},
+        layers=[{"name": "a", "kind": kind, "shape": [steps, 8]}, {"name": "b", "kind": "affine", "shape": [1]}],
+        activations={"mean": {"a": 0.0, "b": 0.0}, "variance": {"a": growth**2, "b": 1.0},
+                     "batch_variance": {"a": growth**2, "b": 1.0}},
+    )  # fmt: skip
+
+    assert len(findings(ActivationVariance(), run)) == found

@@ -61,6 +61,15 @@ def test_a_stumble_on_the_first_plateau_is_no_spike(usual: float, found: int) ->
     assert len(findings(LossSpike(), curve(np.concatenate([np.full(10, 2.3), losses])))) == found
 
 
+@pytest.mark.parametrize(("noise", "found"), [(0.02, 1), (0.3, 0)])
+def test_after_a_quiet_plateau_the_noise_is_that_of_now(noise: float, found: int) -> None:
+    rng = np.random.default_rng(3)
+    plateau = 2.3 + 5e-3 * rng.standard_normal(90)
+    losses = np.concatenate([plateau, 1.1 + noise * rng.standard_normal(30), np.full(6, 2.2), np.full(60, 1.0)])
+
+    assert len(findings(LossSpike(), curve(losses))) == found
+
+
 def test_two_bad_batches_in_a_row_are_no_spike() -> None:
     losses = synthetic.decay(200)
     losses[[80, 81, 150]] += 2.0
@@ -253,3 +262,16 @@ def test_a_loss_of_ones_own_may_go_anywhere() -> None:
     run = synthetic.run(train=-1.0, loss={"name": "ELBO", "task": "real"})
 
     assert "known floor" in (ImpossibleLoss().not_checked(run) or "")
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "found"), [(27.0, -2.8e7, 1), (27.0, -2.6e7, 0), (0.5, -1.1e6, 1), (0.5, -0.9e6, 0)]
+)
+def test_a_loss_of_ones_own_that_runs_away_below_zero_has_no_minimum(first: float, last: float, found: int) -> None:
+    train = np.append(np.linspace(first, -1.0, 99), last)
+    run = synthetic.run(train=train, loss={"name": "BCEWithLogitsLoss with other terms", "task": "binary"})
+    report = Checklist(select="ND608").examine(run)
+
+    assert [finding.fix for finding in report.findings] == [
+        "See which term of the loss has the wrong sign, or no lower end."
+    ] * found

@@ -240,6 +240,20 @@ def test_an_imbalance_shows_in_a_validation_that_gains_nothing(
     assert Checklist(select="ND005").examine(run).headlines == headlines
 
 
+@pytest.mark.parametrize(("entropy", "headlines"), [(0.2, ("ND005",)), (0.22, ("ND707",))])
+def test_a_training_that_settles_at_the_shares_of_few_labels_has_an_imbalance(
+    entropy: float, headlines: tuple[str, ...]
+) -> None:
+    """29 and 32 % of the entropy of two equal classes."""
+    run = synthetic.run(
+        steps=200, train=np.full(200, entropy), validation=dict.fromkeys(range(20, 200, 20), 0.4),
+        updates={"ratio": {"w": 1e-3}}, data={"entropy": {"target": entropy}, "classes": {"target": 2.0}},
+        **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert Checklist(select="ND005,ND707").examine(run).headlines == headlines
+
+
 def test_a_bad_start_explains_a_loss_that_ends_high() -> None:
     train = np.r_[40.0, np.full(99, 2.5)]
     run = synthetic.run(train=train, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES)
@@ -389,8 +403,122 @@ def test_a_class_that_the_loss_ignores_is_named_where_each_input_has_one_label(
     assert ["10%" in finding.message for finding in findings("ND110", run)] == [True] * found
 
 
+def test_words_that_are_ignored_are_counted_by_the_first_batch() -> None:
+    """Later reads of the samples are several batches apart."""
+    loss = {"name": "CrossEntropyLoss", "task": "classes", "expects": "logits", "ignore_index": 0, "ignored": 0.3}
+    samples = {"samples": {"input": np.append(32.0, 320.0 * np.arange(1, 100))}}
+
+    assert not findings("ND110", told(loss, {"rows": 300.0}, data=samples))
+
+
 def test_clipped_logarithms_of_probabilities_want_a_log_softmax() -> None:
     layers = [{"name": "output", "kind": "affine"}, {"name": "output.relu", "kind": "relu"}]
     (finding,) = findings("ND106", told(NLL, {"min": 0.0, "zero_fraction": 0.5}, layers=layers))
 
     assert "Put a log-softmax in place" in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets", "task", "found"),
+    [(1.0, 4.0, "real", 1), (1.0, 1.0, "real", 0), (4.0, 4.0, "real", 0), (1.0, 4.0, "binary", 1)],
+)
+def test_a_single_output_against_rows_of_targets_is_named(
+    outputs: float, targets: float, task: str, found: int
+) -> None:
+    loss = {"name": "MSELoss", "task": task, "expects": "real"}
+    run = told(loss, {"width": outputs, "dimensions": 2.0}, {"width": targets, "dimensions": 2.0, "integer": 0.0})
+
+    assert len(findings("ND103", run)) == found
+
+
+def test_sequences_of_single_values_are_no_rows_of_targets() -> None:
+    loss = {"name": "MSELoss", "task": "real", "expects": "real"}
+    run = told(loss, {"width": 1.0, "dimensions": 3.0}, {"width": 4.0, "dimensions": 2.0})
+
+    assert Checklist(select="ND103").examine(run).checks[0].verdict is Verdict.NOT_CHECKED
+
+
+@pytest.mark.parametrize(("column", "row", "found"), [(1.0, 0.5, 1), (1.0, 1.0, 0), (1.01, 0.5, 0)])
+def test_labels_as_columns_that_sum_to_one_come_from_a_softmax_over_the_batch(
+    column: float, row: float, found: int
+) -> None:
+    loss = {"name": "BCELoss", "task": "binary", "expects": "probabilities"}
+    sums = {"row_sum_min": row, "row_sum_max": row, "column_sum_min": column, "column_sum_max": column}
+    run = told(loss, {"width": 2.0, "min": 0.0, "max": 0.5, "rows": 32.0, **sums}, {"width": 2.0})
+
+    assert len(findings("ND111", run)) == found
+
+
+@pytest.mark.parametrize(("low", "found"), [(1.0, True), (0.999, False)])
+def test_a_softmax_over_a_single_channel_is_the_cause_of_a_high_first_loss(low: float, found: bool) -> None:
+    outputs = {"batch_variance": 0.0, "width": 400.0, "rows": 16.0, "min": low, "max": 1.0}
+    run = synthetic.run(
+        train=np.full(100, 89.0), outputs={name: {"outputs": value} for name, value in outputs.items()},
+        data={"entropy": {"target": 0.3}}, loss={"name": "BCELoss", "task": "binary", "expects": "probabilities"},
+    )  # fmt: skip
+    report = Checklist(select="ND102,ND201").examine(run)
+
+    assert (report.headlines == ("ND102",)) is found
+    assert any("always 1" in finding.message for finding in report.findings) is found
+
+
+@pytest.mark.parametrize(
+    ("scales", "found"),
+    [
+        ((1.0, 1.0, 1.5), 0),  # two small weights that fit a scheme by chance, and a large one that fits none
+        ((1.0, 1.0, 1.0), 3),
+        ((1.5, 1.5, 1.0), 1),
+    ],
+)
+def test_most_numbers_of_frozen_weights_say_whether_there_was_something_to_preserve(
+    scales: tuple[float, ...], found: int
+) -> None:
+    shapes = ([6, 25], [12, 54], [64, 108])
+    frozen = [
+        {"name": f"w{i}", "shape": shape, "frozen": True, "std": scale * (1 / (3 * shape[1])) ** 0.5}
+        for i, (shape, scale) in enumerate(zip(shapes, scales, strict=True))
+    ]
+    run = synthetic.run(
+        train=synthetic.decay(), gradients={"norm": {"head": 1.0, **{p["name"]: 0.0 for p in frozen}}},
+        parameters=[*frozen, {"name": "head", "shape": [10, 64]}], data={"entropy": {"target": 2.3}}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings("ND403", run)) == found
+
+
+@pytest.mark.parametrize(("std", "found"), [(1.0, 1), (0.9, 0)])
+def test_a_frozen_embedding_at_its_random_initial_values_is_named(std: float, found: int) -> None:
+    run = synthetic.run(
+        train=synthetic.decay(), gradients={"norm": {"head": 1.0, "table": 0.0}},
+        parameters=[{"name": "table", "kind": "embedding", "shape": [100, 24], "frozen": True, "std": std},
+                    {"name": "head", "shape": [2, 24]}],
+        data={"entropy": {"target": 2.3}}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings("ND403", run)) == found
+
+
+@pytest.mark.parametrize(("shift", "scale", "end", "found"),
+                         [(1.5, 1.0, 0.2, 0), (1.5, 1.0, 0.6, 1), (0.9, 1.0, 0.6, 0), (0.0, 3.0, 0.2, 1)])  # fmt: skip
+def test_a_series_with_a_trend_is_a_remark_where_validation_comes_most_of_its_way(
+    shift: float, scale: float, end: float, found: int
+) -> None:
+    metrics = {"shift": shift, "scale": scale, "label_shift": np.nan, "samples": 400.0}
+    run = synthetic.run(
+        train=synthetic.decay(start=1.0, end=0.05), validation={20 * (i + 1): end + 0.02 * (4 - i) for i in range(5)},
+        metrics={name: {"validation": value} for name, value in metrics.items()},
+        data={"total_variance": {"target": 1.0}}, loss={"name": "MSELoss", "task": "real", "expects": "real"},
+    )  # fmt: skip
+
+    assert len(findings("ND009", run)) == found
+
+
+@pytest.mark.parametrize(("last", "found"), [(0.9, 0), (0.99, 1)])
+def test_an_even_fall_of_few_validations_is_no_noise(last: float, found: int) -> None:
+    fall = {40 * (i + 1): 1.2 - (1.2 - last) * (1 - 0.5**i) / (1 - 0.5**5) for i in range(6)}
+    run = synthetic.run(
+        steps=240, train=synthetic.decay(240, start=1.1, end=0.8), validation=fall,
+        data={"total_variance": {"target": 1.0}}, loss={"name": "MSELoss", "task": "real", "expects": "real"},
+    )  # fmt: skip
+
+    assert len(findings("ND707", run)) == found

@@ -28,8 +28,9 @@ class ClassImbalance(Check):
     which none may ever be more likely than not, are a remark where the loss beats a trivial prediction; and a network
     that learns nothing at all names no class for another reason, which goes first. Or an entropy below `uneven`, and a
     validation loss that is never below what the shares of the training labels alone would cost (as ND707 decides), though
-    the training loss is: the rare classes were learned by heart, or validation has them more often. Where the shares of
-    the validation labels are known and within `shift` of these, it is neither.
+    the training loss is, or has settled there with an entropy below `even`: the rare classes were learned by heart, or
+    validation has them more often. Where the shares of the validation labels are known and within `shift` of these, it is
+    neither.
     """
 
     code = "ND005"
@@ -73,20 +74,23 @@ class ClassImbalance(Check):
                 )
                 poor = made is None or made.poor is not False  # then what keeps it from learning goes first
                 yield self._finding(run, fact, share, "training" if poor else "note", "ND306" if poor else "")
-            elif share < self.uneven and self._carries_nothing_over(run):
+            elif share < self.uneven and self._carries_nothing_over(run, share):
                 fact = (
                     f"labels have {share:.0%} of the entropy of equal classes, and what is learned of them does not carry over: "
                     f"validation is at {run.validation.min():.3g} at best, and always giving their shares costs {entropy:.3g}"
                 )
                 yield self._finding(run, fact, share, "generalisation", limit=self.uneven)
 
-    def _carries_nothing_over(self, run: Run) -> bool:
-        """Whether training beats a trivial prediction and validation, of other labels as far as is known, never does."""
+    def _carries_nothing_over(self, run: Run, entropy: float) -> bool:
+        """Whether training beats a trivial prediction and validation, of other labels as far as is known, never does.
+
+        Of labels below `even` always giving their shares is nearly right: training may well have settled there, too.
+        """
         made = progress.training(run)
         shift = latest(run, "metrics", "label_shift", "validation")
         same = shift is not None and shift < self.shift
         learned = made is not None and made.poor is False
-        return learned and not same and bool(NoGeneralization().found(run))
+        return (learned or entropy < self.even) and not same and bool(NoGeneralization().found(run))
 
     def _missed(self, run: Run) -> list[str]:
         """Labels with enough samples in the last quarter of the reads, none of them named right."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nndiag import structure, synthetic
-from nndiag.check import Check, Finding
+from nndiag import progress, structure, synthetic
+from nndiag.check import Check, Finding, Kind
 from nndiag.checks.data.split_overlap import VALIDATION_DATA
 from nndiag.progress import latest
 from nndiag.run import Run
@@ -24,9 +24,10 @@ class ValidationShift(Check):
     Decides on the median over features: the means lie more than `shift` training standard deviations apart, or the standard
     deviations more than `scale` times; or on the total variation distance between the class shares, above `labels` and above
     three times what drawing C classes n and m times makes of it by chance, 0.4 √((C − 1)(1/n + 1/m)). A training set drawn with
-    repetitions (more than `copies` of its rows are copies) has other shares on purpose. Random splits of 50 samples stay
-    below 0.3 in the first two; only from `samples` validation samples on. Where the validation set is not told, the inputs of
-    passes without gradients stand for it if they differ so much; if not, they may have been the training set's.
+    repetitions (more than `copies` of its rows are copies) has other shares on purpose. Means alone that lie apart, as of a
+    series with a trend, are a remark where validation comes more than `learned` of its way all the same. Random splits of 50
+    samples stay below 0.3 in the first two; only from `samples` validation samples on. Where the validation set is not told,
+    the inputs of passes without gradients stand for it if they differ so much; if not, they may have been the training set's.
     """
 
     code = "ND009"
@@ -43,6 +44,7 @@ class ValidationShift(Check):
     labels: float = 0.25
     copies: float = 0.05
     samples: int = 20
+    learned: float = 0.5
 
     def not_checked(self, run: Run) -> str | None:
         if len(run.validation) and not len(run.series("metrics", "shift", "validation")):
@@ -58,8 +60,9 @@ class ValidationShift(Check):
         if apart := self._apart(run, "validation" if told else "evaluation"):
             fact, value, limit = apart
             yield self._finding(
-                f"{'validation inputs' if told else 'inputs of passes without gradients'} {fact}", value, limit, step
-            )
+                f"{'validation inputs' if told else 'inputs of passes without gradients'} {fact}", value, limit, step,
+                kind="note" if limit == self.shift and self._borne(run) else None,
+            )  # fmt: skip
         relabelled = latest(run, "metrics", "label_shift", "validation")
         if relabelled is not None and relabelled > self._labels_limit(run):
             fact = (
@@ -76,6 +79,11 @@ class ValidationShift(Check):
             return f"lie {moved:.2g} standard deviations from training inputs", moved, self.shift
         return None
 
+    def _borne(self, run: Run) -> bool:
+        """Whether validation has come more than `learned` of its way all the same."""
+        made = progress.validation(run)
+        return made is not None and made.trivial is not None and made.value > self.learned
+
     def _labels_limit(self, run: Run) -> float:
         samples, classes = (
             latest(run, "metrics", "samples", "validation") or 1.0,
@@ -88,8 +96,8 @@ class ValidationShift(Check):
         )
         return max(self.labels, 3 * chance)
 
-    def _finding(self, fact: str, value: float, threshold: float, step: int) -> Finding:
-        return self.finding(fact, first_step=0, last_step=step, value=value, threshold=threshold)
+    def _finding(self, fact: str, value: float, threshold: float, step: int, kind: Kind | None = None) -> Finding:
+        return self.finding(fact, kind=kind, first_step=0, last_step=step, value=value, threshold=threshold)
 
     @classmethod
     def _run(cls, scale: float) -> Run:

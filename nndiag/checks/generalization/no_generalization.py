@@ -77,8 +77,9 @@ class NoGeneralization(Check):
             return
         validation = run.validation
         best = float(validation.rolling(3, min_periods=1).median().min())
-        steps = np.diff(validation.to_numpy())
-        noise = signals.spread(steps - np.median(steps)) / np.sqrt(2)
+        steps, turns = np.diff(validation.to_numpy()), np.diff(validation.to_numpy(), n=2)
+        # White noise of size 1 gives differences of √2 and second differences of √6; a fall that slows down is in the first.
+        noise = min(signals.spread(steps - np.median(steps)) / np.sqrt(2), signals.spread(turns) / np.sqrt(6))
         limit = trivial - max(self.margin * trivial, min(self.errors * noise, 0.1 * trivial))
         if best >= limit:
             yield self.finding(

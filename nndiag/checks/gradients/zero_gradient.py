@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,24 +21,32 @@ ERRORS = 2.0
 FEW = 150
 """Numbers of which the standard deviation says nothing: within its errors, a third of all values fit one scheme or another."""
 
+HELD = ("weight", "embedding")
+"""Kinds of parameters that can hold something learned elsewhere."""
+
 
 def fresh(parameter: ParameterMeta, errors: float = ERRORS) -> bool:
-    """Whether a weight has the standard deviation of a usual initialisation: He, Glorot, LeCun or PyTorch's default."""
-    if not parameter.std or not parameter.fan_in or parameter.fan_in * parameter.shape[0] < FEW:
+    """Whether a weight has the standard deviation of a usual initialisation: He, Glorot, LeCun or PyTorch's default.
+
+    The default of an embedding is 1.
+    """
+    if not parameter.std or not parameter.fan_in or math.prod(parameter.shape) < FEW:
         return False
     fan_in, fan_out = parameter.fan_in, parameter.shape[0]
-    usual = np.sqrt([2 / fan_in, 2 / (fan_in + fan_out), 1 / fan_in, 1 / (3 * fan_in)])
+    schemes = [2 / fan_in, 2 / (fan_in + fan_out), 1 / fan_in, 1 / (3 * fan_in)]
+    usual = np.sqrt([1.0] if parameter.kind == "embedding" else schemes)
     error = errors / np.sqrt(2 * fan_in * fan_out) + 0.005
     return bool(np.any(np.abs(parameter.std / usual - 1) <= error))
 
 
 def loaded(parameters: Sequence[ParameterMeta], errors: float = ERRORS) -> bool:
-    """Whether the weights among these hold something to preserve: of most, what is known does not look freshly initialised.
+    """Whether the weights among these hold something to preserve: most of their numbers do not look freshly initialised.
 
-    Of many trained weights a few have such a standard deviation by chance; those of few numbers say nothing.
+    Of many trained weights a few have such a standard deviation by chance, mostly those of few numbers, whose errors are wide:
+    numbers are counted and not weights. Less than `FEW` say nothing.
     """
-    known = [p for p in parameters if p.kind == "weight" and p.std and p.fan_in * p.shape[0] >= FEW]
-    return 2 * sum(fresh(p, errors) for p in known) < len(known)
+    sizes = {p: math.prod(p.shape) for p in parameters if p.kind in HELD and p.std and math.prod(p.shape) >= FEW}
+    return 2 * sum(size for p, size in sizes.items() if fresh(p, errors)) < sum(sizes.values())
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,8 @@ class ZeroGradient(Check):
 
     A weight declared frozen is a remark, as fine-tuning freezes on purpose, and so are pretrained ones out of reach. They are a
     finding where there was nothing to preserve: their standard deviation is that of a fresh initialisation (He, Glorot, LeCun or
-    PyTorch's default) to within `errors` standard errors of so many random numbers and half a percent, for most of them; where
+    PyTorch's default, which is 1 for embeddings) to within `errors` standard errors of so many random numbers and half a percent,
+    for most of their numbers; where
     layers before a frozen one train and it is the last; or where the network does not train at all. Of fewer than 150 numbers
     the standard deviation says nothing.
     """
@@ -148,7 +158,7 @@ class ZeroGradient(Check):
                                 (f"the layer is {how}",))  # fmt: skip
 
     def _frozen(self, run: Run) -> Iterator[Finding]:
-        weights = [p for p in run.meta.parameters if p.kind == "weight"]
+        weights = [p for p in run.meta.parameters if p.kind in HELD]
         frozen = [p for p in weights if p.frozen]
         random = [] if loaded(frozen, self.errors) else [p for p in frozen if fresh(p, self.errors)]
         notes = []

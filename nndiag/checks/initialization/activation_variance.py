@@ -26,10 +26,12 @@ class ActivationVariance(Check):
     Decides on what varies with the input at the first read: the standard deviation over the inputs of what each
     hidden block hands on (around a mean, as a sigmoid's ½, nothing is told), over that of the input. Outside
     1/`total` … `total` end to end, or more than `per_layer` times up or down a layer, in the geometric mean over at
-    least `depth` layers. Xavier with ReLU shrinks 1.44 times a layer and PyTorch's default between 2.4 and 3 times (√3 for
-    its weights, and √2 or √(2π / (π − 1)) for a ReLU as it sees a large mean or none): sound; a sigmoid shrinks it 4
-    times. Or on the weights of a single layer: a standard deviation of more than `large` times
-    He's, √(2 / fan-in), over `size` weights or more, where every scheme in use lies between 0.4 and 1 times that;
+    least `depth` layers. A recurrent layer that keeps all it sees adds up as many inputs as it has steps (Le, Jaitly & Hinton
+    2015 begin with the identity); one that grows the signal more than `sums` times that multiplies from step to step. Xavier
+    with ReLU shrinks 1.44 times a layer and PyTorch's default between 2.4 and 3 times (√3 for its weights, and √2 or
+    √(2π / (π − 1)) for a ReLU as it sees a large mean or none): sound; a sigmoid shrinks it 4 times. Or on the weights of
+    a single layer: a standard deviation of more than `large` times He's, √(2 / fan-in), over `size` weights or more, where
+    every scheme in use lies between 0.4 and 1 times that;
     recurrent layers, which go by the number of their units, are left out.
     Weights of a hidden layer below `small` times He's, if not zero, count where the loss then still falls at the end
     with more than `left` of its way left. A signal that is lost in fewer than `shallow` layers is a remark where
@@ -51,6 +53,7 @@ class ActivationVariance(Check):
     depth: int = 4
     shallow: int = 3
     silent: float = 0.9
+    sums: float = 10
     large: float = 2.5
     small: float = 0.15
     size: int = 32
@@ -85,7 +88,8 @@ class ActivationVariance(Check):
         end_to_end = float(signal.iloc[-1] / signal.iloc[0])
         per_layer = end_to_end ** (1 / layers) if end_to_end else 0.0
         steep = layers >= self.depth and not 1 / self.per_layer <= per_layer <= self.per_layer
-        if not steep and 1 / self.total <= end_to_end <= self.total:
+        most = self._most(run, list(signal.index))
+        if not steep and 1 / self.total <= end_to_end <= most:
             return None
         with np.errstate(all="ignore"):
             steepness = np.abs(np.diff(np.log(signal.to_numpy())))
@@ -102,11 +106,16 @@ class ActivationVariance(Check):
             f"the signal {change} after {layers} layers", kind="note" if mended else None,
             layer=layer, first_step=self._step(run), last_step=self._step(run),
             value=end_to_end if not steep else per_layer,
-            threshold=self.per_layer if steep else self.total,
+            threshold=self.per_layer if steep else most if end_to_end > 1 else self.total,
             causes=("weights initialised too small" if end_to_end < 1 else "weights initialised too large",
                     "a stack of saturating activation functions")[: 1 if end_to_end > 1 else 2],
             fix=self._fix(run, layer),
         )  # fmt: skip
+
+    def _most(self, run: Run, layers: list[str]) -> float:
+        """How much the signal may grow end to end: `total`, or `sums` times as much as a recurrent layer's steps add up to."""
+        shapes = [run.meta.layer(name).shape for name in layers if structure.kind(run, name) == "recurrent"]
+        return min([self.total, *(self.sums * shape[0] for shape in shapes if len(shape) > 1)])
 
     def _of_weight(self, run: Run, bad: pd.Series[float], threshold: float) -> Finding:
         """What is said of weights whose standard deviation is off, worst first, in multiples of He's."""

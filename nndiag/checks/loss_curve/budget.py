@@ -57,7 +57,7 @@ class Budget(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         losses, floor = run.train.to_numpy(), progress.floor(run)
-        start = min(float(np.median(losses[:3])), progress.trivial(run) or np.inf)
+        start = min(float(np.median(losses[:3])), progress.begin(run))
         now, way = float(losses[-max(3, len(losses) // 10) :].mean()), start - floor
         if not way > 0:
             return

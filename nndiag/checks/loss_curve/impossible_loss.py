@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nndiag import synthetic
+from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 
@@ -29,7 +29,10 @@ class ImpossibleLoss(Check):
 
     Decides on the training and the validation loss of losses that the run names as cross-entropy, squared, absolute or
     hinge error: any value below 0, or below the floor that the run gives, by more than `rounding` times the larger of 1 and
-    the first loss; float32 leaves errors of 1e-7. Losses of other names may go anywhere and are not checked.
+    the first loss; float32 leaves errors of 1e-7. Losses of other names may be negative, and so may those whose samples are
+    weighed by numbers that are not known, as the advantages of a policy gradient; but one that falls to `away` times its first
+    size below 0 has no minimum, as of a term that is to be large and was given the wrong sign: a density in single precision
+    resolves 1e-7 of its support, which is 16 nats for each of its dimensions.
     """
 
     code = "ND608"
@@ -42,15 +45,37 @@ class ImpossibleLoss(Check):
     passed = "the loss is never below its floor"
 
     rounding: float = 1e-5
+    away: float = 1e6
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
-        if _plain(str(run.meta.loss.get("name", ""))) not in NEVER_NEGATIVE and "floor" not in run.meta.loss:
-            return "needs a loss with a known floor, such as a cross-entropy or a squared error"
-        return None
+        if self._bounded(run) or self._runs_away(run):
+            return None
+        if progress.floats(run):
+            return "samples are weighed by numbers that may be negative, as of a policy gradient: there is no floor"
+        return "needs a loss with a known floor, such as a cross-entropy or a squared error"
+
+    def _bounded(self, run: Run) -> bool:
+        """Whether it is known what the loss cannot be below."""
+        named = _plain(str(run.meta.loss.get("name", ""))) in NEVER_NEGATIVE
+        return not progress.floats(run) and (named or "floor" in run.meta.loss)
+
+    def _runs_away(self, run: Run) -> bool:
+        """Whether the training loss has fallen to `away` times its first size below 0."""
+        losses = run.train[np.isfinite(run.train)]
+        return len(losses) > 0 and float(losses.min()) < -self.away * max(1.0, abs(float(losses.iloc[0])))
 
     def examine(self, run: Run) -> Iterator[Finding]:
+        if not self._bounded(run):
+            first, low = float(run.train.iloc[0]), float(run.train[np.isfinite(run.train)].min())
+            yield self.finding(
+                f"the training loss falls from {first:.3g} to {low:.3g}: it has no minimum", first_step=int(run.train.index[0]),
+                last_step=int(run.train.index[-1]), value=low, threshold=-self.away * max(1.0, abs(first)),
+                causes=("a wrong sign", "ND110"), place="ND1",
+                fix="See which term of the loss has the wrong sign, or no lower end.",
+            )  # fmt: skip
+            return
         first, floor = float(run.train.iloc[0]), float(run.meta.loss.get("floor", 0.0))
         limit = floor - self.rounding * max(1.0, abs(first) if np.isfinite(first) else 1.0)
         for name, losses in (("training", run.train), ("validation", run.validation)):

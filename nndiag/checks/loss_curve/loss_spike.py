@@ -23,11 +23,11 @@ class LossSpike(Check):
     the one from which it does not (Chowdhery et al. 2022, section 5.1, restart before the batches in question).
 
     Decides on the loss over the median of the `near` reads before it, after the first `begin` reads: that rise is more
-    than `z` standard deviations (robust, from the differences of neighbours) of the `window` reads before, more than
-    every rise among those, and more than `jump` of the way from start to floor, on 3 reads in a row. A new record three
-    times in a row is what the heavy tail of small batches does not give: of reads without order, once in a million. Early
-    leaps, also those of a loss that had not yet come `begun` of its way, belong to ND501: a network that leaves its first
-    plateau may stumble.
+    than `z` standard deviations (robust, from the differences of neighbours) of the `window` reads before, and of the last
+    `near`, more than every rise among those, and more than `jump` of the way from start to floor, on 3 reads in a row. A
+    new record three times in a row is what the heavy tail of small batches does not give: of reads without order, once in a
+    million. Early leaps, also those of a loss that had not yet come `begun` of its way, belong to ND501: a network that
+    leaves its first plateau may stumble.
     """
 
     code = "ND603"
@@ -75,8 +75,12 @@ class LossSpike(Check):
         """Usual loss before each read, and whether it is far above that."""
         usual = train.shift(1).rolling(self.near, min_periods=1).median()
         rise = train - usual
-        steps = train.diff().abs().shift(1).rolling(self.window, min_periods=self.begin).median()
-        noise = 1.4826 / np.sqrt(2) * steps
+        steps = train.diff().abs().shift(1)
+        long = steps.rolling(self.window, min_periods=self.begin).median()
+        lately = (
+            steps.shift(signals.PATIENCE).rolling(self.near, min_periods=1).median()
+        )  # on a plateau before it was quiet
+        noise = 1.4826 / np.sqrt(2) * np.fmax(long, lately)
         limit = np.maximum(self.z * np.maximum(noise, 1e-3 * usual.abs()), self.jump * way)
         # The record is held to the reads before the jump began, so that a spike is not measured against itself.
         record = rise.shift(signals.PATIENCE).rolling(self.window, min_periods=1).max()

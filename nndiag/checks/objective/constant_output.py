@@ -63,7 +63,7 @@ class ConstantOutput(Check):
             value=float(variance.max()),
             threshold=self.ratio * scale,
             fix=self.advice
-            if single
+            if single or ones
             else "Follow run.activations['batch_variance'] to the first layer where it vanishes.",
             place="ND1" if ones else "",
         )
@@ -72,9 +72,9 @@ class ConstantOutput(Check):
         return bool(np.all(run.series("outputs", "width", "outputs") == 1))
 
     def _always_one(self, run: Run) -> bool:
-        """Whether a single unit is 1 on every one of at least `min_reads` reads, as a softmax over it makes it."""
+        """Whether all is 1 on every one of at least `min_reads` reads, as a softmax over a single unit or channel makes it."""
         low, high = run.series("outputs", "min", "outputs"), run.series("outputs", "max", "outputs")
-        return self._single(run) and len(low) >= self.min_reads and bool((low == 1).all() and (high == 1).all())
+        return len(low) >= self.min_reads and bool((low == 1).all() and (high == 1).all())
 
     def _target_variance(self, run: Run) -> float:
         if run.meta.loss.get("task") == "real":

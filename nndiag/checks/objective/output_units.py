@@ -19,7 +19,7 @@ class OutputUnits(Check):
     for each label. Frameworks that broadcast go on without an error and train something else.
 
     Decides on values: class ids at or above the number of units; one unit for class ids of three classes or more; rows of
-    targets wider or narrower than the outputs. There is no threshold.
+    targets wider or narrower than the outputs, of real targets a single output against rows of several. There is no threshold.
     """
 
     code = "ND103"
@@ -34,7 +34,9 @@ class OutputUnits(Check):
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
-        return None if Objective(run).task in ("classes", "binary") else "needs a loss over classes: describe(loss=…)"
+        seen = Objective(run)
+        known = seen.task in ("classes", "binary") or self._spread(seen)
+        return None if known else "needs a loss over classes: describe(loss=…)"
 
     def examine(self, run: Run) -> Iterator[Finding]:
         seen = Objective(run)
@@ -43,6 +45,11 @@ class OutputUnits(Check):
             yield self._finding(
                 seen, f"class ids go up to {classes - 1}, and there are {seen.width} output units", classes
             )
+        elif self._spread(seen):
+            yield self._finding(
+                seen, f"a single output unit is compared with each of {seen.target_width} targets, and can only say their mean",
+                seen.target_width, f"Give the last layer {seen.target_width} units, one for each target.",
+            )  # fmt: skip
         elif seen.target_width > 1 and seen.width != seen.target_width:
             yield self._finding(
                 seen,
@@ -50,16 +57,21 @@ class OutputUnits(Check):
                 seen.target_width,
             )
 
+    def _spread(self, seen: Objective) -> bool:
+        """Whether a loss on real targets broadcasts one output (N, 1) over rows of targets (N, K)."""
+        flat = all(len(of) and of.max() == 2 for of in (seen.of("dimensions"), seen.of("dimensions", "targets")))
+        return seen.task == "real" and flat and seen.width == 1 < seen.target_width
+
     def _classes(self, seen: Objective) -> int:
         """Classes that the ids speak of: the largest id and those below it; two, however they are numbered, are ND110's."""
         two = seen.task == "binary" and seen.classes == 2
         return int(seen.target_range[1]) + 1 if seen.ids and not two else 0
 
-    def _finding(self, seen: Objective, fact: str, wanted: int) -> Finding:
+    def _finding(self, seen: Objective, fact: str, wanted: int, fix: str = "") -> Finding:
         first, last = seen.steps
         return self.finding(
             fact, first_step=first, last_step=last, value=float(seen.width), threshold=float(wanted),
-            fix=f"Give the last layer {wanted} units, and use a loss over classes such as softmax cross-entropy.",
+            fix=fix or f"Give the last layer {wanted} units, and use a loss over classes such as softmax cross-entropy.",
         )  # fmt: skip
 
     @classmethod

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from nndiag import synthetic
 from nndiag.check import Check, Finding
 from nndiag.objective import Objective
@@ -55,7 +53,7 @@ class TargetOutOfRange(Check):
             fix = "Number the classes from 0, or leave out samples without a label."
         elif seen.task == "classes" and seen.target_width == 1 and not seen.integers:
             fact, fix = f"targets are real numbers, and {seen.loss} takes them for class ids", "Use a squared error."
-        elif self._ignores_a_class(run, seen):
+        elif self._ignores_a_class(run):
             yield self._of_ignored(run, seen)
             return
         else:
@@ -69,11 +67,14 @@ class TargetOutOfRange(Check):
         ignored = run.meta.loss.get("ignore_index")
         return float(ignored) if isinstance(ignored, int | float) else -100.0
 
-    def _ignores_a_class(self, run: Run, seen: Objective) -> bool:
+    def _ignores_a_class(self, run: Run) -> bool:
         """Whether labels that the loss leaves out are those of a class: one for each input, where padding has many."""
-        inputs = np.diff(run.series("data", "samples", "input").to_numpy(), prepend=0.0)
-        rows = seen.of("rows")
-        return bool(run.meta.loss.get("ignored") and len(inputs) and len(rows) and np.max(rows) <= np.max(inputs))
+        inputs, rows = (
+            run.series("data", "samples", "input").iloc[:1],
+            run.series("outputs", "rows", "outputs").iloc[:1],
+        )
+        alone = len(inputs) and inputs.index.equals(rows.index)  # later reads may be several batches apart
+        return bool(run.meta.loss.get("ignored") and alone and rows.iloc[0] <= inputs.iloc[0])
 
     def _of_ignored(self, run: Run, seen: Objective) -> Finding:
         ignored, share = run.meta.loss.get("ignore_index"), run.meta.loss.get("ignored", 0.0)

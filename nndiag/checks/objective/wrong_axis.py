@@ -45,8 +45,8 @@ class WrongAxis(Check):
         if reason := super().not_checked(run):
             return reason
         seen = Objective(run)
-        if seen.task != "classes":
-            return "needs a loss over classes: describe(loss=…)"
+        if seen.task not in ("classes", "binary"):
+            return "needs a loss over classes or labels: describe(loss=…)"
         return None if seen.width > 1 and np.median(seen.of("rows")) > 1 else "needs two samples and two units or more"
 
     def examine(self, run: Run) -> Iterator[Finding]:

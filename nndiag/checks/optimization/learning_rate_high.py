@@ -38,8 +38,9 @@ class LearningRateHigh(Check):
 
     Or updates are `brisk`, five times as large as usual, in the median of the `first` reads, and the run shows that it is
     thrown about: its second half and its end stay `above` the loss of a trivial prediction, which the last bias alone could
-    reach; or it had come `gained` of its way and has lost half of that (as ND602 decides); or, short of `arrived`, more than
-    half of the units of a ReLU layer have fallen silent (as ND301 decides) that had spoken at the start.
+    reach, and do not fall towards it (`nndiag.progress.closing`); or it had come `gained` of its way and has lost half of
+    that (as ND602 decides); or, short of `arrived`, more than half of the units of a ReLU layer have fallen silent (as ND301
+    decides) that had spoken at the start.
     """
 
     code = "ND501"
@@ -156,7 +157,8 @@ class LearningRateHigh(Check):
     def _lost(self, run: Run, trained: progress.Progress) -> str:
         """How the loss has lost ground, or never gained any; "" where it has not."""
         later, known = float(run.train.iloc[len(run.train) // 2 :].mean()), trained.trivial
-        if known is not None and min(later, trained.now) > (1 + self.above) * known:
+        above = known is not None and min(later, trained.now) > (1 + self.above) * known
+        if above and not progress.closing(run):
             return f"the loss stays at {later:.3g}, where a trivial prediction costs {known:.3g}"
         if trained.best_value > self.gained and Diverging().found(run):
             return f"the loss is back at {trained.now:.3g} after a best of {trained.best:.3g}"

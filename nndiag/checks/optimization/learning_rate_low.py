@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from nndiag import progress, signals, structure, synthetic
+from nndiag.causes import UNMOVED
 from nndiag.check import Check, Finding
 from nndiag.checks.optimization.learning_rate_high import USUAL_RATIO
 from nndiag.progress import first
@@ -26,10 +27,12 @@ class LearningRateLow(Check):
     one of many validations was better than the one before (`nndiag.progress.steady`), so even a descent has room for
     longer steps: then more than `even` of the way is enough, and updates below `steady`, a third of what ND501 calls too
     large. So are `several` such validations of a training that has come `hardly` of its way, or so little that it cannot be
-    told from a guess; whatever else is found goes before that. A network that starts below half of the trivial loss is being
-    fine-tuned, updates of exactly 0 or without a gradient have another cause unless the rate itself is 0, and where training
-    has come `arrived` of the way tiny steps are what is left: none of these counts. Only early reads count for the first
-    rule: at the end of a run that has converged, or whose learning rate decays to zero, small updates are sound.
+    told from a guess; and so are `updates` or more that come to less than `way` of the weights all together, had each gone the
+    same way as the others, where training makes poor progress: the network is then what the initialisation made it. Whatever
+    else is found goes before these. A network that starts below half of the trivial loss is being fine-tuned, updates of
+    exactly 0 or without a gradient have another cause unless the rate itself is 0, and where training has come `arrived` of the
+    way tiny steps are what is left: none of these counts. Only early reads count for the first rule: at the end of a run that
+    has converged, or whose learning rate decays to zero, small updates are sound.
     """
 
     code = "ND502"
@@ -48,6 +51,8 @@ class LearningRateLow(Check):
     left: float = 0.5
     even: float = 0.25
     several: int = 6
+    way: float = 0.2
+    updates: int = 100
     arrived: float = 0.5
 
     def not_checked(self, run: Run) -> str | None:
@@ -67,13 +72,20 @@ class LearningRateLow(Check):
         even = progress.steady(run)
         slow, crawls = self._slow(run, self.even if even else self.left), self._crawls(run)
         small = tiny or (typical < self.slow and (slow or crawls))
-        if small or (typical < self.steady and ((slow and even) or crawls)):
+        stays = self._stays(run, ratios)
+        if small or (typical < self.steady and ((slow and even) or crawls)) or stays:
+            fact = "the loss still falls, and much of the way is left"
+            fact = (
+                fact
+                if slow or crawls
+                else f"all {run.steps} of them come to less than {self.way:.0%}, and nothing is learned"
+            )
             yield self.finding(
                 f"updates are {typical:.2g} of the weights, where about {USUAL_RATIO:g} is usual"
-                if tiny else f"with updates of {typical:.2g} of the weights the loss still falls, and much of the way is left",
+                if tiny else f"with updates of {typical:.2g} of the weights {fact}",
                 first_step=int(ratios.index[0]), last_step=int(ratios.index[-1]), value=typical,
                 threshold=self.ratio if tiny else self.slow if typical < self.slow else self.steady,
-                fix=self._fix(run, typical), place="" if small else "ND707",
+                fix=self._fix(run, typical), place="" if small else UNMOVED if stays else "ND707",
             )  # fmt: skip
 
     def _moved(self, run: Run, ratios: pd.DataFrame) -> pd.DataFrame:
@@ -90,6 +102,13 @@ class LearningRateLow(Check):
         trained = progress.training(run)
         nowhere = trained is not None and (trained.poor is True or trained.value < self.hardly)
         return nowhere and progress.steady(run, self.several)
+
+    def _stays(self, run: Run, ratios: pd.DataFrame) -> bool:
+        """Whether training makes poor progress, and all updates together are less than `way` of the weights."""
+        trained = progress.training(run)
+        poor = trained is not None and trained.poor is True
+        whole = float(self._moved(run, ratios).max(axis=1).mean()) * run.steps
+        return poor and run.steps >= self.updates and whole < self.way
 
     def _slow(self, run: Run, way: float) -> bool:
         """Whether the loss still falls at the end, with more than `way` of its way to go, and validation is at its best."""
