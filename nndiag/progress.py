@@ -233,14 +233,17 @@ def ended_nonfinite(run: Run) -> bool:
 
 
 def takes_turns(run: Run) -> bool:
-    """Whether several objectives take turns, each with a backward pass and an update of its own in an iteration.
+    """Whether several objectives take turns, each with backward passes and an update of its own, in an iteration or one by one.
 
     So do adversaries, and where neither wins the loss of one stands at what guessing costs (Goodfellow et al. 2014).
     """
-    loop = run.loop
-    counts = [loop[name].to_numpy() for name in ("backward_passes", "updates") if name in loop]
-    counts = [each[np.isfinite(each)] for each in counts]
-    return len(counts) == 2 and all(2 * int(np.sum(each >= 2)) > len(each) for each in counts)
+    counts = run.loop.filter(["backward_passes", "updates"]).dropna()
+    if len(counts.columns) != 2 or not len(counts):
+        return False
+    passes, updates = counts.to_numpy().T
+    if run.meta.optimizer.get("in_turn"):  # each update is an iteration, unless one pass is behind several
+        return bool(np.mean(passes < updates) < 0.1)
+    return bool(np.mean((passes >= updates) & (updates >= 2)) > 0.5)
 
 
 def trivial(run: Run) -> float | None:

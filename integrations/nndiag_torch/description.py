@@ -35,7 +35,8 @@ def loop(loop: TorchLoop) -> dict[str, Any]:
             for parameter in loop.parameters
         ],
         "loss": dict(loop.objective) or _named(loop.loss),
-        "optimizer": next((optimizer(one) for one in loop.optimizers), {}),
+        "optimizer": next((optimizer(one) for one in loop.optimizers), {})
+        | ({"in_turn": True} if loop.in_turn else {}),
         "clipping": loop.clipping_limit,
         "seeds": {"torch": torch.initial_seed()},
         "versions": versions() | {"torch": str(torch.__version__)},

@@ -153,6 +153,11 @@ class TorchLoop:
         return self._objectives[-1] if self._objectives else {}
 
     @property
+    def in_turn(self) -> bool:
+        """Whether not all optimisers step in each iteration."""
+        return self._in_turn
+
+    @property
     def layers(self) -> list[Layer]:
         """The layers that have put something out in a training pass, in forward order."""
         return list(self.parts.order.values())
@@ -591,8 +596,8 @@ class TorchLoop:
         if not parameters and optimizer not in self.optimizers:
             return
         if optimizer in self._stepped:
-            self._in_turn = len(self.optimizers) > 1
             self._finish()
+            self._take_turns()
         self._stepping = True
         if not (self._reads or self.teller.reading):
             return
@@ -606,6 +611,12 @@ class TorchLoop:
         self._tell_gradients([*parameters, *others] if others else parameters)
         lr = description.learning_rate(optimizer)
         self.teller.update_begins(parameters, math.nan if lr is None else lr)
+
+    def _take_turns(self) -> None:
+        """An optimiser has stepped again before another has: from now on each pass after a step is one of a new iteration."""
+        if len(self.optimizers) > 1 and not self._in_turn:
+            self._in_turn = True
+            self.recorder.describe(**self.describe())
 
     @guarded
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:

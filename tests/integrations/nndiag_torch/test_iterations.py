@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import nndiag
+from nndiag import progress
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.frameworks
@@ -153,6 +154,7 @@ def test_where_optimisers_step_in_turn_each_step_is_an_iteration(options, clears
     assert loop["updates"].to_numpy().max() == 1
     assert (loop["gradients_kept"].iloc[2:].mean().item() == 0) is clears
     assert ("ND901" in headlines(recorder)) is not clears
+    assert progress.takes_turns(recorder.run)
 
 
 @cadences
@@ -171,6 +173,7 @@ def test_an_optimiser_that_steps_seldom_beside_another_makes_no_rows_of_its_own(
                 seldom.step()
                 seldom.zero_grad()
     assert recorder.step_number == STEPS
+    assert not progress.takes_turns(recorder.run)
 
 
 @cadences
