@@ -680,3 +680,21 @@ def test_a_recurrent_layer_may_grow_as_much_as_its_steps_add_up(
     )  # fmt: skip
 
     assert len(findings(ActivationVariance(), run)) == found
+
+
+@pytest.mark.parametrize(("std", "found"), [(1.0, 0), (3e-4, 1)])
+def test_a_layer_that_is_not_known_at_the_first_read_is_left_out_of_the_signal(std: float, found: int) -> None:
+    """As a function behind frozen layers, which shows only once they train."""
+    names = ["a", "a.relu", "b", "b.relu", "c"]
+    later = np.r_[np.nan, np.ones(99)]
+    run = synthetic.run(
+        train=synthetic.decay(end=1.5), data={"rms": {"input": 1.0}},
+        layers=[{"name": name, "kind": "relu" if "." in name else "affine", "shape": [8]} for name in names],
+        activations={"mean": {"a": 0.0, "a.relu": later, "b": 0.0, "b.relu": 0.0, "c": 0.0},
+                     "variance": {"a": 1.0, "a.relu": later, "b": 1.0, "b.relu": std**2, "c": 1.0}},
+    )  # fmt: skip
+
+    seen = findings(ActivationVariance(), run)
+
+    assert len(seen) == found
+    assert not any("nan" in one.message for one in seen)

@@ -155,9 +155,9 @@ class ActivationVariance(Check):
         return int(run.activations.index[0])
 
     def _signal(self, run: Run) -> pd.Series[float]:
-        """What varies at the first read: of the input, then of every hidden block up to the first silent layer."""
+        """What varies at the first read: of the input, then of every hidden block known there, up to the first silent layer."""
         now = run.activations.iloc[0]
-        layers = structure.hidden(run)
+        layers = [name for name in structure.hidden(run) if np.isfinite(now.get(("mean", name), np.nan))]
         alone = first(run, "outputs", "rows", "outputs") == 1
         signal = pd.Series({name: self._varying(now, name, alone) for name in layers}, dtype=float)
         if "dead_fraction" in now.index:
