@@ -88,7 +88,8 @@ def on_gradient(tensor: torch.Tensor, hook: Callable[[torch.Tensor], None]) -> N
 
 def has_values(tensor: torch.Tensor) -> bool:
     """Whether there is an array of numbers in it: not on the meta device, nor in a fake tensor or one of ragged rows."""
-    return not (tensor.is_nested or tensor.is_meta or isinstance(tensor, FakeTensor))
+    fake = type(tensor) is not torch.Tensor and isinstance(tensor, FakeTensor)
+    return not (fake or tensor.is_nested or tensor.is_meta)
 
 
 def same_start(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -366,12 +366,19 @@ class TorchLoop:
             self.compiled.collect(self.teller.measured_backward, "gradient", self._scale, among=None)
 
     def _layer_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
-        if x is not None and not same_start(x, output):  # what works in place has overwritten its input
+        if (
+            x is not None and not self._follows(layer, x) and not same_start(x, output)
+        ):  # else it has overwritten its input
             self._function_forward(x)
             if layer.after is None:
                 layer.after = self._source(x)
         self.parts.order.setdefault(layer.name, layer)
         self._tell_forward(layer, x, output)
+
+    def _follows(self, layer: Layer, x: torch.Tensor) -> bool:
+        """Whether a layer that is known to come right after another got `x` from it: most do, and nothing lies between."""
+        latest, version = self._latest
+        return latest() is x and x._version == version and layer.after is not None
 
     def _source(self, x: torch.Tensor) -> str:
         """Name of the layer before, if `x` is what it put out, untouched but perhaps reshaped; "" otherwise."""
