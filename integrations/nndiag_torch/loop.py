@@ -378,7 +378,7 @@ class TorchLoop:
     def _follows(self, layer: Layer, x: torch.Tensor) -> bool:
         """Whether a layer that is known to come right after another got `x` from it: most do, and nothing lies between."""
         latest, version = self._latest
-        return latest() is x and x._version == version and layer.after is not None
+        return layer.after is not None and bool(x._version == version) and latest() is x
 
     def _source(self, x: torch.Tensor) -> str:
         """Name of the layer before, if `x` is what it put out, untouched but perhaps reshaped; "" otherwise."""
