@@ -92,6 +92,11 @@ def has_values(tensor: torch.Tensor) -> bool:
     return not (fake or tensor.is_nested or tensor.is_meta)
 
 
+def version_of(tensor: torch.Tensor) -> int:
+    """How often a tensor was written to; of one made in inference mode nobody counts that."""
+    return -1 if tensor.is_inference() else int(tensor._version)
+
+
 def same_start(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two tensors begin at the same place in memory, as what works in place takes and gives; sparse ones have none."""
     return one is other or (one.layout is other.layout is STRIDED and one.data_ptr() == other.data_ptr())

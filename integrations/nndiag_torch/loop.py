@@ -20,7 +20,7 @@ from nndiag.frames import EVALUATION, FRAMES
 from nndiag.hooks import Hooks
 from nndiag.recorder import Recorder
 from nndiag_torch import compiled, description, graph, patches
-from nndiag_torch.arrays import first_tensor, hook_of, on_gradient, same_start
+from nndiag_torch.arrays import first_tensor, hook_of, on_gradient, same_start, version_of
 from nndiag_torch.device import Later, is_for
 from nndiag_torch.layers import ALIKE, PASSING, Layer, Parameter, function_before
 from nndiag_torch.parts import Holders, Parts
@@ -300,7 +300,7 @@ class TorchLoop:
         """A module of the model, or the model itself, has been called."""
         if root := id(module) in self.parts.roots:
             self._entering, self._within = (), False
-        if (root or not self._inside) and not torch.is_grad_enabled():
+        if (root or not (self._inside or self._within)) and not torch.is_grad_enabled():
             self._evaluates(first_tensor(args, floating=False) if root else None)
         elif self.model.training or self._trains_in_evaluation_mode or not self.parts.in_evaluation_mode:
             self._train_forward(self.parts.layers.get(id(module)), root, args, output)
@@ -378,13 +378,13 @@ class TorchLoop:
     def _follows(self, layer: Layer, x: torch.Tensor) -> bool:
         """Whether a layer that is known to come right after another got `x` from it: most do, and nothing lies between."""
         latest, version = self._latest
-        return layer.after is not None and bool(x._version == version) and latest() is x
+        return layer.after is not None and latest() is x and version_of(x) == version
 
     def _source(self, x: torch.Tensor) -> str:
         """Name of the layer before, if `x` is what it put out, untouched but perhaps reshaped; "" otherwise."""
         latest, version = self._latest
         output = latest()
-        if self._previous is None or output is None or output._version != version:
+        if self._previous is None or output is None or version_of(output) != version:
             return ""
         base = output if output._base is None else output._base
         return self._previous.name if x is output or x._base is base else ""
@@ -397,7 +397,7 @@ class TorchLoop:
         self._tell_forward(self.parts.function(before, kind), None, x)
 
     def _tell_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
-        self._previous, self._latest = layer, (weakref.ref(output), output._version)
+        self._previous, self._latest = layer, (weakref.ref(output), version_of(output))
         if layer.kind not in PASSING:
             self._function = ALIKE.get(layer.kind, layer.kind)
         if layer.shape is None:

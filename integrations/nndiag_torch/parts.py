@@ -10,6 +10,7 @@ from torch import nn
 from torch.autograd.graph import get_gradient_edge
 from torch.optim import Optimizer
 
+from nndiag_torch.arrays import version_of
 from nndiag_torch.layers import Layer, Parameter, is_there, kind_of, layers_of, parameters_of
 
 MANY = 8
@@ -123,7 +124,7 @@ class Holders:
     @property
     def versions(self) -> list[int]:
         """How often `smallest` were written to."""
-        return [one._version for tensors in self.smallest.values() for one in tensors if not one.is_inference()]
+        return [version_of(one) for tensors in self.smallest.values() for one in tensors]
 
     def gather(self) -> bool:
         """Whether the backward pass under way adds to gradients of `smallest`: that of `torch.autograd.grad` does not."""

@@ -176,6 +176,30 @@ def test_an_optimiser_that_steps_seldom_beside_another_makes_no_rows_of_its_own(
     assert not progress.takes_turns(recorder.run)
 
 
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_a_base_that_is_called_without_gradients_in_the_midst_of_a_pass_is_part_of_it(without):
+    class Tuned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.base, self.head = net().requires_grad_(False), nn.Linear(3, 3)
+
+        def forward(self, x):
+            with without():
+                features = self.base(x)
+            return self.head(features.clone())
+
+    model = Tuned()
+    optimizer = sgd(model.head)
+    with nndiag.watch(model, optimizer, every=1, strict=True) as recorder:
+        for _ in range(6):
+            step(model, optimizer, recorder)
+        recorder.log(val_loss=1.0)
+    assert [*recorder.run.activations["mean"].columns] == ["base.0", "base.1", "base.2", "head"]
+    assert recorder.run.activations["mean"].notna().all().all()
+    assert recorder.run.steps == 6
+    assert "ND903" not in headlines(recorder)
+
+
 @cadences
 def test_updates_by_hand_are_iterations_but_for_the_first_few(options):
     model = net()
