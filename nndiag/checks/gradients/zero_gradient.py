@@ -67,9 +67,8 @@ class ZeroGradient(Check):
     A weight declared frozen is a remark, as fine-tuning freezes on purpose, and so are pretrained ones out of reach. They are a
     finding where there was nothing to preserve: their standard deviation is that of a fresh initialisation (He, Glorot, LeCun or
     PyTorch's default, which is 1 for embeddings) to within `errors` standard errors of so many random numbers and half a percent,
-    for most of their numbers; where
-    layers before a frozen one train and it is the last; or where the network does not train at all. Of fewer than 150 numbers
-    the standard deviation says nothing.
+    for most of their numbers; where layers before a frozen one train and it is the last; or where the network does not train at
+    all. Of fewer than 150 numbers the standard deviation says nothing.
     """
 
     code = "ND403"

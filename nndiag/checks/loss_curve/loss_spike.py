@@ -77,9 +77,7 @@ class LossSpike(Check):
         rise = train - usual
         steps = train.diff().abs().shift(1)
         long = steps.rolling(self.window, min_periods=self.begin).median()
-        lately = (
-            steps.shift(signals.PATIENCE).rolling(self.near, min_periods=1).median()
-        )  # on a plateau before it was quiet
+        lately = steps.shift(signals.PATIENCE).rolling(self.near, min_periods=1).median()  # a plateau before was quiet
         noise = 1.4826 / np.sqrt(2) * np.fmax(long, lately)
         limit = np.maximum(self.z * np.maximum(noise, 1e-3 * usual.abs()), self.jump * way)
         # The record is held to the reads before the jump began, so that a spike is not measured against itself.

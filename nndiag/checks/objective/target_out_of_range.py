@@ -69,10 +69,8 @@ class TargetOutOfRange(Check):
 
     def _ignores_a_class(self, run: Run) -> bool:
         """Whether labels that the loss leaves out are those of a class: one for each input, where padding has many."""
-        inputs, rows = (
-            run.series("data", "samples", "input").iloc[:1],
-            run.series("outputs", "rows", "outputs").iloc[:1],
-        )
+        inputs = run.series("data", "samples", "input").iloc[:1]
+        rows = run.series("outputs", "rows", "outputs").iloc[:1]
         alone = len(inputs) and inputs.index.equals(rows.index)  # later reads may be several batches apart
         return bool(run.meta.loss.get("ignored") and alone and rows.iloc[0] <= inputs.iloc[0])
 

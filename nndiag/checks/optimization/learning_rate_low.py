@@ -75,11 +75,8 @@ class LearningRateLow(Check):
         stays = self._stays(run, ratios)
         if small or (typical < self.steady and ((slow and even) or crawls)) or stays:
             fact = "the loss still falls, and much of the way is left"
-            fact = (
-                fact
-                if slow or crawls
-                else f"all {run.steps} of them come to less than {self.way:.0%}, and nothing is learned"
-            )
+            if not (slow or crawls):
+                fact = f"all {run.steps} of them come to less than {self.way:.0%}, and nothing is learned"
             yield self.finding(
                 f"updates are {typical:.2g} of the weights, where about {USUAL_RATIO:g} is usual"
                 if tiny else f"with updates of {typical:.2g} of the weights {fact}",
