@@ -22,6 +22,7 @@ from benchmarks.diagnosis import gate, harm, split, tables  # noqa: E402
 from benchmarks.diagnosis.bases import BASES  # noqa: E402
 from benchmarks.diagnosis.faults import FAULTS  # noqa: E402
 from benchmarks.diagnosis.measure import Outcome, jobs, measure  # noqa: E402
+from benchmarks.diagnosis.programs import EVERY_STEP, SELDOM  # noqa: E402
 from benchmarks.diagnosis.zoo import MOST_LOST, SEEDS, ZOO, examine  # noqa: E402
 
 PARTS = {
@@ -61,13 +62,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fault", choices=FAULTS, metavar="NAME", default="", help="of this fault")
     parser.add_argument("--verbose", action="store_true", help="tell of each miss and each false alarm")
     parser.add_argument("--update", action="store_true", help="with ci: make what is measured the floor")
+    parser.add_argument("--seldom", action="store_true", help="read as few steps as the default ever does, and not all")
     return parser
 
 
 def run(options: argparse.Namespace, apply: harm.Apply) -> int:
     """Measure and tell; 1 where a floor is broken."""
     chosen = gate.jobs() if options.part == "ci" else jobs(options.part, options.base, options.fault)
-    outcomes: list[Outcome] = list(apply(measure, chosen))
+    outcomes: list[Outcome] = list(apply(partial(measure, cadence=SELDOM if options.seldom else EVERY_STEP), chosen))
     publish(options, outcomes)
     return gated(options, outcomes, gate.FILE) if options.part == "ci" else 0
 

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from benchmarks.diagnosis import harm, split
 from benchmarks.diagnosis.bases import BASES
 from benchmarks.diagnosis.faults import FAULTS, Fault
-from benchmarks.diagnosis.programs import Program, train
+from benchmarks.diagnosis.programs import EVERY_STEP, Cadence, Program, train
 from benchmarks.diagnosis.zoo import SEEDS, ZOO
 from nndiag.catalogue import catalogue
 from nndiag.check import Finding, Verdict
@@ -154,9 +154,9 @@ def sound_jobs() -> Iterator[Job]:
             yield Job(name, seed)
 
 
-def measure(job: Job) -> Outcome:
-    """Run and examine one job."""
-    run, error, _ = train(job.program, job.seed)
+def measure(job: Job, cadence: Cadence = EVERY_STEP) -> Outcome:
+    """Run one job, read so often, and examine it."""
+    run, error, _ = train(job.program, job.seed, cadence)
     report = Checklist().examine(run)
     outcome = Outcome(job, job.held_out, error, run.steps, report.headlines, named(report),
                       tuple(Seen.of(finding) for finding in report.findings))  # fmt: skip

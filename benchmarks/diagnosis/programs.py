@@ -107,6 +107,9 @@ class Program:
         return replace(self, settings={**self.settings, **settings})
 
 
+Cadence = Mapping[str, Any]
+"""How often runs are read: arguments of `nndiag.watch`."""
+
 Curve = list[dict[str, float]]
 """What each epoch gave: `loss` and, where the program validates, `validation_loss`."""
 
@@ -119,12 +122,18 @@ class Trained(NamedTuple):
     curve: Curve
 
 
-def train(program: Program, seed: int) -> Trained:
-    """Train `program` under the eyes of nndiag."""
+EVERY_STEP: Cadence = {"every": 1}
+
+SELDOM: Cadence = {"every": "auto", "budget": 1e-9}
+"""As few reads as the default ever makes: the first 50 steps and each growth of the run by a quarter, whatever the clock."""
+
+
+def train(program: Program, seed: int, cadence: Cadence = EVERY_STEP) -> Trained:
+    """Train `program` under the eyes of nndiag, which reads it so often."""
     data = program.data(seed)
     trainer = program.trainer(data, seed)
     curve: Curve = []
-    with nndiag.watch(trainer, every=1) as recorder:
+    with nndiag.watch(trainer, **cadence) as recorder:
         sound = fit(program, trainer, data, curve)
     return Trained(recorder.run, error(program, trainer, data) if sound else math.inf, curve)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.diagnosis import harm as shared_harm
 from benchmarks.diagnosis import split
 from benchmarks.diagnosis.__main__ import gated, publish, workers
+from benchmarks.diagnosis.programs import EVERY_STEP, SELDOM
 from benchmarks.diagnosis_torch import gate, harm
 from benchmarks.diagnosis_torch.bases import BASES
 from benchmarks.diagnosis_torch.faults import FAULTS, pairs
@@ -36,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             shared_harm.write(harm.measure(apply), harm.FILE)
             return 0
         chosen = gate.jobs() if options.part == "ci" else jobs(options.part, options.base, options.fault)
-        outcomes = list(apply(measure, chosen))
+        outcomes = list(apply(partial(measure, cadence=SELDOM if options.seldom else EVERY_STEP), chosen))
     publish(options, outcomes)
     return gated(options, outcomes, gate.FILE) if options.part == "ci" else 0
 
@@ -52,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fault", choices=FAULTS, metavar="NAME", default="", help="of this fault")
     parser.add_argument("--verbose", action="store_true", help="tell of each miss and each false alarm")
     parser.add_argument("--update", action="store_true", help="with ci: make what is measured the floor")
+    parser.add_argument("--seldom", action="store_true", help="read as few steps as the default ever does, and not all")
     return parser
 
 

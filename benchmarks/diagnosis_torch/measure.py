@@ -9,6 +9,7 @@ from functools import partial
 import nndiag
 from benchmarks.diagnosis import split
 from benchmarks.diagnosis.measure import SEED, Outcome, Part, Seen, named, steps_to_right
+from benchmarks.diagnosis.programs import EVERY_STEP, Cadence
 from benchmarks.diagnosis_torch import harm
 from benchmarks.diagnosis_torch.bases import BASES
 from benchmarks.diagnosis_torch.faults import FAULTS, Fault
@@ -79,9 +80,9 @@ def sound_jobs() -> Iterator[Job]:
     return (Job(name, seed) for name in BASES for seed in SEEDS)
 
 
-def measure(job: Job) -> Outcome:
-    """Run and examine one job."""
-    error, recorder = train(job.program, job.seed, partial(nndiag.watch, every=1))
+def measure(job: Job, cadence: Cadence = EVERY_STEP) -> Outcome:
+    """Run one job, read so often, and examine it."""
+    error, recorder = train(job.program, job.seed, partial(nndiag.watch, **cadence))
     recorder.close()
     run: Run = recorder.run
     report = Checklist().examine(run)

@@ -241,7 +241,7 @@ class TorchLoop:
             return
         if not self._finished:
             self._never_steps = not self._updates
-            if not (self._updates and self._in_turn):
+            if not (self._updates and self._in_turn) and any(p.tensor.grad is not None for p in self.parameters):
                 self._tell_gradients(self.parameters)
             self._collect_gradients()
         self._mind_silence()
@@ -540,8 +540,15 @@ class TorchLoop:
         self._adds_up = self.holders.gather()
         if self._adds_up:
             self._versions = self.holders.versions
+            if self._never_steps and self.teller.wants("on_gradients"):
+                torch.autograd.Variable._execution_engine.queue_callback(self._backward_ends)
             if self.teller.reading:
                 self._mind_what_is_kept()
+
+    @guarded
+    def _backward_ends(self) -> None:
+        """Where no optimiser steps, the gradients are those that a backward pass leaves: soon they may be cleared."""
+        self._tell_gradients(self.parameters)
 
     def _mind_what_is_kept(self) -> None:
         """Look whether gradients were cleared before this backward pass."""

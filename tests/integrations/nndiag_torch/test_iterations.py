@@ -214,7 +214,24 @@ def test_updates_by_hand_are_iterations_but_for_the_first_few(options):
                     parameter -= 0.05 * parameter.grad
                     parameter.grad = None
     assert recorder.step_number == STEPS - 2
-    assert "ND902" not in headlines(recorder)
+    assert (recorder.run.gradients["norm"].dropna() > 0).all().all()
+    assert len(recorder.run.gradients["norm"].dropna()) > 10
+    assert headlines(recorder) <= {"ND607"}
+
+
+@cadences
+def test_a_step_that_is_never_called_is_seen_whatever_is_read(options):
+    model = net()
+    optimizer = sgd(model)
+    with nndiag.watch(model, optimizer, **options) as recorder:
+        for _ in range(200):
+            optimizer.zero_grad()
+            x, y = batch()
+            loss = F.cross_entropy(model(x), y)
+            recorder.log(loss=loss)
+            loss.backward()
+    assert (recorder.run.gradients["norm"].iloc[1:] > 0).all().all()
+    assert "ND904" in headlines(recorder)
 
 
 def test_a_validation_loss_that_comes_with_that_of_training_takes_nothing_back():
