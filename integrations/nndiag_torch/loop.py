@@ -198,31 +198,23 @@ class TorchLoop:
         if self._is_over():
             self._finish()
         self._collect_gradients()
-        self._passing, self._in_backward, self._adds_up, self._loss_is_in, self._collected = (
-            True,
-            False,
-            False,
-            False,
-            False,
-        )
+        self._passing = True
+        self._in_backward = self._adds_up = self._loss_is_in = self._collected = False
         self._previous = self._output = None
         self._function = ""
         self._reads = self.teller.reading
         self._evaluation_mode = min(self._evaluation_mode, float(self.parts.in_evaluation_mode))
         self._begin()
         given, self._entering = self._entering, ()
-        x = first_tensor(
-            (given, args), floating=False
-        )  # of the model, where a tensor is passed by place, or of its first module
+        # Of the model, where a tensor is passed by place, or of its first module.
+        x = first_tensor((given, args), floating=False)
         if x is not None and self.teller.wants("on_step_begin"):
             self.teller.batch(x)
 
     def _is_over(self) -> bool:
         """Whether a pass that begins is one of the next iteration."""
-        if self._finished or not self._backward_passes:
+        if self._finished or self._stepped or not self._backward_passes:
             return self._finished or (self._in_turn and bool(self._stepped))
-        if self._stepped:
-            return self._in_turn
         by_hand = not (self._stepping or any(self.optimizers.values())) and self._versions != self.holders.versions
         self._by_hand = self._by_hand + 1 if by_hand else 0
         return self._never_steps or self._by_hand >= BY_HAND or self._backward_passes >= ENDLESS
@@ -366,9 +358,7 @@ class TorchLoop:
             self.compiled.collect(self.teller.measured_backward, "gradient", self._scale, among=None)
 
     def _layer_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
-        if (
-            x is not None and not self._follows(layer, x) and not same_start(x, output)
-        ):  # else it has overwritten its input
+        if x is not None and not self._follows(layer, x) and not same_start(x, output):  # or it worked in place
             self._function_forward(x)
             if layer.after is None:
                 layer.after = self._source(x)
@@ -537,9 +527,9 @@ class TorchLoop:
             self._collect_outputs()
             self._in_backward, self._inside, self._output, self._collected = True, False, None, False
             self._backward_passes += 1
+            self._versions = self.holders.versions
         self._adds_up = self.holders.gather()
         if self._adds_up:
-            self._versions = self.holders.versions
             if self._never_steps and self.teller.wants("on_gradients"):
                 torch.autograd.Variable._execution_engine.queue_callback(self._backward_ends)
             if self.teller.reading:

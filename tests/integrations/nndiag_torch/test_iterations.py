@@ -219,6 +219,20 @@ def test_updates_by_hand_are_iterations_but_for_the_first_few(options):
     assert headlines(recorder) <= {"ND607"}
 
 
+def test_updates_by_hand_of_gradients_that_are_kept_nowhere_are_iterations_too():
+    model = net()
+    with nndiag.watch(model, every=1, strict=True) as recorder:
+        for _ in range(30):
+            x, y = batch()
+            loss = F.cross_entropy(model(x), y)
+            recorder.log(loss=loss)
+            parameters = list(model.parameters())
+            with torch.no_grad():
+                for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+                    parameter -= 0.05 * gradient
+    assert recorder.step_number == 28
+
+
 @cadences
 def test_a_step_that_is_never_called_is_seen_whatever_is_read(options):
     model = net()
