@@ -93,6 +93,8 @@ class TorchLoop:
         self._by_hand = 0
         self._turns: dict[Optimizer | None, Any] = {}
         self._strangers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+        self._loss_tells = False
+        """Whether losses are logged in time to say when they go back; else outputs do, on steps that are not read."""
         self._began = self._never_steps = self._in_turn = self._failed = self._unscales = False
         self._trains_in_evaluation_mode = self._reads = False
         self._evaluated_in_training_mode: bool | None = None
@@ -334,7 +336,7 @@ class TorchLoop:
             self._begin_pass(args)
         self._inside = not root
         if not self._reads:
-            if root and (tensor := first_tensor(output)) is not None and tensor.requires_grad:
+            if root and not self._loss_tells and (tensor := first_tensor(output)) is not None and tensor.requires_grad:
                 on_gradient(tensor, self._loss_goes_back)
             return
         if layer is not None and self.teller.wants("on_forward") and (tensor := first_tensor(output)) is not None:
@@ -460,6 +462,7 @@ class TorchLoop:
         self._collect_outputs()
         value, again, self._loss_is_in = self.teller.mean(loss), self._loss_is_in, True
         if loss.requires_grad and not self._adds_up:
+            self._loss_tells = True
             on_gradient(loss, self._loss_goes_back)
         if not self.teller.reading or not (self.teller.looks(value) or outputs is not None):
             self._output = None
@@ -527,8 +530,9 @@ class TorchLoop:
             self._collect_outputs()
             self._in_backward, self._inside, self._output, self._collected = True, False, None, False
             self._backward_passes += 1
-            self._versions = self.holders.versions
-        self._adds_up = self.holders.gather()
+            if not any(self.optimizers.values()):
+                self._versions = self.holders.versions
+        self._adds_up = not self.teller.reading or self.holders.gather()  # what nobody reads need not be known
         if self._adds_up:
             if self._never_steps and self.teller.wants("on_gradients"):
                 torch.autograd.Variable._execution_engine.queue_callback(self._backward_ends)
