@@ -237,7 +237,7 @@ def takes_turns(run: Run) -> bool:
 
     So do adversaries, and where neither wins the loss of one stands at what guessing costs (Goodfellow et al. 2014).
     """
-    counts = run.loop.filter(["backward_passes", "updates"]).dropna()
+    counts = run.loop.filter(["backward_passes", "updates"]).replace([np.inf, -np.inf], np.nan).dropna()
     if len(counts.columns) != 2 or not len(counts):
         return False
     passes, updates = counts.to_numpy().T

@@ -274,7 +274,7 @@ class TorchLoop:
     def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Any module of the process has been called. While a graph is traced, what this gives back is handed on instead."""
         if torch.compiler.is_compiling():
-            return None if torch.compiler.is_exporting() else self.compiled.passed(module, output)
+            return None if _exporting() else self.compiled.passed(module, output)
         if self._inside and not (self._reads or self.recorder.recording) and id(module) in self.parts.inner:
             return None  # within a pass that is not read
         if torch._C._functorch.peek_interpreter_stack() is None and not torch.jit.is_tracing():
@@ -664,6 +664,9 @@ class TorchLoop:
 def _nothing() -> None:
     """A weak reference to no tensor."""
 
+
+_exporting = getattr(torch.compiler, "is_exporting", bool)
+"""Whether `torch.export` is at work, in which a model is what it is without nndiag; before PyTorch 2.7 nobody can tell."""
 
 _backward_under_way = torch._C._current_graph_task_id
 """The number of the backward pass under way, -1 without any: a forward pass within one is a checkpoint's second."""

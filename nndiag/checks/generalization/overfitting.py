@@ -42,6 +42,8 @@ class Overfitting(Check):
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
+        if not np.isfinite(run.validation).any():
+            return "no validation loss is finite"
         trained = progress.training(run)
         return "training itself makes no progress, there is nothing to overfit" if trained and trained.poor else None
 
