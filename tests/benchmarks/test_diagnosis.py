@@ -17,7 +17,7 @@ from benchmarks.diagnosis import broken, gate, harm, split, tables
 from benchmarks.diagnosis.bases import BASES
 from benchmarks.diagnosis.faults import FAULTS, pairs
 from benchmarks.diagnosis.measure import Job, Outcome, Seen, jobs, measure, named
-from benchmarks.diagnosis.programs import Program, train
+from benchmarks.diagnosis.programs import SELDOM, Program, train
 from benchmarks.diagnosis.zoo import ZOO, examine
 from benchmarks.scoring import Share, wilson
 from nndiag import nn
@@ -155,6 +155,16 @@ def test_a_job_goes_through_from_end_to_end() -> None:
     assert outcome.failed
     assert outcome.steps_to_right is not None
     assert outcome.steps_to_right <= 10
+
+
+def test_read_seldom_a_run_is_the_same_training_with_the_fewest_reads_of_the_default() -> None:
+    whole, seldom = (train(BASES["iris-tanh"], 0, cadence).run for cadence in ({"every": 1}, SELDOM))
+
+    assert seldom.train.equals(whole.train)
+    read = seldom.activations.index
+    assert read[:50].tolist() == list(range(50))
+    assert all(after <= 1.25 * before + 1 for before, after in zip(read[49:], read[50:], strict=False))
+    assert len(read) < 50 + 20 < len(whole.activations)
 
 
 def test_the_command_writes_tables_and_outcomes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
