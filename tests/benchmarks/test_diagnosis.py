@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -163,7 +164,7 @@ def test_read_seldom_a_run_is_the_same_training_with_the_fewest_reads_of_the_def
     assert seldom.train.equals(whole.train)
     read = seldom.activations.index
     assert read[:50].tolist() == list(range(50))
-    assert all(after <= 1.25 * before + 1 for before, after in zip(read[49:], read[50:], strict=False))
+    assert all(after <= 1.25 * before + 1 for before, after in pairwise(read[49:]))
     assert len(read) < 50 + 20 < len(whole.activations)
 
 
