@@ -268,8 +268,9 @@ class TorchLoop:
 
     def _entered(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Any module of the process is about to be called; of the model, what goes in is a batch."""
-        if not torch.compiler.is_compiling() and id(module) in self.parts.roots and torch.is_grad_enabled():
-            self._entering, self._within = args, True
+        if not torch.compiler.is_compiling() and id(module) in self.parts.roots:
+            self._inside, self._within = False, torch.is_grad_enabled()  # a pass before may have ended in an exception
+            self._entering = args if self._within else ()
 
     def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Any module of the process has been called. While a graph is traced, what this gives back is handed on instead."""

@@ -200,6 +200,24 @@ def test_a_base_that_is_called_without_gradients_in_the_midst_of_a_pass_is_part_
     assert "ND903" not in headlines(recorder)
 
 
+@pytest.mark.parametrize("broken", [0, 2])
+def test_an_evaluation_after_a_pass_that_failed_is_no_training(broken):
+    model = net()
+    optimizer = sgd(model)
+    with nndiag.watch(model, optimizer, every=1, strict=True) as recorder:
+        for _ in range(6):
+            step(model, optimizer, recorder)
+            weight, model[broken].weight = model[broken].weight, nn.Parameter(torch.zeros(1, 1))
+            with pytest.raises(RuntimeError):
+                model(torch.zeros(4, 8))
+            model[broken].weight = weight
+            with torch.no_grad():
+                held_out = F.cross_entropy(model(torch.full((16, 8), 1e3)), batch()[1])
+            recorder.log(val_loss=held_out)
+    assert recorder.run.activations["max"].max().max() < 100
+    assert recorder.run.loop["training_mode"].iloc[1:].eq(1).all().all()
+
+
 @cadences
 def test_updates_by_hand_are_iterations_but_for_the_first_few(options):
     model = net()
