@@ -237,10 +237,13 @@ def takes_turns(run: Run) -> bool:
 
     So do adversaries, and where neither wins the loss of one stands at what guessing costs (Goodfellow et al. 2014).
     """
-    counts = run.loop.filter(["backward_passes", "updates"]).replace([np.inf, -np.inf], np.nan).dropna()
-    if len(counts.columns) != 2 or not len(counts):
+    loop = run.loop
+    if "backward_passes" not in loop or "updates" not in loop:
         return False
-    passes, updates = counts.to_numpy().T
+    counts = loop[["backward_passes", "updates"]].to_numpy(float)
+    passes, updates = counts[np.isfinite(counts).all(axis=1)].T
+    if not len(passes):
+        return False
     if run.meta.optimizer.get("in_turn"):  # each update is an iteration, unless one pass is behind several
         return bool(np.mean(passes < updates) < 0.1)
     return bool(np.mean((passes >= updates) & (updates >= 2)) > 0.5)

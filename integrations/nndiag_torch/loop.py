@@ -95,7 +95,9 @@ class TorchLoop:
         self._strangers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._loss_tells = False
         """Whether losses are logged in time to say when they go back; else outputs do, on steps that are not read."""
-        self._began = self._never_steps = self._in_turn = self._failed = self._unscales = False
+        self.in_turn = False
+        """Whether not all optimisers step in each iteration."""
+        self._began = self._never_steps = self._failed = self._unscales = False
         self._trains_in_evaluation_mode = self._reads = False
         self._evaluated_in_training_mode: bool | None = None
         self._output: Any = None
@@ -155,11 +157,6 @@ class TorchLoop:
         return self._objectives[-1] if self._objectives else {}
 
     @property
-    def in_turn(self) -> bool:
-        """Whether not all optimisers step in each iteration."""
-        return self._in_turn
-
-    @property
     def layers(self) -> list[Layer]:
         """The layers that have put something out in a training pass, in forward order."""
         return list(self.parts.order.values())
@@ -216,7 +213,7 @@ class TorchLoop:
     def _is_over(self) -> bool:
         """Whether a pass that begins is one of the next iteration."""
         if self._finished or self._stepped or not self._backward_passes:
-            return self._finished or (self._in_turn and bool(self._stepped))
+            return self._finished or (self.in_turn and bool(self._stepped))
         by_hand = not (self._stepping or any(self.optimizers.values())) and self._versions != self.holders.versions
         self._by_hand = self._by_hand + 1 if by_hand else 0
         return self._never_steps or self._by_hand >= BY_HAND or self._backward_passes >= ENDLESS
@@ -235,7 +232,7 @@ class TorchLoop:
             return
         if not self._finished:
             self._never_steps = not self._updates
-            if not (self._updates and self._in_turn) and any(p.tensor.grad is not None for p in self.parameters):
+            if not (self._updates and self.in_turn) and any(p.tensor.grad is not None for p in self.parameters):
                 self._tell_gradients(self.parameters)
             self._collect_gradients()
         self._mind_silence()
@@ -557,7 +554,7 @@ class TorchLoop:
         Where optimisers step in turn, the others are as they were when they stepped last.
         """
         known = {one: kept for one, kept in self._kept.items() if not self._stepped or one in self._stepped}
-        if self._in_turn:
+        if self.in_turn:
             known = {one: kept for one, kept in self._turns.items() if one in self.optimizers} | known
         self._turns = known
         return 1.0 - math.prod(1.0 - kept for kept in known.values()) if known else math.nan
@@ -623,8 +620,8 @@ class TorchLoop:
 
     def _take_turns(self) -> None:
         """An optimiser has stepped again before another has: from now on each pass after a step is one of a new iteration."""
-        if len(self.optimizers) > 1 and not self._in_turn:
-            self._in_turn = True
+        if len(self.optimizers) > 1 and not self.in_turn:
+            self.in_turn = True
             self.recorder.describe(**self.describe())
 
     @guarded

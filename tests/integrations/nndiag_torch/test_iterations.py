@@ -492,7 +492,10 @@ def test_a_pass_of_fake_tensors_is_none():
 
 
 def test_a_model_without_values_can_be_watched():
-    nndiag.watch(net().to("meta"), every=1, strict=True).close()
+    with nndiag.watch(net().to("meta"), every=1, strict=True) as recorder:
+        recorder.log(accuracy=0.5)
+    assert recorder.run.metrics["accuracy"].to_numpy().ravel().tolist() == [0.5]
+    assert not recorder.meta.faults
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
