@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from nndiag import frames
 from nndiag import statistics as st
@@ -15,6 +15,20 @@ from nndiag.statistics import Array
 from nndiag.table import Buffer, Buffers, Slot
 
 _Meter = TypeVar("_Meter", ActivationMeter, GradientMeter, UpdateMeter)
+
+SAME_LOSS = 1e-3
+"""Relative difference up to which a loss that is told and one that was seen are the same, but for rounding."""
+
+
+class Origin(NamedTuple):
+    """Where a loss of training comes from: `told` by the user, `seen` to go back, or both.
+
+    `again` is of one that stands for the last that was told, or else for all that were seen in this step.
+    """
+
+    told: bool
+    seen: bool
+    again: bool
 
 
 class Row:
@@ -39,10 +53,14 @@ class Row:
         self._evaluated = Evaluated()
         self._compared = 0
         self._read_steps = self._all_steps = 0
+        self._differ = False
+        """Whether the losses that are told are other numbers than those seen, or none are seen."""
         self._begin()
 
     def _begin(self) -> None:
         self.train: list[float] = []
+        self.seen: list[float] = []
+        """Losses that an adapter saw go back: they stand where none is told, unless the told ones are others."""
         self.validation = math.nan
         self.nonfinite = 0
         self._signal = self._input = math.nan
@@ -189,6 +207,21 @@ class Row:
                 meter.turn()
         self._read_steps = self._all_steps = 0
 
+    def loss_comes(self, origin: Origin) -> int:
+        """A loss of this origin comes; gives back how many are there."""
+        if origin.again and origin.told:
+            del self.train[-1:]
+        elif origin.again:
+            self.seen.clear()
+        return len(self.train)
+
+    def loss_came(self, before: int, origin: Origin) -> None:
+        """It has come, when `before` were there."""
+        if origin.seen:
+            self.seen += self.train[before:]
+        if not origin.told:
+            del self.train[before:]
+
     def take_back(self, *, loss: bool) -> None:
         """What went forward in this row, and with `loss` the last of its losses, was no training: what comes takes its place."""
         for meter in self._activations.values():
@@ -199,9 +232,9 @@ class Row:
 
     def fill(self, recording: bool) -> None:
         """Put what was gathered for this step into the rows; doing it twice changes nothing."""
-        train, validation = self.train, self.validation
+        train, validation = self._training_losses, self.validation
         if train or validation == validation:
-            loss = math.nan if not train else train[0] if len(train) == 1 else sum(train) / len(train)
+            loss = _mean(train) if train else math.nan
             if self._losses is None:
                 self._losses = self.buffers["losses"], self.buffers["losses"].slot("", frames.LOSS)
             buffer, slot = self._losses
@@ -212,10 +245,12 @@ class Row:
     def close(self, step: int, recording: bool) -> list[tuple[Buffer, list[float]]]:
         """Finish the row of `step`: of every frame of which something was recorded the step and the values."""
         self._all_steps += 1
-        train, losses = self.train, self._losses
+        train, losses = self._training_losses, self._losses
+        if self.train and not self._differ:
+            self._differ = not _same(self.train, self.seen)
         more = recording or self.nonfinite or self.buffers.opened or self.validation == self.validation
         if not more and (not train or (losses is not None and len(train) == 1)):  # most steps that are not read
-            self.train, self._signal, self._input = [], math.nan, math.nan
+            self.train, self.seen, self._signal, self._input = [], [], math.nan, math.nan
             return self.buffers.append(losses[0], [step, self.epoch, train[0], math.nan]) if train and losses else []
         self.fill(recording)
         self._read_steps += recording
@@ -223,6 +258,10 @@ class Row:
         if recording:
             self._outputs.begin_step()
         return self.buffers.close(step)
+
+    @property
+    def _training_losses(self) -> list[float]:
+        return self.train if self.train or self._differ else self.seen
 
     @property
     def _task(self) -> str:
@@ -233,3 +272,12 @@ class Row:
             raise TypeError(f"wanted the name of a layer or parameter, got {name!r}")
         meter = meters[name] = kind(name, self.buffers[frame])
         return meter
+
+
+def _mean(losses: list[float]) -> float:
+    return losses[0] if len(losses) == 1 else sum(losses) / len(losses)
+
+
+def _same(told: list[float], seen: list[float]) -> bool:
+    """Whether what is told is what was seen, in the mean or in the last micro-batch."""
+    return bool(seen) and any(math.isclose(_mean(told), one, rel_tol=SAME_LOSS) for one in (_mean(seen), seen[-1]))

@@ -33,6 +33,7 @@ from torch.optim import Optimizer
 from nndiag.frames import LOOP, SAME_GRADIENTS, SAME_WEIGHTS, SAMPLED
 from nndiag.hooks import HistogramHook, Spacing, overrides, own
 from nndiag.measured import Magnitude, MeasuredRow
+from nndiag.row import Origin
 from nndiag.statistics import Array
 from nndiag_torch import measure
 from nndiag_torch.arrays import dense
@@ -226,11 +227,11 @@ class Later:
 
     @part
     def loss(
-        self, value: torch.Tensor, outputs: torch.Tensor | None, targets: torch.Tensor | None, *, again: bool
+        self, value: torch.Tensor, origin: Origin, outputs: torch.Tensor | None, targets: torch.Tensor | None
     ) -> None:
-        """The loss, and what went into it where that is looked at; `again` where it stands for one told before."""
+        """The loss, and what went into it where that is looked at."""
         if outputs is None:
-            self.tape.add(self._loss, value, again)
+            self.tape.add(self._loss, value, origin)
             return
         outputs, y = dense(outputs), None if targets is None else dense(targets)
         self._channels = outputs.ndim > 2 and y is not None and (
@@ -240,7 +241,7 @@ class Later:
         if y is not None:
             y = y[_places_of(y, outputs, places, channels=self._channels)].clone()
         rows = outputs.numel() // max(1, self._units(outputs)) if sample.numel() < outputs.numel() else None
-        self.tape.add(self._loss, value, again, sample.clone(), y, rows)
+        self.tape.add(self._loss, value, origin, sample.clone(), y, rows)
 
     def _units(self, outputs: torch.Tensor) -> int:
         return 1 if outputs.ndim < 2 else outputs.shape[1 if self._channels else -1]
@@ -248,17 +249,17 @@ class Later:
     def _loss(
         self,
         value: Array,
-        again: bool,
+        origin: Origin,
         outputs: Array | None = None,
         targets: Array | None = None,
         rows: int | None = None,
     ) -> None:
-        if again:
-            self.row.train[-1:] = []
+        before = self.row.loss_comes(origin)
         if outputs is None:
             self.recorder.loss(float(value))
-            return
-        self.fire("on_loss", outputs, targets, float(value))
+        else:
+            self.fire("on_loss", outputs, targets, float(value))
+        self.row.loss_came(before, origin)
         if rows is not None:
             self._correct("outputs", ("rows", "squared_error"), (rows, math.nan))
             if targets is not None:

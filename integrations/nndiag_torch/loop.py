@@ -19,6 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from nndiag.frames import EVALUATION, FRAMES
 from nndiag.hooks import Hooks
 from nndiag.recorder import Recorder
+from nndiag.row import Origin
 from nndiag_torch import compiled, description, graph, patches
 from nndiag_torch.arrays import first_tensor, hook_of, on_gradient, same_start, version_of
 from nndiag_torch.device import Later, is_for
@@ -95,8 +96,9 @@ class TorchLoop:
         self._strangers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._loss_tells = False
         """Whether losses are logged in time to say when they go back; else outputs do, on steps that are not read."""
-        self.in_turn = False
-        """Whether not all optimisers step in each iteration."""
+        self.in_turn = self._several = False
+        """Whether not all optimisers step in each iteration, and whether each has a loss of its own."""
+        self._divisor = 1
         self._began = self._never_steps = self._failed = self._unscales = False
         self._trains_in_evaluation_mode = self._reads = False
         self._evaluated_in_training_mode: bool | None = None
@@ -189,7 +191,7 @@ class TorchLoop:
         self._previous: Layer | None = None
         self._function = ""
         self._latest: tuple[Callable[[], torch.Tensor | None], int] = (_nothing, 0)
-        self._loss_is_in = self._collected = False
+        self._loss_is_in = self._loss_seen = self._collected = False
         self.compiled.reading = self.teller.wants("on_forward")
 
     def _begin_pass(self, args: Any) -> None:
@@ -198,7 +200,7 @@ class TorchLoop:
             self._finish()
         self._collect_gradients()
         self._passing = True
-        self._in_backward = self._adds_up = self._loss_is_in = self._collected = False
+        self._in_backward = self._adds_up = self._loss_is_in = self._loss_seen = self._collected = False
         self._previous = self._output = None
         self._function = ""
         self._reads = self.teller.reading
@@ -453,37 +455,74 @@ class TorchLoop:
         self._passing = self._inside = self._loss_is_in = False
         self._output = None
 
-    def _take_loss(self, loss: torch.Tensor, outputs: Any, targets: Any) -> None:
-        if self._finished and self._loss_is_in and (self.compiled.traced or not self.parts.order):
+    @guarded
+    def goes_back(self, loss: torch.Tensor) -> None:
+        """A backward pass from `loss` is about to begin: unless that was told, it is seen now.
+
+        Where several optimisers have each a loss of their own, none of them is that of the run.
+        """
+        known = self._loss_is_in or self._loss_seen
+        whole = self.compiled.traced or not self.parts.order
+        if self._failed or (known and not (self._finished and whole)) or not graph.reaches(loss, self.parts.parameters):
+            return
+        self._several = self._several or self.in_turn or bool(self._stepped and not self._finished)
+        if self._several or loss.numel() != 1:
+            self._hear(loss)
+        else:
+            self._take_loss(loss, None, None, told=False)
+
+    def _hear(self, loss: torch.Tensor) -> bool:
+        """Hear when `loss` goes back; whether it still may."""
+        if not loss.requires_grad or self._adds_up:
+            return False
+        self._loss_tells = True
+        on_gradient(loss, self._loss_goes_back)
+        return True
+
+    def _take_loss(self, loss: torch.Tensor, outputs: Any, targets: Any, *, told: bool = True) -> None:
+        known = self._loss_is_in or (self._loss_seen and not told)
+        if self._finished and known and (self.compiled.traced or not self.parts.order):
             self._begin_pass(())  # one that was compiled as a whole, or whose modules nobody calls
         self._begin()
         self._collect_outputs()
-        value, again, self._loss_is_in = self.teller.mean(loss), self._loss_is_in, True
-        if loss.requires_grad and not self._adds_up:
-            self._loss_tells = True
-            on_gradient(loss, self._loss_goes_back)
-        if not self.teller.reading or not (self.teller.looks(value) or outputs is not None):
+        value, looked = self.teller.mean(loss), self._loss_seen
+        again = self._loss_is_in if told else self.holders.cleared
+        origin = Origin(told, self._hear(loss) and not looked, again)
+        self._loss_is_in, self._loss_seen = self._loss_is_in or told, looked or not told
+        if outputs is None and (looked or not (self.teller.reading and self.teller.looks(value))):
             self._output = None
-            self.teller.loss(value, None, None, again=again)
+            self._tell_loss(value, origin)
             return
         found = graph.objective(loss, self._output)
         self._output = None
-        self._know(found.loss, loss)
+        self._know(found.loss, loss, told=told)
         given = first_tensor(outputs), first_tensor(targets, floating=False)
         seen = found.outputs if given[0] is None else given[0]
         wanted = found.targets if given[1] is None else given[1]
         if seen is not None:
             self._head(found.head, seen)
-        self.teller.loss(value, seen, wanted, again=again)
+        self._tell_loss(value, origin, seen, wanted)
         if seen is not None and found.gradient_source is not None and self.teller.wants("on_output_gradient"):
             found.gradient_source.register_hook(hook_of(self._output_goes_back, found.delta))
 
-    def _know(self, objective: dict[str, Any], loss: torch.Tensor) -> None:
+    def _tell_loss(
+        self, value: Any, origin: Origin, outputs: torch.Tensor | None = None, targets: torch.Tensor | None = None
+    ) -> None:
+        if self._divisor != 1 and not origin.told:
+            value = value * self._divisor
+        self.teller.loss(value, origin, outputs, targets)
+
+    def _know(self, objective: dict[str, Any], loss: torch.Tensor, *, told: bool) -> None:
         """Describe the loss where it is new, and which parameters it reaches where that may still grow.
 
         Of one that is known only an ignored class is news, of which the first batches had none: of all else, a last batch of a
-        single sample says less than the first.
+        single sample says less than the first. One that was seen is taken as it was before it was divided by a whole number,
+        as losses of micro-batches are.
         """
+        if not told:
+            self._divisor = _divisor(objective.get("scale"))
+            if self._divisor != 1:
+                objective = {key: fact for key, fact in objective.items() if key != "scale"}
         same = next((one for one in self._objectives if one.get("name") == objective.get("name")), None)
         if same is None and objective and len(self._objectives) < MANY:
             self._objectives.append(objective)
@@ -570,9 +609,11 @@ class TorchLoop:
             self._tell_gradients(ours)
 
     @guarded
-    def scaled(self, scale: Any) -> None:
+    def scaled(self, loss: Any, scale: Any) -> None:
         """The loss of this iteration is scaled, for mixed precision."""
         self._scale = self.teller.number(scale)
+        if isinstance(loss, torch.Tensor):
+            self.goes_back(loss)
 
     def steps_of(self, optimizer: Optimizer) -> int | None:
         """Steps of one of our optimisers so far."""
@@ -657,6 +698,14 @@ class TorchLoop:
             self.holders.add(optimizer, beside=self._stepped)
             self.recorder.describe(**self.describe())
         return owned
+
+
+def _divisor(scale: float | None) -> int:
+    """The whole number by which a loss was divided that is `scale` times itself; 1 where it was not, or by none."""
+    if not scale or not 0 < scale < 0.75:
+        return 1
+    times = round(1 / scale)
+    return times if math.isclose(times * scale, 1.0, rel_tol=1e-4) else 1
 
 
 def _nothing() -> None:

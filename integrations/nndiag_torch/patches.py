@@ -1,4 +1,4 @@
-"""What PyTorch has no hooks for: clipping of gradients and the gradient scaler tell the loops that are watched."""
+"""What PyTorch has no hooks for: backward, clipping of gradients and the gradient scaler tell the loops that are watched."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ import torch
 from torch.amp import grad_scaler
 from torch.nn.utils import clip_grad
 
+from nndiag_torch import compiled
+
 
 class Watcher(Protocol):
     """A loop that wants to know."""
 
+    def goes_back(self, loss: torch.Tensor) -> None:
+        """A backward pass from `loss` is about to begin."""
+
     def clipping(self, tensors: list[torch.Tensor], limit: dict[str, float]) -> None:
         """Gradients of `tensors` are about to be clipped: "max_norm" or "value" is the limit."""
 
-    def scaled(self, scale: Any) -> None:
-        """The loss is multiplied by `scale`, a number or a tensor that will change, before its backward pass."""
+    def scaled(self, loss: Any, scale: Any) -> None:
+        """`loss` was multiplied by `scale`, a number or a tensor that will change, for its backward pass."""
 
     def steps_of(self, optimizer: torch.optim.Optimizer) -> int | None:
         """Steps of this optimiser so far; None for one of another loop."""
@@ -50,6 +55,7 @@ def remove(watcher: Watcher) -> None:
 
 
 def _install() -> None:
+    _wrap(torch.autograd, "backward", _goes_back)  # what `Tensor.backward` calls
     _wrap(clip_grad, "_clip_grads_with_norm_", _clips_norm)  # what clip_grad_norm_ calls, whoever has imported that
     for owner in (clip_grad, torch.nn.utils):
         _wrap(owner, "clip_grad_value_", _clips_value)
@@ -62,6 +68,17 @@ def _wrap(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[.
     if original is not None:
         setattr(owner, name, functools.wraps(original)(make(original)))
         _ORIGINALS.append((owner, name, original))
+
+
+def _goes_back(original: Callable[..., Any]) -> Callable[..., Any]:
+    def backward(tensors: Any, *rest: Any, **options: Any) -> Any:
+        if isinstance(tensors, torch.Tensor) and torch._C._current_graph_task_id() == -1:  # else a checkpoint's own
+            for watcher in list(WATCHERS):
+                watcher.goes_back(tensors)
+        return original(tensors, *rest, **options)
+
+    compiled.keep_out(backward.__code__)
+    return backward
 
 
 def _clips_norm(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -93,7 +110,7 @@ def _scales(original: Callable[..., Any]) -> Callable[..., Any]:
         scaled = original(self, outputs)
         if self.is_enabled():
             for watcher in list(WATCHERS):
-                watcher.scaled(_scale_of(self))
+                watcher.scaled(outputs, _scale_of(self))
         return scaled
 
     return scale

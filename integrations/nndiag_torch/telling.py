@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from nndiag.frames import LOOP
 from nndiag.hooks import Listeners, own
 from nndiag.measured import MeasuredRow
+from nndiag.row import Origin
 from nndiag.statistics import Array
 from nndiag_torch import measure
 from nndiag_torch.arrays import as_array
@@ -133,14 +134,14 @@ class Now:
         """Whether anybody will look at what went into the loss."""
         return self.wants("on_loss") and (self.loop.hooks.looks_at_outputs or not math.isfinite(value))
 
-    def loss(self, value: float, outputs: torch.Tensor | None, targets: torch.Tensor | None, *, again: bool) -> None:
-        """The loss, and what went into it where that is looked at; `again` where it stands for one told before."""
-        if again:
-            self.recorder.row.train[-1:] = []
+    def loss(self, value: float, origin: Origin, outputs: torch.Tensor | None, targets: torch.Tensor | None) -> None:
+        """The loss, and what went into it where that is looked at."""
+        before = self.recorder.row.loss_comes(origin)
         if outputs is None:
             self.recorder.loss(value)
         else:
             self.fire("on_loss", as_array(outputs), None if targets is None else as_array(targets), value)
+        self.recorder.row.loss_came(before, origin)
 
     def output_gradient(self, gradient: torch.Tensor, scale: Any) -> None:
         """δ of the outputs, times `scale`."""

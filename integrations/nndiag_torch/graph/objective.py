@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -67,17 +67,26 @@ def reached(loss: Tensor) -> set[int]:
 
     What a checkpoint with `use_reentrant=True` or a function of the user's own hides inside is not among them.
     """
+    return {id(leaf) for leaf in _leaves(loss)}
+
+
+def reaches(loss: Tensor, parameters: Container[int]) -> bool:
+    """Whether backward from `loss` gets to a leaf whose id is one of `parameters`; a few nodes say so where it does."""
+    return any(id(leaf) in parameters for leaf in _leaves(loss))
+
+
+def _leaves(loss: Tensor) -> Iterator[Tensor]:
+    """The leaves in the graph of `loss`, those of the last layers first."""
     start = getattr(loss, "grad_fn", None)
-    found, seen, stack = set(), {start}, [start]
+    seen, stack = {start}, [start]
     while stack:
         node = stack.pop()
         if (leaf := getattr(node, "variable", None)) is not None:
-            found.add(id(leaf))
+            yield leaf
         for following, _ in getattr(node, "next_functions", ()):
             if following is not None and following not in seen:
                 seen.add(following)
                 stack.append(following)
-    return found
 
 
 def _objective(loss: Tensor, output: Any) -> Found:

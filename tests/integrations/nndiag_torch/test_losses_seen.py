@@ -1,0 +1,277 @@
+"""Losses that nobody logs, or after `backward`: what goes back is seen, and is what a log before `backward` tells."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+import pytest
+
+import nndiag
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.frameworks
+
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+from torch.utils.checkpoint import checkpoint  # noqa: E402
+
+STEPS = 70
+"""More than the 50 that are read whatever they cost."""
+
+cadences = pytest.mark.parametrize("options", [{"every": 1}, {"every": 7}, {}], ids=str)
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["now", "later"])
+def told(request, monkeypatch):
+    """Events are told at once, or later as on a device."""
+    monkeypatch.setattr("nndiag_torch.loop.TorchLoop.deferred", request.param)
+    torch.manual_seed(0)
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.Softplus(), nn.Linear(16, 3))
+
+
+def batches(count=STEPS):
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(count):
+        x = torch.randn(16, 8, generator=generator)
+        yield x, x[:, :3].argmax(1)
+
+
+def losses(recorder):
+    return recorder.run.losses["train"].to_numpy().ravel()
+
+
+def plain(model, optimizer, x, y, log):
+    loss = F.cross_entropy(model(x), y)
+    log("before", loss)
+    optimizer.zero_grad()
+    loss.backward()
+    log("after", loss)
+    optimizer.step()
+    log("stepped", loss)
+
+
+def micro_batches(model, optimizer, x, y, log, parts=4):
+    optimizer.zero_grad()
+    for rows, ids in zip(x.chunk(parts), y.chunk(parts), strict=True):
+        loss = F.cross_entropy(model(rows), ids)
+        log("before", loss)
+        (loss / parts).backward()
+        log("after", loss)
+    optimizer.step()
+
+
+def scaled(model, optimizer, x, y, log):
+    loss = F.cross_entropy(model(x), y)
+    log("before", loss)
+    optimizer.zero_grad()
+    SCALER.scale(loss).backward()
+    log("after", loss)
+    SCALER.step(optimizer)
+    SCALER.update()
+
+
+SCALER = torch.amp.GradScaler("cpu", init_scale=1024.0)
+
+
+def by_function(model, optimizer, x, y, log):
+    loss = F.cross_entropy(model(x), y)
+    log("before", loss)
+    optimizer.zero_grad()
+    torch.autograd.backward(loss)
+    log("after", loss)
+    optimizer.step()
+
+
+def within_a_closure(model, optimizer, x, y, log):
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        log("before", loss)
+        loss.backward()
+        log("after", loss)
+        return loss
+
+    optimizer.step(closure)
+
+
+def checkpointed(model, optimizer, x, y, log):
+    loss = F.cross_entropy(model[2](checkpoint(model[:2], x.clone().requires_grad_(), use_reentrant=True)), y)
+    log("before", loss)
+    optimizer.zero_grad()
+    loss.backward()
+    log("after", loss)
+    optimizer.step()
+
+
+LOOPS = [plain, micro_batches, scaled, by_function, within_a_closure, checkpointed]
+
+
+def recorded(loop, when, every=1, **more):
+    """What is recorded where the loss is logged at such a moment, or, None, not at all."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    with nndiag.watch(model, optimizer, every=every, **more) as recorder:
+        for x, y in batches():
+            loop(model, optimizer, x, y, lambda at, loss: recorder.log(loss=loss) if at == when else None)
+        return recorder.run
+
+
+@pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.__name__)
+@pytest.mark.parametrize("when", [None, "after"])
+@pytest.mark.parametrize("every", [1, 7])
+def test_a_loss_that_is_seen_is_one_that_was_told(loop, when, every):
+    wanted, found = recorded(loop, "before", every), recorded(loop, when, every)
+    assert len(found.losses) == STEPS
+    assert found.losses["train"].to_numpy() == pytest.approx(wanted.losses["train"].to_numpy(), rel=1e-6)
+    assert found.meta.loss == wanted.meta.loss
+    assert found.meta.loss["name"] == "CrossEntropyLoss"
+    assert found.outputs.to_numpy() == pytest.approx(wanted.outputs.to_numpy(), nan_ok=True)
+    assert found.loop.to_numpy() == pytest.approx(wanted.loop.to_numpy(), nan_ok=True)
+
+
+@cadences
+def test_one_line_is_enough_for_a_verdict_on_what_goes_into_the_loss(options):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    with nndiag.watch(model, optimizer, **options) as recorder:
+        for x, y in batches():
+            loss = F.cross_entropy(model(x).softmax(1), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert recorder.check().headlines[0] == "ND101"
+
+
+@cadences
+def test_the_first_loss_that_is_not_finite_is_seen_at_its_step(options):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    with nndiag.watch(model, optimizer, **options) as recorder:
+        for k, (x, y) in enumerate(batches()):
+            loss = F.cross_entropy(model(x), y) * (math.nan if k == 61 else 1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        recorder.catch_up()
+        assert recorder.meta.first_nonfinite == {"step": 61, "what": "loss"}
+
+
+@cadences
+@pytest.mark.parametrize("number", ["of the step", "mean of the last ten"])
+def test_what_is_told_now_and_then_is_filled_up_where_it_is_the_same_number(options, number):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    every = []
+    with nndiag.watch(model, optimizer, **options) as recorder:
+        for k, (x, y) in enumerate(batches()):
+            loss = F.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            every.append(loss.item())
+            if k % 10 == 9:
+                recorder.log(loss=loss.item() if number == "of the step" else np.mean(every[-10:]))
+    if number == "of the step":
+        assert losses(recorder) == pytest.approx(every)
+    else:
+        assert losses(recorder) == pytest.approx([*every[:9], *np.reshape(every, (-1, 10)).mean(1)])
+
+
+@cadences
+def test_a_loss_before_the_gradients_were_cleared_is_none_of_the_update(options):
+    """As an attack on the inputs has it, whose gradients of the parameters nobody wants."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    wanted = []
+    with nndiag.watch(model, optimizer, **options) as recorder:
+        for x, y in batches():
+            x.requires_grad_()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x.detach() + 0.5 * x.grad.sign()), y)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            wanted.append(loss.item())
+    assert losses(recorder) == pytest.approx(wanted)
+
+
+@cadences
+def test_the_loss_of_another_model_is_none_of_ours(options):
+    model, other = net(), net()
+    optimizer, others = (torch.optim.SGD(one.parameters(), 0.05) for one in (model, other))
+    wanted = []
+    with nndiag.watch(model, optimizer, **options) as recorder:
+        for x, y in batches():
+            made = model(x)
+            loss_of_other = F.cross_entropy(other(made.detach()[:, [0, 1, 2, 0, 1, 2, 0, 1]]), y)
+            others.zero_grad()
+            loss_of_other.backward()
+            others.step()
+            loss = F.cross_entropy(made, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            wanted.append(loss.item())
+    assert losses(recorder) == pytest.approx(wanted)
+
+
+@cadences
+def test_two_optimisers_with_a_loss_each_have_none_in_common(options):
+    model = nn.ModuleDict({"generator": nn.Linear(4, 8), "critic": nn.Linear(8, 1)})
+    ours, theirs = (torch.optim.SGD(model[name].parameters(), 0.05) for name in ("generator", "critic"))
+    with nndiag.watch(model, [ours, theirs], **options) as recorder:
+        for x, _ in batches():
+            made = model["generator"](torch.randn(16, 4))
+            theirs.zero_grad()
+            (F.softplus(model["critic"](made.detach())) + F.softplus(-model["critic"](x))).mean().backward()
+            theirs.step()
+            ours.zero_grad()
+            F.softplus(-model["critic"](made)).mean().backward()
+            ours.step()
+    assert recorder.step_number == STEPS
+    assert len(losses(recorder)) == 1  # before the second was seen
+
+
+@cadences
+def test_a_pass_from_many_values_has_no_loss_and_is_a_step_all_the_same(options):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    with nndiag.watch(model, optimizer, **options) as recorder:
+        for x, _ in batches():
+            optimizer.zero_grad()
+            output = model(x)
+            output.backward(torch.ones_like(output))
+            optimizer.step()
+    assert recorder.step_number == STEPS
+    assert recorder.run.losses.empty
+    assert recorder.run.loop["backward_passes"].to_numpy() == pytest.approx(1)
+
+
+def test_losses_of_a_model_that_is_compiled_in_place_are_seen():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    wanted = []
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        model.compile(backend="aot_eager")
+        for x, y in batches(20):
+            loss = F.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            wanted.append(loss.item())
+    assert losses(recorder) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_backward_is_what_it_was_once_nobody_watches():
+    before = torch.autograd.backward
+    with nndiag.watch(net()):
+        assert torch.autograd.backward is not before
+        assert functools.update_wrapper(lambda: None, torch.autograd.backward).__name__ == before.__name__
+    assert torch.autograd.backward is before
