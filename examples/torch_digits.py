@@ -47,10 +47,10 @@ def main() -> None:
 
     with nndiag.watch(model, optimizer, run=options.run, every=1) as recorder:
         for epoch in range(8):
+            recorder.log(epoch=epoch)
             model.train()
             for x, y in loader:
                 loss = loss_fn(model(x), y)
-                recorder.log(loss=loss, epoch=epoch)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

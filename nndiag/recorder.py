@@ -283,8 +283,8 @@ class Recorder:
     def log(self, /, **values: Any) -> None:
         """Record numbers of this step: `loss`, `validation_loss`, `epoch`, and any metric, also as `validation_…`.
 
-        An adapter may take more: that of PyTorch a `loss` tensor, best before its backward pass, and beside it `outputs` and
-        `targets`. Raises TypeError on anything that is not a number.
+        An adapter may take more: that of PyTorch, which sees the loss anyway, a `loss` tensor, and before its backward pass
+        beside it `outputs` and `targets`. Raises TypeError on anything that is not a number.
         """
         self._must_be_open("log")
         for translate in self._translators:

@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             shared_harm.write(harm.measure(apply), harm.FILE)
             return 0
         chosen = gate.jobs() if options.part == "ci" else jobs(options.part, options.base, options.fault)
-        outcomes = list(apply(partial(measure, cadence=SELDOM if options.seldom else EVERY_STEP), chosen))
+        cadence = SELDOM if options.seldom else EVERY_STEP
+        outcomes = list(apply(partial(measure, cadence=cadence, logged=not options.unlogged), chosen))
     publish(options, outcomes)
     return gated(options, outcomes, gate.FILE) if options.part == "ci" else 0
 
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--verbose", action="store_true", help="tell of each miss and each false alarm")
     parser.add_argument("--update", action="store_true", help="with ci: make what is measured the floor")
     parser.add_argument("--seldom", action="store_true", help="read as few steps as the default ever does, and not all")
+    parser.add_argument("--unlogged", action="store_true", help="log no loss of training: what goes back is seen")
     return parser
 
 

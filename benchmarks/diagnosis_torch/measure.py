@@ -80,9 +80,9 @@ def sound_jobs() -> Iterator[Job]:
     return (Job(name, seed) for name in BASES for seed in SEEDS)
 
 
-def measure(job: Job, cadence: Cadence = EVERY_STEP) -> Outcome:
-    """Run one job, read so often, and examine it."""
-    error, recorder = train(job.program, job.seed, partial(nndiag.watch, **cadence))
+def measure(job: Job, cadence: Cadence = EVERY_STEP, *, logged: bool = True) -> Outcome:
+    """Run one job, read so often, and examine it; the loss of training is `logged` or left to be seen."""
+    error, recorder = train(job.program, job.seed, partial(nndiag.watch, **cadence), logged=logged)
     recorder.close()
     run: Run = recorder.run
     report = Checklist().examine(run)

@@ -79,8 +79,8 @@ class Program:
             model = edit(model)
         return model
 
-    def loop(self, data: Data, seed: int, watch: Watch | None) -> tuple[Loop, Any]:
-        """Everything a loop needs, and the recorder if it is watched."""
+    def loop(self, data: Data, seed: int, watch: Watch | None, *, logged: bool = True) -> tuple[Loop, Any]:
+        """Everything a loop needs, and the recorder if it is watched; the loss of training is `logged` or left to be seen."""
         torch.manual_seed(seed)
         model = self.model()
         optimizer = self.optimizer(self.optimised(model), lr=self.lr, **self.settings)
@@ -90,8 +90,10 @@ class Program:
         scheduler = self.schedule(optimizer, -(-len(data.x) // self.batch_size)) if self.schedule else None
         recorder = watch(model, optimizer) if watch else None
         judge = None if self.task == "real" else self.judge
-        loop = Loop(model, optimizer, self.loss, batches, self.batches(data.x_val, data.y_val, False),
-                    recorder.log if recorder else _nothing, scheduler, judge)  # fmt: skip
+        log = _nothing if recorder is None else recorder.log if logged else _without_loss(recorder.log)
+        loop = Loop(
+            model, optimizer, self.loss, batches, self.batches(data.x_val, data.y_val, False), log, scheduler, judge
+        )
         return loop, recorder
 
     def batches(self, x: Array, y: Array, shuffle: bool) -> Batches:
@@ -138,8 +140,8 @@ def tensor(array: Array) -> Tensor:
     return torch.as_tensor(array, dtype=torch.int64 if array.dtype.kind in "iub" else torch.float32)
 
 
-def train(program: Program, seed: int, watch: Watch | None = None) -> tuple[float, Any]:
-    """Train `program`, under the eyes of a recorder or unseen: its final error, and the recorder.
+def train(program: Program, seed: int, watch: Watch | None = None, *, logged: bool = True) -> tuple[float, Any]:
+    """Train `program`, under the eyes of a recorder or unseen: its final error, and the recorder; `logged` as of a loop.
 
     The error is infinite where training raised or the outputs are not finite.
     """
@@ -147,7 +149,7 @@ def train(program: Program, seed: int, watch: Watch | None = None) -> tuple[floa
     data = program.data(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some faults are warned of; who reads that is no fault any more
-        loop, recorder = program.loop(data, seed, watch)
+        loop, recorder = program.loop(data, seed, watch, logged=logged)
         try:
             for _ in range(program.epochs):
                 program.epoch(loop)
@@ -166,6 +168,17 @@ def error(program: Program, model: nn.Module, data: Data) -> float:
         outputs = model(tensor(data.x_test))
     first = outputs[0] if isinstance(outputs, tuple) else outputs
     return program.judge(outputs, tensor(data.y_test)) if bool(torch.isfinite(first).all()) else math.inf
+
+
+def _without_loss(log: Callable[..., None]) -> Callable[..., None]:
+    """What a loop logs that does not log its loss of training."""
+
+    def rest(**values: Any) -> None:
+        others = {name: value for name, value in values.items() if name not in ("loss", "outputs", "targets")}
+        if others:
+            log(**others)
+
+    return rest
 
 
 def _nothing(**values: Any) -> None:

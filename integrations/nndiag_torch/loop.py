@@ -69,8 +69,9 @@ class TorchLoop:
     """A model, its optimisers and its loss in a loop of the user's own.
 
     The model itself is left alone: the forward hook is one for all modules of the process, and those of the optimisers are,
-    too. An iteration begins with the first training pass (gradients on) after the last one ended, and ends when every
-    optimiser has stepped. It stays open until the next begins, for what is logged late.
+    too. A loss that nobody logs is seen as it goes back. An iteration begins with the first training pass (gradients on)
+    after the last one ended, and ends when every optimiser has stepped. It stays open until the next begins, for what is
+    logged late.
     Hooks are told of events as they happen, or later where the model lies on another device than the CPU (`deferred`).
     """
 
@@ -99,6 +100,7 @@ class TorchLoop:
         self.in_turn = self._several = False
         """Whether not all optimisers step in each iteration, and whether each has a loss of its own."""
         self._divisor = 1
+        self._epoch: Any = 0
         self._began = self._never_steps = self._failed = self._unscales = False
         self._trains_in_evaluation_mode = self._reads = False
         self._evaluated_in_training_mode: bool | None = None
@@ -426,6 +428,10 @@ class TorchLoop:
     def _take_logged(self, values: dict[str, Any], numbers: dict[str, Any], validates: bool) -> None:
         if self._failed:
             return
+        if values.keys() == {"epoch"} and values["epoch"] != self._epoch:  # by itself, it is said of what comes
+            self._epoch = values["epoch"]
+            if self._finished and not self.teller.retelling:
+                self._finish()
         if validates and not self.teller.retelling:
             self._validated(trains=isinstance(values.get("loss"), torch.Tensor))
         loss, outputs, targets = (values.get(name) for name in TENSORS)

@@ -254,6 +254,18 @@ def test_a_pass_from_many_values_has_no_loss_and_is_a_step_all_the_same(options)
     assert recorder.run.loop["backward_passes"].to_numpy() == pytest.approx(1)
 
 
+@cadences
+def test_an_epoch_that_is_told_by_itself_begins_with_the_next_step(options):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    with nndiag.watch(model, optimizer, **options) as recorder:
+        for epoch in range(7):
+            recorder.log(epoch=epoch)
+            for x, y in batches(10):
+                plain(model, optimizer, x, y, lambda *_: None)
+    assert recorder.run.losses["epoch"].to_numpy().ravel().tolist() == np.repeat(range(7), 10).tolist()
+
+
 def test_losses_of_a_model_that_is_compiled_in_place_are_seen():
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), 0.05)
