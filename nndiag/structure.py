@@ -67,6 +67,11 @@ def weights(run: Run, frame: str, statistic: str) -> list[str]:
     return [name for name in run.statistic(frame, statistic).columns if run.meta.parameter(name).kind == "weight"]
 
 
+def without_gradient(run: Run, like: pd.DataFrame) -> pd.DataFrame:
+    """Where parameters have no gradient, at the reads and in the columns of `like`: only momentum or decay still moves them."""
+    return run.statistic("gradients", "norm").reindex(index=like.index, columns=like.columns) == 0
+
+
 def rectified(run: Run) -> list[str]:
     """Hidden layers whose units can be exactly zero, and so fall silent; where no kinds are known, all hidden ones."""
     return [layer for layer in hidden(run, "dead_fraction") if kind(run, layer) in (*RECTIFIERS, "unknown")]

@@ -21,8 +21,9 @@ NODES = 256
 def terms_of(loss: Tensor, values: Values) -> tuple[list[tuple[Term, Path]], bool]:
     """Loss functions that `loss` consists of, and whether it is nothing else.
 
-    Breadth first: of a sum over many time steps the budget reaches the latest ones. A single log-likelihood that nobody has
-    negated is a loss all the same, with its sign forgotten.
+    Breadth first: of a sum over many time steps the budget reaches the latest ones. A single one of the wrong sign, such as a
+    log-likelihood that nobody has negated or minus a loss of the model's own outputs, is a loss all the same, with its sign
+    forgotten.
     """
     path = Path() if loss.numel() == 1 else Path(factor=1 / max(1, loss.numel()), averaged=True)
     queue: deque[tuple[Edge, Path]] = deque([((loss.grad_fn, 0), path)])
@@ -37,7 +38,7 @@ def terms_of(loss: Tensor, values: Values) -> tuple[list[tuple[Term, Path]], boo
         term = _term(edge[0], values)
         if term is not None and _fits(term, path):
             terms.append((term, path))
-        elif term is not None and _lacks_its_minus(term, path):
+        elif term is not None and _is_turned(term, path):
             turned.append((term, path))
         elif term is None and (further := through(edge, path)) is not None:
             queue.extend(further)
@@ -54,11 +55,15 @@ def _term(node: Node, values: Values) -> Term | None:
     return next((term for formula in FORMULAS.get(name, ()) if (term := formula(values, node)) is not None), None)
 
 
-def _lacks_its_minus(term: Term, path: Path) -> bool:
-    """Whether `path` takes the plain mean or sum of a log-likelihood, which is a loss only once it is negated."""
+def _is_turned(term: Term, path: Path) -> bool:
+    """Whether `path` takes the plain mean or sum of a log-likelihood as it is, or minus that of a loss of the model's outputs.
+
+    A generator that maximises the loss of its discriminator has returned something else than what goes into that.
+    """
     counts = [1.0, 1 / max(1, term.elements)]
-    plain = path.factor is not None and any(math.isclose(path.factor, count, rel_tol=1e-6) for count in counts)
-    return term.sign < 0 and plain and path.kept is None and not path.weighted and not path.root
+    plain = path.factor is not None and any(math.isclose(abs(path.factor), count, rel_tol=1e-6) for count in counts)
+    known = term.sign < 0 or term.value.matched
+    return known and plain and path.kept is None and not path.weighted and not path.root
 
 
 def _fits(term: Term, path: Path) -> bool:

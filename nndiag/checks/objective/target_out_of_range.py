@@ -21,8 +21,9 @@ class TargetOutOfRange(Check):
 
     Decides on every target seen: outside 0 … 1 by more than `tolerance` for a binary loss; for a loss over classes,
     rows with values outside 0 … 1, or single values that are negative (but for the id that the loss ignores, −100 by
-    custom) or no whole numbers. The tolerance is rounding. An ignored class is a finding where samples were seen to have it
-    and each input has one label: in texts, such an id stands for padding.
+    custom) or no whole numbers; beside a single output unit it is the loss that is wrong, as ND105 says. The tolerance is
+    rounding. An ignored class is a finding where samples were seen to have it and each input has one label: in texts, such an
+    id stands for padding.
     """
 
     code = "ND110"
@@ -44,14 +45,14 @@ class TargetOutOfRange(Check):
     def examine(self, run: Run) -> Iterator[Finding]:
         seen = Objective(run)
         low, high = seen.target_range
-        outside = max(-low, high - 1)
+        outside, ids = max(-low, high - 1), seen.task == "classes" and seen.target_width == 1 and seen.width != 1
         if (seen.task == "binary" or seen.target_width > 1) and outside > self.tolerance:
             fact = f"targets go from {low:.3g} to {high:.3g}, and {seen.loss} takes them for probabilities"
             fix = "Give labels 0 and 1; for real targets use a squared error, for more classes softmax cross-entropy."
-        elif seen.task == "classes" and seen.target_width == 1 and low < 0 and low != self._ignored(run):
+        elif ids and low < 0 and low != self._ignored(run):
             fact, outside = f"there is a class id {low:.3g}", -low
             fix = "Number the classes from 0, or leave out samples without a label."
-        elif seen.task == "classes" and seen.target_width == 1 and not seen.integers:
+        elif ids and not seen.integers:
             fact, fix = f"targets are real numbers, and {seen.loss} takes them for class ids", "Use a squared error."
         elif self._ignores_a_class(run):
             yield self._of_ignored(run, seen)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from nndiag import progress, signals, structure, synthetic
 from nndiag.check import Check, Finding
@@ -40,7 +41,8 @@ class LearningRateHigh(Check):
     thrown about: its second half and its end stay `above` the loss of a trivial prediction, which the last bias alone could
     reach, and do not fall towards it (`nndiag.progress.closing`); or it had come `gained` of its way and has lost half of
     that (as ND602 decides); or, short of `arrived`, more than half of the units of a ReLU layer have fallen silent (as ND301
-    decides) that had spoken at the start.
+    decides) that had spoken at the start, or most weights have no gradient any more, from one of the first `most` of the reads
+    to the end. Updates count while there is a gradient.
     """
 
     code = "ND501"
@@ -143,13 +145,20 @@ class LearningRateHigh(Check):
         weights = structure.weights(run, "updates", "ratio")
         if trained is None or not weights or not np.isfinite(trained.now):
             return None
-        ratio = run.statistic("updates", "ratio")[weights].median(axis=1)
-        value = float(ratio.iloc[: self.first].median())  # what has died moves no more
+        ratios = run.statistic("updates", "ratio")[weights]
+        still = structure.without_gradient(run, ratios)
+        value = float(ratios.mask(still).median(axis=1).dropna().iloc[: self.first].median())
         if not value > self.brisk:
             return None
         fact, place = self._lost(run, trained), ""
-        if not fact and trained.value < self.arrived and (layer := self._killed(run)):
-            fact, place = f"most units of {layer} have fallen silent", "ND502"  # which leaves ND301 a fault of its own
+        if not fact and trained.value < self.arrived:
+            if (step := self._stopped(still)) is not None:
+                fact = f"from step {step} on no gradient reaches most of them"
+            elif layer := self._killed(run):
+                fact, place = (
+                    f"most units of {layer} have fallen silent",
+                    "ND502",
+                )  # which leaves ND301 a fault of its own
         steps = int(run.train.index[0]), int(run.train.index[-1])
         more = f", and {fact}"
         return self._of_updates(run, value, *steps, limit=self.brisk, more=more, place=place) if fact else None
@@ -163,6 +172,11 @@ class LearningRateHigh(Check):
         if trained.best_value > self.gained and Diverging().found(run):
             return f"the loss is back at {trained.now:.3g} after a best of {trained.best:.3g}"
         return ""
+
+    def _stopped(self, still: pd.DataFrame) -> int | None:
+        """The step from which on most weights have no gradient, though they had one before; None if there is none."""
+        at = signals.lasting_onset((still.mean(axis=1) > self.most).to_numpy())
+        return None if at is None or not 0 < at < self.most * len(still) else int(still.index[at])
 
     def _killed(self, run: Run) -> str | None:
         """A layer most of whose units have fallen silent, and had not been so at the start."""

@@ -86,9 +86,8 @@ class LearningRateLow(Check):
             )  # fmt: skip
 
     def _moved(self, run: Run, ratios: pd.DataFrame) -> pd.DataFrame:
-        """`ratios`, 0 where a weight has no gradient: what still moves it is momentum that dies away, or decay."""
-        gradients = run.statistic("gradients", "norm").reindex(index=ratios.index, columns=ratios.columns)
-        return ratios.mask(gradients == 0, 0.0)
+        """`ratios`, 0 where a weight has no gradient."""
+        return ratios.mask(structure.without_gradient(run, ratios), 0.0)
 
     def _arrived(self, run: Run) -> bool:
         trained = progress.training(run)

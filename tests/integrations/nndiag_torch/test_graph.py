@@ -314,12 +314,21 @@ UNKNOWN: dict[str, Callable[[Tensor], Tensor]] = {
         F.cross_entropy(z, IDS, reduction="none") * torch.linspace(-1, 1, N)
     ).mean(),
     "entropy": lambda z: -(F.softmax(z, 1) * F.log_softmax(z, 1)).sum(1).mean(),
-    "uphill": lambda z: -F.cross_entropy(z, IDS),
+    "uphill, of a critic": lambda z: -F.cross_entropy(z @ torch.eye(C), IDS),
+    "uphill, with a factor": lambda z: -0.3 * F.cross_entropy(z, IDS),
     "log p, uphill, among others": lambda z: F.log_softmax(z, 1)[torch.arange(N), IDS].mean() + z.square().mean(),
     "log p, rewarded below 0": lambda z: 0.5 * F.log_softmax(z, 1)[torch.arange(N), IDS].mean(),
     "neighbours": lambda z: F.mse_loss(z[1:], z[:-1]),
     "distances": lambda z: (z[:, None] - z[None]).abs().mean(),
 }
+
+
+def test_minus_a_loss_of_what_the_model_returned_is_that_loss(z: Tensor) -> None:
+    found = graph.objective(-F.cross_entropy(z, IDS), z)
+
+    assert found.loss == facts("CrossEntropyLoss", "classes", "logits", label_smoothing=0.0)
+    assert same(found.outputs, z.detach())
+    assert found.gradient_source is not None
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
