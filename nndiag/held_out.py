@@ -32,6 +32,11 @@ class SeenRows:
                 self._until_new = self.count
 
     @property
+    def repeats(self) -> int:
+        """Rows since the last new one."""
+        return self.count - self._until_new
+
+    @property
     def duplicates(self) -> float:
         """Share of the rows that are copies of others, up to the last new one: what comes after is another epoch."""
         return 1 - len(self.seen) / self._until_new if self._until_new else math.nan
@@ -98,6 +103,60 @@ class Evaluated:
             return None
         own.add(_rows(x)[:more])
         return moved(own, train) if own.count >= self.LEAST else None
+
+
+class SharedRows:
+    """Which rows of the first passes that are no training are training rows, where it is not known whose passes they are.
+
+    Passes with rows of both kinds are those of a validation set into which training rows have got. One of training rows alone
+    may measure the training loss, and where most training rows are met again, everything there is was evaluated at once. That
+    takes all training rows: each batch from the first step on, until a fifth as many as there are were seen again and no new
+    one.
+    """
+
+    ENOUGH, VALUES = 2_000, 1 << 22
+    """Rows of passes that are looked at, and values of training rows and of those."""
+
+    BOTH, AGAIN, EVERYTHING = 3, 0.2, 0.5
+    """Rows of either kind that make passes such of both, repeats that show that all rows were seen, by these rows, and the share
+    of these that are met where everything is evaluated."""
+
+    def __init__(self) -> None:
+        self._train = SeenRows()
+        self._passes: list[list[int]] = []
+        self._left = self._more = self.VALUES
+        self._step = -1
+        self._complete = False
+
+    def train(self, x: Array, step: int) -> tuple[float, ...] | None:
+        """`frames.SHARED`, once it is known, with the training batch (samples, …) of a step, by its number from 0."""
+        if self._complete or not self._left:
+            return None
+        gap, self._left, self._step = step > self._step + 1, self._left - x.size, step
+        if gap or self._left <= 0:
+            self._left = 0
+            return None
+        self._train.add(x)
+        self._complete = self._train.repeats >= max(self.BOTH, self.AGAIN * len(self._train.seen))
+        return self._shared() if self._complete else None
+
+    def evaluate(self, x: Array) -> tuple[float, ...] | None:
+        """`frames.SHARED`, where that is known by now, with the rows of another pass (samples, …)."""
+        if sum(map(len, self._passes)) >= self.ENOUGH or x.size > self._more or not (self._complete or self._left):
+            return None
+        self._more -= x.size
+        self._passes.append(_hashes(x[: self.ENOUGH]))
+        return self._shared() if self._complete else None
+
+    def _shared(self) -> tuple[float, ...] | None:
+        seen, rows = self._train.seen, [row for rows in self._passes for row in rows]
+        met = [row for row in rows if row in seen]
+        if not rows or len(set(met)) > self.EVERYTHING * len(seen):
+            return None
+        mixed = [each for each in self._passes if sum(row not in seen for row in each) >= self.BOTH]
+        if met and len(seen.intersection(row for each in mixed for row in each)) < self.BOTH:
+            return None
+        return len(rows), len(met) / len(rows), self._train.duplicates
 
 
 def _rows(x: Array) -> Array:

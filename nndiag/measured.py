@@ -118,6 +118,8 @@ class MeasuredRow(Row):
     def unseen(self, samples: int) -> None:
         """A batch of which only a sample is to come has so many inputs more."""
         self._data.samples += samples
+        if samples:
+            self.shared = None  # what is not looked at may be shared
 
     def _activation(self, name: str) -> ActivationMeter:
         return self._activations.get(name) or self._meter(self._activations, ActivationMeter, name, "activations")

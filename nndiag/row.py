@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from nndiag import frames
 from nndiag import statistics as st
 from nndiag.errors import NndiagError, ShapeError
-from nndiag.held_out import Evaluated, HeldOut, SeenRows
+from nndiag.held_out import Evaluated, HeldOut, SeenRows, SharedRows
 from nndiag.meters import ActivationMeter, DataMeter, GradientMeter, OutputMeter, UpdateMeter
 from nndiag.statistics import Array
 from nndiag.table import Buffer, Buffers, Slot
@@ -51,6 +51,8 @@ class Row:
         self._samples = SeenRows()
         self._held_out: HeldOut | None = None
         self._evaluated = Evaluated()
+        self.shared: SharedRows | None = None
+        """Where passes that are no training are seen: their rows beside those of training."""
         self._compared = 0
         self._read_steps = self._all_steps = 0
         self._differ = False
@@ -79,6 +81,8 @@ class Row:
         summary = self._data.inputs(x)
         self._signal = self._input = summary.rms
         self.nonfinite += summary.nonfinite
+        if self.shared is not None:
+            self._share(self.shared.train(x, self._all_steps))
         if y is not None:
             self.targets(y)
 
@@ -115,6 +119,12 @@ class Row:
         train = self._data.features
         if train is not None and (compared := self._evaluated.add(x, train)):
             self.buffers["metrics"].put("evaluation", frames.MOVED, compared)
+        if self.shared is not None and x.ndim:
+            self._share(self.shared.evaluate(x))
+
+    def _share(self, known: tuple[float, ...] | None) -> None:
+        if known is not None:
+            self.buffers["metrics"].put("evaluation", frames.SHARED, known)
 
     def activation(self, name: str, array: Array, slope: Array | None, *, whole: bool = True) -> None:
         """What layer `name` put out: (batch, …, units) or (batch,); unless `whole`, extremes and zeros only if it has grown."""

@@ -8,7 +8,7 @@ import pytest
 import nndiag
 from nndiag import frames, nn
 from nndiag import statistics as st
-from nndiag.held_out import Evaluated, HeldOut, SeenRows
+from nndiag.held_out import Evaluated, HeldOut, SeenRows, SharedRows
 from nndiag.labels import Labels
 from nndiag.statistics import Array
 
@@ -44,6 +44,60 @@ def test_the_first_inputs_that_are_evaluated_are_compared_once_there_are_twenty(
     assert shift == pytest.approx(2, abs=0.2)
     assert scale == pytest.approx(3, abs=0.2)
     assert evaluated.add(9 * x, train) is None
+
+
+def shared(train: Array, passes: list[Array], *, first: int = 0, every: int = 1) -> tuple[float, ...] | None:
+    """What is known of the rows that these passes share with two epochs of training, in batches of 40, from a step on."""
+    rows, known = SharedRows(), None
+    for epoch in range(2):
+        for number, batch in enumerate(np.split(np.random.default_rng(epoch).permutation(train), len(train) // 40)):
+            known = rows.train(batch, first + every * (epoch * len(train) // 40 + number)) or known
+        for each in passes:
+            known = rows.evaluate(each) or known
+    return known
+
+
+X = np.random.default_rng(0).standard_normal((900, 5))
+TRAIN, OTHERS = X[:600], X[600:]
+
+
+@pytest.mark.parametrize(
+    ("passes", "overlap"),
+    [
+        ([OTHERS[:100], OTHERS[100:]], 0.0),
+        ([np.concatenate([TRAIN[:20], OTHERS[:80]]), OTHERS[100:]], 20 / 300),
+        ([np.concatenate([TRAIN[:3], OTHERS[:97]])], 0.03),
+        ([TRAIN[:100], np.concatenate([TRAIN[100:150], OTHERS[:50]])], 150 / 200),
+    ],
+    ids=["another set", "some of it", "three rows", "whole passes, too"],
+)
+def test_rows_that_are_in_passes_of_both_kinds_are_shared(passes: list[Array], overlap: float) -> None:
+    samples, share, copies = shared(TRAIN, passes) or (0.0, -1.0, -1.0)
+
+    assert samples == sum(map(len, passes)) * 2
+    assert share == pytest.approx(overlap)
+    assert copies == 0
+
+
+@pytest.mark.parametrize(
+    ("passes", "steps"),
+    [
+        ([TRAIN[:100], TRAIN[100:200], OTHERS], {}),
+        ([np.concatenate([TRAIN[:2], OTHERS])], {}),
+        ([X], {}),
+        ([np.concatenate([TRAIN[:20], OTHERS])], {"every": 2}),
+        ([np.concatenate([TRAIN[:20], OTHERS])], {"first": 1}),
+        ([], {}),
+    ],
+    ids=["passes of training rows", "two rows", "everything at once", "every other step", "not the first", "no pass"],
+)
+def test_what_may_be_no_validation_set_says_nothing(passes: list[Array], steps: dict[str, int]) -> None:
+    assert shared(TRAIN, passes, **steps) is None
+
+
+def test_of_training_sets_that_are_too_large_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SharedRows, "VALUES", TRAIN.size)
+    assert shared(TRAIN, [np.concatenate([TRAIN[:20], OTHERS])]) is None
 
 
 def test_of_wide_inputs_few_are_evaluated() -> None:

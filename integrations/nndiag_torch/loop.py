@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from nndiag.frames import EVALUATION, FRAMES
+from nndiag.held_out import SharedRows
 from nndiag.hooks import Hooks
 from nndiag.recorder import Recorder
 from nndiag.row import Origin
@@ -81,6 +82,7 @@ class TorchLoop:
         self, model: nn.Module, optimizers: Sequence[Optimizer], loss: Callable[..., Any] | None, recorder: Recorder
     ) -> None:
         self.model, self.loss, self.recorder = model, loss, recorder
+        recorder.row.shared = SharedRows()
         self.hooks = Hooks(self)
         self.teller: Now | Later = Now(self)
         self.steps = recorder.step_number

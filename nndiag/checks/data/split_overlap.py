@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nndiag import synthetic
 from nndiag.check import Check, Finding
@@ -25,7 +26,8 @@ class SplitOverlap(Check):
 
     Decides on hashes of the input rows: the share of validation rows that are training rows, above `share` and above three
     times the share of copies inside the training set (where inputs take few values, equal rows are chance), with `rows`
-    shared rows or more. Augmented copies are not seen.
+    shared rows or more. Augmented copies are not seen. Where the validation set is not told, passes without gradients stand
+    for it that mix training rows with others (`nndiag.held_out.SharedRows`).
     """
 
     code = "ND008"
@@ -37,23 +39,27 @@ class SplitOverlap(Check):
     confirm = "train = {r.tobytes() for r in x}; print(np.mean([r.tobytes() in train for r in x_val]))"
     passed = "training and validation share no samples"
 
+    parts: ClassVar[tuple[str, ...]] = ("validation", "evaluation")
+
     share: float = 0.01
     rows: int = 3
 
     def not_checked(self, run: Run) -> str | None:
-        if len(run.validation) and not len(run.series("metrics", "overlap", "validation")):
+        if len(run.validation) and not any(len(run.series("metrics", "overlap", part)) for part in self.parts):
             return VALIDATION_DATA
         return super().not_checked(run)
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        overlaps = run.series("metrics", "overlap", "validation")
-        if not len(overlaps):
+        part = next((part for part in self.parts if len(run.series("metrics", "overlap", part))), None)
+        if part is None:
             return
-        share, samples = float(overlaps.iloc[-1]), latest(run, "metrics", "samples", "validation") or 0.0
-        copies = latest(run, "metrics", "duplicates", "validation") or 0.0
+        overlaps = run.series("metrics", "overlap", part)
+        share, samples = float(overlaps.iloc[-1]), latest(run, "metrics", "samples", part) or 0.0
+        copies = latest(run, "metrics", "duplicates", part) or 0.0
         if share > self.share + 3 * copies and share * samples >= self.rows:
+            whose = "validation samples" if part == "validation" else "samples of passes without gradients"
             yield self.finding(
-                f"{share:.0%} of the validation samples are among the training samples",
+                f"{share:.0%} of the {whose} are among the training samples",
                 first_step=int(overlaps.index[0]), last_step=int(overlaps.index[-1]), value=share, threshold=self.share,
             )  # fmt: skip
 

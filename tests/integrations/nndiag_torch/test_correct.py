@@ -260,6 +260,28 @@ def test_the_inputs_of_passes_without_gradients_are_compared_with_those_of_train
 
 
 @pytest.mark.parametrize("deferred", [False, True])
+@pytest.mark.parametrize(("shared", "found"), [(0, []), (20, ["ND008"])])
+@pytest.mark.parametrize("options", [{"every": 1}, {}], ids=str)
+def test_training_rows_among_those_of_passes_without_gradients_are_found(monkeypatch, deferred, shared, found, options):
+    monkeypatch.setattr("nndiag_torch.loop.TorchLoop.deferred", deferred)
+    model, data = programs.mlp(), programs.batches(8, count=12, size=20)
+    optimizer = sgd(model)
+    (x_val, y_val), data = data[0], data[1:]
+    x_val, y_val = torch.cat([data[0][0][:shared], x_val]), torch.cat([data[0][1][:shared], y_val])
+    with nndiag.watch(model, optimizer, **options) as recorder:
+        for _ in range(3):
+            model.train()
+            for x, y in data:
+                step(model, optimizer, recorder, x, y)
+            model.eval()
+            with torch.no_grad():
+                recorder.log(validation_loss=CE(model(x_val), y_val))
+    report = recorder.check(nndiag.Checklist(select="ND008"))
+    assert list(report.headlines) == found
+    assert found or report.checks[0].verdict == "pass"
+
+
+@pytest.mark.parametrize("deferred", [False, True])
 @pytest.mark.parametrize("module", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 def test_a_validation_with_gradients_on_is_not_training(training, module, deferred, monkeypatch):
