@@ -23,12 +23,14 @@ SAME_LOSS = 1e-3
 class Origin(NamedTuple):
     """Where a loss of training comes from: `told` by the user, `seen` to go back, or both.
 
-    `again` is of one that stands for the last that was told, or else for all that were seen in this step.
+    `again` is of one that stands for the last that was told, or else for all that were seen in this step; `added` of one that
+    is added to the last seen.
     """
 
     told: bool
     seen: bool
-    again: bool
+    again: bool = False
+    added: bool = False
 
 
 class Row:
@@ -55,14 +57,14 @@ class Row:
         """Where passes that are no training are seen: their rows beside those of training."""
         self._compared = 0
         self._read_steps = self._all_steps = 0
-        self._differ = False
-        """Whether the losses that are told are other numbers than those seen, or none are seen."""
+        self._told = self._untold = 0
+        """Steps whose loss was told, and steps whose loss was only seen."""
         self._begin()
 
     def _begin(self) -> None:
         self.train: list[float] = []
         self.seen: list[float] = []
-        """Losses that an adapter saw go back: they stand where none is told, unless the told ones are others."""
+        """Losses that an adapter saw go back: they stand where none is told."""
         self.validation = math.nan
         self.nonfinite = 0
         self._signal = self._input = math.nan
@@ -227,10 +229,17 @@ class Row:
 
     def loss_came(self, before: int, origin: Origin) -> None:
         """It has come, when `before` were there."""
-        if origin.seen:
-            self.seen += self.train[before:]
+        came = self.train[before:]
+        if origin.added and self.seen:
+            self.seen[-1] += sum(came)
+        elif origin.seen:
+            self.seen += came
         if not origin.told:
             del self.train[before:]
+
+    def settle(self, parts: int) -> None:
+        """The losses seen in this step were each divided by the number of `parts` of its batch; with 0, they led to no update."""
+        self.seen[:] = [sum(self.seen)] if self.seen and parts else []
 
     def take_back(self, *, loss: bool) -> None:
         """What went forward in this row, and with `loss` the last of its losses, was no training: what comes takes its place."""
@@ -242,7 +251,9 @@ class Row:
 
     def fill(self, recording: bool) -> None:
         """Put what was gathered for this step into the rows; doing it twice changes nothing."""
-        train, validation = self._training_losses, self.validation
+        (train, other), validation = self._settled, self.validation
+        if other:
+            self.metric("train", "logged_loss", _mean(other))
         if train or validation == validation:
             loss = _mean(train) if train else math.nan
             if self._losses is None:
@@ -255,10 +266,9 @@ class Row:
     def close(self, step: int, recording: bool) -> list[tuple[Buffer, list[float]]]:
         """Finish the row of `step`: of every frame of which something was recorded the step and the values."""
         self._all_steps += 1
-        train, losses = self._training_losses, self._losses
-        if self.train and not self._differ:
-            self._differ = not _same(self.train, self.seen)
-        more = recording or self.nonfinite or self.buffers.opened or self.validation == self.validation
+        (train, other), losses = self._settled, self._losses
+        self._told, self._untold = self._told + bool(self.train), self._untold + (not self.train and bool(self.seen))
+        more = other or recording or self.nonfinite or self.buffers.opened or self.validation == self.validation
         if not more and (not train or (losses is not None and len(train) == 1)):  # most steps that are not read
             self.train, self.seen, self._signal, self._input = [], [], math.nan, math.nan
             return self.buffers.append(losses[0], [step, self.epoch, train[0], math.nan]) if train and losses else []
@@ -270,8 +280,12 @@ class Row:
         return self.buffers.close(step)
 
     @property
-    def _training_losses(self) -> list[float]:
-        return self.train if self.train or self._differ else self.seen
+    def _settled(self) -> tuple[list[float], list[float]]:
+        """What stands for the loss of this step, and what was told as such but is another number, told now and then."""
+        told, seen = self.train, self.seen
+        if not told or self._told < self._untold:
+            return seen, [] if _same(told, seen) else told
+        return told, []
 
     @property
     def _task(self) -> str:
@@ -289,5 +303,6 @@ def _mean(losses: list[float]) -> float:
 
 
 def _same(told: list[float], seen: list[float]) -> bool:
-    """Whether what is told is what was seen, in the mean or in the last micro-batch."""
-    return bool(seen) and any(math.isclose(_mean(told), one, rel_tol=SAME_LOSS) for one in (_mean(seen), seen[-1]))
+    """Whether what is told, if anything, is what was seen, in the mean or in the last micro-batch."""
+    like = (_mean(seen), seen[-1]) if seen and told else ()
+    return not told or any(math.isclose(_mean(told), one, rel_tol=SAME_LOSS) for one in like)

@@ -265,6 +265,14 @@ class Later:
             if targets is not None:
                 self._correct("targets", ("rows",), (rows,))
 
+    @part
+    def losses_seen(self, parts: int) -> None:
+        """What was seen to go back in this iteration were the losses of so many parts of its batch; 0: of nothing that counts."""
+        self.tape.add(self._losses_seen, parts)
+
+    def _losses_seen(self, parts: int) -> None:
+        self.row.settle(parts)
+
     def _correct(self, part: str, statistics: tuple[str, ...], values: tuple[float, ...]) -> None:
         """Put what is known of the whole in place of what the sample says."""
         frame = self.row.buffers["outputs"]

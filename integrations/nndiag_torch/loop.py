@@ -7,6 +7,7 @@ import math
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
+from threading import get_ident
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec
 
@@ -90,6 +91,8 @@ class TorchLoop:
         self.holders = Holders(self.parts, dict.fromkeys(optimizers, 0))
         self.reached: set[int] = set()
         self._objectives: list[dict[str, Any]] = []
+        self._looked: dict[str, Any] = {}
+        """The objective as it was when it was looked at last."""
         self.clipping_limit: dict[str, Any] = {"gradients": "unknown"}
         self.compiled = compiled.Compiled(self.parts.layers, self._traced)
         self._described = (0, 0, 0)
@@ -101,7 +104,10 @@ class TorchLoop:
         """Whether losses are logged in time to say when they go back; else outputs do, on steps that are not read."""
         self.in_turn = self._several = False
         """Whether not all optimisers step in each iteration, and whether each has a loss of its own."""
-        self._divisor = 1
+        self._parts = False
+        """Whether the losses that go back in one iteration are parts of one."""
+        self._told_in_time = self._passes_through = False
+        self._thread = 0
         self._epoch: Any = 0
         self._began = self._never_steps = self._failed = self._unscales = False
         self._trains_in_evaluation_mode = self._reads = False
@@ -195,7 +201,8 @@ class TorchLoop:
         self._previous: Layer | None = None
         self._function = ""
         self._latest: tuple[Callable[[], torch.Tensor | None], int] = (_nothing, 0)
-        self._loss_is_in = self._loss_seen = self._collected = False
+        self._loss_is_in = self._loss_seen = self._unscaled = self._collected = False
+        self._witness: torch.Tensor | None = None
         self.compiled.reading = self.teller.wants("on_forward")
 
     def _begin_pass(self, args: Any) -> None:
@@ -204,7 +211,8 @@ class TorchLoop:
             self._finish()
         self._collect_gradients()
         self._passing = True
-        self._in_backward = self._adds_up = self._loss_is_in = self._loss_seen = self._collected = False
+        self._in_backward = self._adds_up = self._collected = False
+        self._loss_is_in = self._loss_seen = self._unscaled = False
         self._previous = self._output = None
         self._function = ""
         self._reads = self.teller.reading
@@ -242,6 +250,8 @@ class TorchLoop:
                 self._tell_gradients(self.parameters)
             self._collect_gradients()
         self._mind_silence()
+        if not self._finished:
+            self._settle_losses()
         if math.isinf(self._evaluation_mode):  # without a pass in training mode: this loop trains in the other
             self._trains_in_evaluation_mode = self._goes_back_in_evaluation_mode
             self._evaluation_mode = float(self._goes_back_in_evaluation_mode)
@@ -255,6 +265,24 @@ class TorchLoop:
         self.steps += 1
         self.teller.iteration_ends()
         self._new_iteration()
+
+    def _settle_losses(self) -> None:
+        """What was seen to go back counts where an optimiser has stepped, if any ever does; of micro-batches it may be a part."""
+        if self._several or (not self._updates and any(self.optimizers.values())):
+            self.teller.losses_seen(0)
+        elif self._backward_passes > 1 and self._witness is not None:
+            self._parts = self._parts or self._are_parts(self._backward_passes)
+            if self._parts:
+                self.teller.losses_seen(self._backward_passes)
+
+    def _are_parts(self, passes: int) -> bool:
+        """Whether losses that go back were divided by the number of passes, or sums by that of the samples of all passes."""
+        scale, reduction = self._looked.get("scale"), self._looked.get("reduction")
+        divided = reduction == "mean" and scale is not None and math.isclose(scale * passes, 1.0, rel_tol=1e-4)
+        if divided and self.objective.get("scale") == scale:
+            self._objectives[-1] = {key: fact for key, fact in self.objective.items() if key != "scale"}
+            self.recorder.describe(loss=self.objective)
+        return divided or (reduction == "sum" and scale is not None and scale < 1)
 
     def _mind_silence(self) -> None:
         """Say so, once, where iterations go by without any layer that was heard."""
@@ -273,6 +301,7 @@ class TorchLoop:
         """Any module of the process is about to be called; of the model, what goes in is a batch."""
         if not torch.compiler.is_compiling() and id(module) in self.parts.roots:
             self._inside, self._within = False, torch.is_grad_enabled()  # a pass before may have ended in an exception
+            self._thread = get_ident()
             self._entering = args if self._within else ()
 
     def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
@@ -310,7 +339,7 @@ class TorchLoop:
 
     def _meet(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """A module that was not there when the model was surveyed: a new part of it, or none of ours."""
-        if self._surveyed or isinstance(module, LOSSES):
+        if self._surveyed or isinstance(module, LOSSES) or get_ident() != self._thread:
             return
         self._surveyed = True  # once in an iteration: some loops make a new module at every step
         own = self.parts.meet(module)
@@ -467,17 +496,38 @@ class TorchLoop:
     def goes_back(self, loss: torch.Tensor) -> None:
         """A backward pass from `loss` is about to begin: unless that was told, it is seen now.
 
-        Where several optimisers have each a loss of their own, none of them is that of the run.
+        What passes through to parameters of somebody else's is the loss of another. Where several optimisers have each a loss of
+        their own, none of them is that of the run.
         """
-        known = self._loss_is_in or self._loss_seen
-        whole = self.compiled.traced or not self.parts.order
-        if self._failed or (known and not (self._finished and whole)) or not graph.reaches(loss, self.parts.parameters):
+        unheard = self._finished and (bool(self.compiled.traced) or not self.parts.order)
+        known = self._loss_is_in or (self._finished and self._loss_seen)
+        if self._failed or self._unscaled or (known and not unheard) or (parameter := self._reached_by(loss)) is None:
             return
         self._several = self._several or self.in_turn or bool(self._stepped and not self._finished)
         if self._several or loss.numel() != 1:
             self._hear(loss)
+        elif self._loss_seen and not unheard:  # another from the same pass
+            self.teller.loss(self.teller.mean(loss), Origin(told=False, seen=True, added=True), None, None)
         else:
-            self._take_loss(loss, None, None, told=False)
+            cleared, self._witness = _is_cleared(self._witness), parameter
+            self._take_loss(loss, None, None, told=False, again=cleared)
+
+    def _reached_by(self, loss: torch.Tensor) -> torch.Tensor | None:
+        """A parameter of the model that `loss` reaches, if all that it reaches are the model's or in its optimisers.
+
+        On steps that are not read, that the first one is the model's is enough where nobody else's was ever met.
+        """
+        ours = self.parts.parameters
+        own = None
+        for leaf in graph.leaves(loss):
+            if id(leaf) in ours:
+                own = leaf
+                if not (self._passes_through or self.teller.reading or self.steps < LOOKED):
+                    return own
+            elif isinstance(leaf, nn.Parameter) and id(leaf) not in self.holders.held:
+                self._passes_through = True
+                return None
+        return own
 
     def _hear(self, loss: torch.Tensor) -> bool:
         """Hear when `loss` goes back; whether it still may."""
@@ -487,50 +537,43 @@ class TorchLoop:
         on_gradient(loss, self._loss_goes_back)
         return True
 
-    def _take_loss(self, loss: torch.Tensor, outputs: Any, targets: Any, *, told: bool = True) -> None:
+    def _take_loss(
+        self, loss: torch.Tensor, outputs: Any, targets: Any, *, told: bool = True, again: bool = False
+    ) -> None:
         known = self._loss_is_in or (self._loss_seen and not told)
         if self._finished and known and (self.compiled.traced or not self.parts.order):
             self._begin_pass(())  # one that was compiled as a whole, or whose modules nobody calls
         self._begin()
         self._collect_outputs()
         value, looked = self.teller.mean(loss), self._loss_seen
-        again = self._loss_is_in if told else self.holders.cleared
-        origin = Origin(told, self._hear(loss) and not looked, again)
+        in_time = self._hear(loss)
+        origin = Origin(told, in_time and not looked, again or (told and self._loss_is_in))
+        self._told_in_time = self._told_in_time or (told and in_time)
         self._loss_is_in, self._loss_seen = self._loss_is_in or told, looked or not told
-        if outputs is None and (looked or not (self.teller.reading and self.teller.looks(value))):
+        enough = looked or (self._told_in_time and not told)  # what else goes back is of another kind
+        if outputs is None and (enough or not (self.teller.reading and self.teller.looks(value))):
             self._output = None
-            self._tell_loss(value, origin)
+            self.teller.loss(value, origin, None, None)
             return
         found = graph.objective(loss, self._output)
         self._output = None
-        self._know(found.loss, loss, told=told)
+        self._know(found.loss, loss)
         given = first_tensor(outputs), first_tensor(targets, floating=False)
         seen = found.outputs if given[0] is None else given[0]
         wanted = found.targets if given[1] is None else given[1]
         if seen is not None:
             self._head(found.head, seen)
-        self._tell_loss(value, origin, seen, wanted)
+        self.teller.loss(value, origin, seen, wanted)
         if seen is not None and found.gradient_source is not None and self.teller.wants("on_output_gradient"):
             found.gradient_source.register_hook(hook_of(self._output_goes_back, found.delta))
 
-    def _tell_loss(
-        self, value: Any, origin: Origin, outputs: torch.Tensor | None = None, targets: torch.Tensor | None = None
-    ) -> None:
-        if self._divisor != 1 and not origin.told:
-            value = value * self._divisor
-        self.teller.loss(value, origin, outputs, targets)
-
-    def _know(self, objective: dict[str, Any], loss: torch.Tensor, *, told: bool) -> None:
+    def _know(self, objective: dict[str, Any], loss: torch.Tensor) -> None:
         """Describe the loss where it is new, and which parameters it reaches where that may still grow.
 
         Of one that is known only an ignored class is news, of which the first batches had none: of all else, a last batch of a
-        single sample says less than the first. One that was seen is taken as it was before it was divided by a whole number,
-        as losses of micro-batches are.
+        single sample says less than the first.
         """
-        if not told:
-            self._divisor = _divisor(objective.get("scale"))
-            if self._divisor != 1:
-                objective = {key: fact for key, fact in objective.items() if key != "scale"}
+        self._looked = objective
         same = next((one for one in self._objectives if one.get("name") == objective.get("name")), None)
         if same is None and objective and len(self._objectives) < MANY:
             self._objectives.append(objective)
@@ -620,8 +663,11 @@ class TorchLoop:
     def scaled(self, loss: Any, scale: Any) -> None:
         """The loss of this iteration is scaled, for mixed precision."""
         self._scale = self.teller.number(scale)
-        if isinstance(loss, torch.Tensor):
-            self.goes_back(loss)
+        self._unscaled = False
+        for one in loss if isinstance(loss, list | tuple) else [loss]:
+            if isinstance(one, torch.Tensor):
+                self.goes_back(one)
+        self._unscaled = True
 
     def steps_of(self, optimizer: Optimizer) -> int | None:
         """Steps of one of our optimisers so far."""
@@ -693,6 +739,7 @@ class TorchLoop:
         self._finished = len(self._stepped) >= len(self.optimizers)
         if self._finished:
             self._passing = self._inside = False
+            self._settle_losses()
 
     def _ours(self, optimizer: Optimizer) -> list[Parameter]:
         """Parameters of the model that `optimizer` updates; one that has some is one of ours from now on."""
@@ -708,12 +755,11 @@ class TorchLoop:
         return owned
 
 
-def _divisor(scale: float | None) -> int:
-    """The whole number by which a loss was divided that is `scale` times itself; 1 where it was not, or by none."""
-    if not scale or not 0 < scale < 0.75:
-        return 1
-    times = round(1 / scale)
-    return times if math.isclose(times * scale, 1.0, rel_tol=1e-4) else 1
+def _is_cleared(parameter: torch.Tensor | None) -> bool:
+    """Whether a parameter, if there is one, has no gradient, or one of zeros where to look does not wait for a device."""
+    if parameter is None:
+        return False
+    return parameter.grad is None or (parameter.grad.is_cpu and not parameter.grad.any())
 
 
 def _nothing() -> None:

@@ -126,11 +126,6 @@ class Holders:
         """How often `smallest` were written to."""
         return [version_of(one) for tensors in self.smallest.values() for one in tensors]
 
-    @property
-    def cleared(self) -> bool:
-        """Whether `smallest` have no gradients: what went back before led nowhere."""
-        return all(one.grad is None for tensors in self.smallest.values() for one in tensors)
-
     def gather(self) -> bool:
         """Whether the backward pass under way adds to gradients of `smallest`: that of `torch.autograd.grad` does not."""
         tensors = [one for each in self.smallest.values() for one in each if one.requires_grad]

@@ -72,9 +72,12 @@ def _wrap(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[.
 
 def _goes_back(original: Callable[..., Any]) -> Callable[..., Any]:
     def backward(tensors: Any, *rest: Any, **options: Any) -> Any:
-        if isinstance(tensors, torch.Tensor) and torch._C._current_graph_task_id() == -1:  # else a checkpoint's own
+        if torch._C._current_graph_task_id() == -1:  # else a checkpoint's own
+            losses = tensors if isinstance(tensors, list | tuple) else [tensors]
             for watcher in list(WATCHERS):
-                watcher.goes_back(tensors)
+                for loss in losses:
+                    if isinstance(loss, torch.Tensor):  # and not an edge of the graph
+                        watcher.goes_back(loss)
         return original(tensors, *rest, **options)
 
     compiled.keep_out(backward.__code__)

@@ -143,6 +143,10 @@ class Now:
             self.fire("on_loss", as_array(outputs), None if targets is None else as_array(targets), value)
         self.recorder.row.loss_came(before, origin)
 
+    def losses_seen(self, parts: int) -> None:
+        """What was seen to go back in this iteration were the losses of so many parts of its batch; 0: of nothing that counts."""
+        self.recorder.row.settle(parts)
+
     def output_gradient(self, gradient: torch.Tensor, scale: Any) -> None:
         """δ of the outputs, times `scale`."""
         self.fire("on_output_gradient", _over(gradient, scale))

@@ -1,5 +1,5 @@
 """The objective of a training step, read from the autograd graph of its loss: which loss it is, its outputs and targets."""
 
-from nndiag_torch.graph.objective import Found, objective, reached, reaches
+from nndiag_torch.graph.objective import Found, leaves, objective, reached
 
-__all__ = ["Found", "objective", "reached", "reaches"]
+__all__ = ["Found", "leaves", "objective", "reached"]

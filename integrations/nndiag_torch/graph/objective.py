@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -63,20 +63,15 @@ def objective(loss: Tensor, output: Any = None) -> Found:
 
 
 def reached(loss: Tensor) -> set[int]:
-    """Ids of the leaf parameters that backward from `loss` gets to, over the whole graph.
+    """Ids of `leaves`."""
+    return {id(leaf) for leaf in leaves(loss)}
+
+
+def leaves(loss: Tensor) -> Iterator[Tensor]:
+    """The leaf parameters that backward from `loss` gets to, over the whole graph, those of the last layers first.
 
     What a checkpoint with `use_reentrant=True` or a function of the user's own hides inside is not among them.
     """
-    return {id(leaf) for leaf in _leaves(loss)}
-
-
-def reaches(loss: Tensor, parameters: Container[int]) -> bool:
-    """Whether backward from `loss` gets to a leaf whose id is one of `parameters`; a few nodes say so where it does."""
-    return any(id(leaf) in parameters for leaf in _leaves(loss))
-
-
-def _leaves(loss: Tensor) -> Iterator[Tensor]:
-    """The leaves in the graph of `loss`, those of the last layers first."""
     start = getattr(loss, "grad_fn", None)
     seen, stack = {start}, [start]
     while stack:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -164,7 +166,7 @@ def test_the_first_loss_that_is_not_finite_is_seen_at_its_step(options):
 
 @cadences
 @pytest.mark.parametrize("number", ["of the step", "mean of the last ten"])
-def test_what_is_told_now_and_then_is_filled_up_where_it_is_the_same_number(options, number):
+def test_what_is_told_now_and_then_is_filled_up_and_another_number_is_a_metric(options, number):
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), 0.05)
     every = []
@@ -177,10 +179,12 @@ def test_what_is_told_now_and_then_is_filled_up_where_it_is_the_same_number(opti
             every.append(loss.item())
             if k % 10 == 9:
                 recorder.log(loss=loss.item() if number == "of the step" else np.mean(every[-10:]))
+    assert losses(recorder) == pytest.approx(every)
+    others = recorder.run.metrics.get("logged_loss")
     if number == "of the step":
-        assert losses(recorder) == pytest.approx(every)
+        assert others is None
     else:
-        assert losses(recorder) == pytest.approx([*every[:9], *np.reshape(every, (-1, 10)).mean(1)])
+        assert others["train"].dropna().to_numpy() == pytest.approx(np.reshape(every, (-1, 10)).mean(1))
 
 
 @cadences
@@ -236,7 +240,158 @@ def test_two_optimisers_with_a_loss_each_have_none_in_common(options):
             F.softplus(-model["critic"](made)).mean().backward()
             ours.step()
     assert recorder.step_number == STEPS
-    assert len(losses(recorder)) == 1  # before the second was seen
+    assert len(losses(recorder)) == 0
+
+
+def half(model, x, y):
+    return [0.5 * F.cross_entropy(model(x), y)]
+
+
+def in_turn(model, x, y):
+    outputs = model(x)
+    return [F.cross_entropy(outputs, y), outputs.square().mean()]
+
+
+def over_all_samples(model, x, y):
+    parts = zip(x.split([3, 6, 7]), y.split([3, 6, 7]), strict=True)
+    return (F.cross_entropy(model(rows), ids, reduction="sum") / len(x) for rows, ids in parts)
+
+
+def by_share(model, x, y):
+    count = next(counts)
+    return (F.cross_entropy(model(rows), ids) / count for rows, ids in zip(x.chunk(count), y.chunk(count), strict=True))
+
+
+counts = itertools.cycle([4, 4, 2])
+
+
+@cadences
+@pytest.mark.parametrize("losses_of", [half, in_turn, over_all_samples, by_share], ids=lambda one: one.__name__)
+def test_the_loss_of_a_step_is_the_sum_of_the_parts_that_go_back(options, losses_of):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    wanted = []
+    with nndiag.watch(model, optimizer, **options) as recorder:
+        for x, y in batches():
+            optimizer.zero_grad()
+            wanted.append(0.0)
+            for loss in losses_of(model, x, y):
+                loss.backward(retain_graph=losses_of is in_turn)
+                wanted[-1] += loss.item()
+            optimizer.step()
+    assert losses(recorder) == pytest.approx(wanted)
+
+
+@cadences
+@pytest.mark.parametrize("logs", [True, False])
+def test_a_pass_that_no_update_follows_is_no_loss_of_the_run(options, logs):
+    """As of one that looks at gradients, between the steps and at the end."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    wanted = []
+    with nndiag.watch(model, optimizer, **options) as recorder:
+        for k, (x, y) in enumerate(batches()):
+            loss = F.cross_entropy(model(x), y)
+            if logs:
+                recorder.log(loss=loss)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            wanted.append(loss.item())
+            if k % 10 == 9:
+                (100 * model(x).square().mean()).backward()
+                optimizer.zero_grad()
+    assert losses(recorder) == pytest.approx(wanted)
+    assert recorder.run.meta.loss["name"] == "CrossEntropyLoss"
+
+
+@cadences
+@pytest.mark.parametrize("clears", ["none", "zeros"])
+def test_a_loss_that_passes_through_to_another_model_is_that_of_the_other(options, clears):
+    """As that of an actor does through its critic, or of a generator through its discriminator."""
+    model, actor = net(), nn.Linear(8, 8)
+    optimizer, others = (torch.optim.SGD(one.parameters(), 0.05) for one in (model, actor))
+    wanted = []
+    with nndiag.watch(model, optimizer, **options) as recorder:
+        for x, y in batches():
+            loss = F.cross_entropy(model(x), y)
+            optimizer.zero_grad(set_to_none=clears == "none")
+            loss.backward()
+            optimizer.step()
+            wanted.append(loss.item())
+            others.zero_grad()
+            (-10 * model(actor(x)).mean()).backward()
+            others.step()
+    assert losses(recorder) == pytest.approx(wanted)
+    assert recorder.run.meta.loss["name"] == "CrossEntropyLoss"
+
+
+@pytest.mark.parametrize("together", [list, tuple])
+def test_losses_that_go_back_together_are_one(together):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    wanted = []
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for x, y in batches(10):
+            outputs = model(x)
+            two = F.cross_entropy(outputs, y), outputs.square().mean()
+            optimizer.zero_grad()
+            torch.autograd.backward(together(two))
+            optimizer.step()
+            wanted.append(sum(two).item())
+    assert losses(recorder) == pytest.approx(wanted)
+
+
+def test_losses_that_are_scaled_together_are_known_without_the_scale():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    wanted = []
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for x, y in batches(10):
+            outputs = model(x)
+            two = [F.cross_entropy(outputs, y), outputs.square().mean()]
+            optimizer.zero_grad()
+            torch.autograd.backward(scaler.scale(two))
+            scaler.step(optimizer)
+            scaler.update()
+            wanted.append(sum(two).item())
+    assert losses(recorder) == pytest.approx(wanted)
+
+
+def test_heads_that_are_left_out_do_not_hide_micro_batches():
+    model = nn.ModuleDict({"used": net(), **{f"unused {k}": nn.Linear(1, 1) for k in range(4)}})
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    wanted = []
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for x, y in batches(10):
+            optimizer.zero_grad()
+            each = []
+            for rows, ids in zip(x.chunk(2), y.chunk(2), strict=True):
+                loss = F.cross_entropy(model["used"](rows), ids)
+                loss.backward()
+                each.append(loss.item())
+            optimizer.step()
+            wanted.append(np.mean(each))
+    assert losses(recorder) == pytest.approx(wanted)
+
+
+def test_models_in_two_threads_have_each_its_own_steps_and_parameters():
+    def run(model, optimizer):
+        for x, y in batches(40):
+            plain(model, optimizer, x, y, lambda *_: None)
+
+    pairs = [(model, torch.optim.SGD(model.parameters(), 0.05)) for model in (net(), net())]
+    recorders = [nndiag.watch(*pair, every=1) for pair in pairs]
+    threads = [threading.Thread(target=run, args=pair) for pair in pairs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for recorder in recorders:
+        recorder.close()
+    found = [(len(losses(one)), one.step_number, len(one.meta.parameters)) for one in recorders]
+    assert found == [(40, 40, 4), (40, 40, 4)]
 
 
 @cadences
