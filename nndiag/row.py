@@ -90,7 +90,8 @@ class Row:
 
     def targets(self, y: Array) -> None:
         """The targets alone of a batch."""
-        self.nonfinite += self._data.targets(y, self._task)
+        if y.size:
+            self.nonfinite += self._data.targets(y, self._task)
 
     @property
     def remembers(self) -> bool:

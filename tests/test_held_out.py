@@ -202,3 +202,12 @@ def test_until_is_the_run_as_it_was(run: nndiag.Run) -> None:
     assert early.train.index[-1] == 11
     assert early.validation.index.tolist() == [6, 12]
     assert run.until(10**9).steps == run.steps
+
+
+def test_a_batch_without_targets_says_nothing_and_ends_nothing() -> None:
+    recorder = nndiag.Recorder(every=1, strict=True)
+    recorder.describe(loss={"name": "MSELoss", "task": "real"})
+    recorder.row.targets(np.zeros((0, 3), np.float32))
+    recorder.row.targets(np.ones((2, 3), np.float32))
+    recorder.step()
+    assert recorder.run.data["mean"]["target"].to_list() == [1.0]

@@ -522,3 +522,63 @@ def test_an_even_fall_of_few_validations_is_no_noise(last: float, found: int) ->
     )  # fmt: skip
 
     assert len(findings("ND707", run)) == found
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "part", "loss", "rows", "found"),
+    [
+        (0.64, "validation", {}, 32.0, 1),  # ln 2 / 4 allows a quarter of wrong decisions
+        (0.66, "validation", {}, 32.0, 0),
+        (0.64, "train", {}, 32.0, 1),  # with a training loss no higher
+        (0.2, "train", {"train": 0.6}, 32.0, 0),  # of augmented batches
+        (0.64, "validation", {"label_smoothing": 0.1}, 32.0, 0),
+        (0.64, "validation", {"weight": [1, 2]}, 32.0, 0),
+        (0.64, "validation", {"reduction": "sum"}, 32.0, 0),
+        (0.64, "validation", {"name": "MSELoss"}, 32.0, 0),
+        (0.64, "validation", {}, 320.0, 0),  # one for each word
+        (65.0, "validation", {}, 32.0, 0),  # per cent
+    ],
+)
+def test_an_accuracy_below_what_its_loss_allows_is_none_of_its_decisions(
+    accuracy: float, part: str, loss: dict[str, Any], rows: float, found: int
+) -> None:
+    about = {"name": "CrossEntropyLoss", "task": "classes", "expects": "logits", "reduction": "mean", **loss}
+    train = about.pop("train", np.log(2) / 4)
+    values = np.full(100, np.nan)
+    values[[24, 49, 74, 99]] = accuracy
+    run = synthetic.run(
+        train=np.full(100, train), validation=dict.fromkeys((25, 50, 75, 100), np.log(2) / 4),
+        metrics={"accuracy": {part: values}}, data={"samples": {"input": 32.0}},
+        outputs={"rows": {"outputs": rows}, "width": {"outputs": 3.0, "targets": 1.0}, "integer": {"targets": 1.0}},
+        loss=about,
+    )  # fmt: skip
+
+    assert len(findings("ND109", run)) == found
+
+
+@pytest.mark.parametrize(("low", "found"), [(0.0, ["ND110"]), (-1.0, [])])
+def test_a_soft_margin_wants_labels_of_both_signs(low: float, found: list[str]) -> None:
+    outputs = {"integer": {"targets": 1.0}, "width": {"outputs": 1.0, "targets": 1.0},
+               "min": {"targets": low}, "max": {"targets": 1.0}}  # fmt: skip
+    run = synthetic.run(outputs=outputs, loss={"name": "SoftMarginLoss", "expects": "real", "reduction": "mean"})
+
+    assert [finding.code for finding in findings("ND110", run)] == found
+
+
+@pytest.mark.parametrize(("rate", "found"), [(0.95, ["ND508"]), (0.5, []), (None, [])])
+def test_inputs_that_are_dropped_count_where_the_layer_says_how_many(rate: float | None, found: list[str]) -> None:
+    layers = [{"name": "0", "kind": "dropout", "rate": rate}, {"name": "1", "kind": "affine"}]
+    run = synthetic.run(activations={"zero_fraction": {"0": 0.95, "1": 0.0}}, layers=layers)
+
+    assert [finding.code for finding in findings("ND508", run)] == found
+
+
+@pytest.mark.parametrize(("end", "first"), [(2.3, "ND601"), (0.2, "ND009")])
+def test_training_that_comes_to_nothing_is_not_explained_by_the_validation_set(end: float, first: str) -> None:
+    run = synthetic.run(
+        train=synthetic.decay(end=end), validation={50: 3.0, 75: 3.0, 100: 3.0},
+        metrics={"shift": {"evaluation": 1.5}, "scale": {"evaluation": 1.0}},
+        data={"entropy": {"target": 2.3}}, loss={"name": "CrossEntropyLoss", "task": "classes", "expects": "logits"},
+    )  # fmt: skip
+
+    assert Checklist(select="ND009,ND601").examine(run).headlines[0] == first

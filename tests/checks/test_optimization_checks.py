@@ -183,8 +183,18 @@ def test_a_decay_that_is_all_that_is_left_of_the_update_has_killed_the_network(k
     assert len(findings(DecayDominates(), run)) == found
 
 
-def test_without_weight_decay_there_is_nothing_to_check() -> None:
-    assert DecayDominates().not_checked(sound("three epochs")) == "no weight decay"
+@pytest.mark.parametrize(("kept", "end", "found"), [(0.04, 2.3, 1), (0.06, 2.3, 0), (0.04, 0.1, 0)])
+def test_without_decay_a_penalty_in_the_loss_is_what_takes_all_weights_away(
+    kept: float, end: float, found: int
+) -> None:
+    weights = {"h1.weight": np.geomspace(1.0, kept, 100), "output.weight": np.geomspace(1.0, 0.01, 100)}
+    run = synthetic.run(
+        train=synthetic.decay(end=end), updates={"weight_norm": weights, "update_norm": weights},
+        data={"entropy": {"target": 2.3}}, metrics={"lr": {"train": 0.1}}, optimizer={"name": "SGD", "lr": 0.1},
+        loss={"name": "CrossEntropyLoss", "task": "classes", "expects": "logits"},
+    )  # fmt: skip
+
+    assert len(findings(DecayDominates(), run)) == found
 
 
 # ND507

@@ -61,7 +61,7 @@ class ValidationShift(Check):
             fact, value, limit = apart
             yield self._finding(
                 f"{'validation inputs' if told else 'inputs of passes without gradients'} {fact}", value, limit, step,
-                kind="note" if limit == self.shift and self._borne(run) else None,
+                kind="note" if limit == self.shift and self._borne(run) else None, place=self._place(run),
             )  # fmt: skip
         relabelled = latest(run, "metrics", "label_shift", "validation")
         if relabelled is not None and relabelled > self._labels_limit(run):
@@ -82,7 +82,12 @@ class ValidationShift(Check):
     def _borne(self, run: Run) -> bool:
         """Whether validation has come more than `learned` of its way all the same."""
         made = progress.validation(run)
-        return made is not None and made.trivial is not None and made.value > self.learned
+        return made is not None and made.value > self.learned
+
+    def _place(self, run: Run) -> str:
+        """Training that comes to nothing has another cause than what it is validated on."""
+        made = progress.training(run)
+        return "ND7" if made is not None and made.poor else ""
 
     def _labels_limit(self, run: Run) -> float:
         samples, classes = (
@@ -96,8 +101,11 @@ class ValidationShift(Check):
         )
         return max(self.labels, 3 * chance)
 
-    def _finding(self, fact: str, value: float, threshold: float, step: int, kind: Kind | None = None) -> Finding:
-        return self.finding(fact, kind=kind, first_step=0, last_step=step, value=value, threshold=threshold)
+    def _finding(self, fact: str, value: float, threshold: float, step: int, kind: Kind | None = None,
+                 place: str = "") -> Finding:  # fmt: skip
+        return self.finding(
+            fact, kind=kind, first_step=0, last_step=step, value=value, threshold=threshold, place=place
+        )
 
     @classmethod
     def _run(cls, scale: float) -> Run:

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from nndiag import synthetic
+from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
+from nndiag.objective import Objective
 from nndiag.run import Run
+
+ENTROPIES = frozenset(
+    (
+        "crossentropyloss",
+        "softmaxcrossentropy",
+        "nllloss",
+        "bcewithlogitsloss",
+        "bcewithlogits",
+        "bceloss",
+        "binarycrossentropy",
+    )
+)
+"""Losses that are -log of the probability given to the label, in lower case, letters only."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +38,10 @@ class MetricMismatch(Check):
     Decides on every metric whose name says accuracy, over at least `evaluations` values: not one of them differs from the
     first, which lies below 1, while the loss beside it has lost `fall` of its first value or more. A network that learns
     moves some sample over the line within ten evaluations. For real targets an accuracy means nothing: a remark.
+
+    Or on what both must have in common: a decision that is wrong gives the right class at most 1/2, and costs ln 2 or more.
+    So an accuracy that comes with a validation loss, below 1 − loss / ln 2 by `margin`, at `times` evaluations and at the
+    last, is none of the decisions of which that is the loss: a plain mean of a cross-entropy with labels, one for each sample.
     """
 
     code = "ND109"
@@ -35,14 +55,21 @@ class MetricMismatch(Check):
 
     evaluations: int = 10
     fall: float = 0.2
+    margin: float = 0.1
+    times: int = 3
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
-        return None if list(self._accuracies(run)) else f"needs {self.evaluations} values of an accuracy"
+        enough = [*self._accuracies(run, self.evaluations), *self._bounded(run)]
+        return None if enough else f"needs {self.evaluations} values of an accuracy"
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        for name, values in self._accuracies(run):
+        short = {name: found for name, *both in self._bounded(run) if (found := self._short(name, *both))}
+        yield from short.values()
+        for name, values in self._accuracies(run, self.evaluations):
+            if name in short:
+                continue
             losses = run.validation if "validation" in name and len(run.validation) else run.train
             early, late = (
                 losses.iloc[: max(1, len(losses) // 10)].median(),
@@ -57,12 +84,58 @@ class MetricMismatch(Check):
                     threshold=float(values.iloc[0]), causes=("ND306", "labels and outputs in different encodings"),
                 )  # fmt: skip
 
-    def _accuracies(self, run: Run) -> Iterator[tuple[str, pd.Series[float]]]:
+    def _short(self, name: str, values: pd.Series[float], least: pd.Series[float]) -> Finding | None:
+        """That an accuracy is lower than its loss allows, if it is."""
+        short = values < least - self.margin
+        if short.sum() < self.times or not short.iloc[-1]:
+            return None
+        return self.finding(
+            f"{name} is {values.iloc[-1]:.3g}, and with the loss beside it at most {1 - least.iloc[-1]:.0%} of the decisions can "
+            f"be wrong",
+            first_step=int(values.index[short][0]), last_step=int(values.index[-1]), value=float(values.iloc[-1]),
+            threshold=float(least.iloc[-1]),
+            causes=("a shape (N, 1) beside (N,)", "a count that is not that of the samples", "a threshold at 1/2 on logits"),
+        )  # fmt: skip
+
+    def _bounded(self, run: Run) -> Iterator[tuple[str, pd.Series[float], pd.Series[float]]]:
+        """Accuracies of validation, `times` or more, each with the least that the loss of the same evaluation allows."""
+        if not self._costs_ln_2(run):
+            return
+        for name, values in self._accuracies(run, self.times):
+            together = values[values.index.isin(run.validation.index)]
+            if "balanced" not in name.lower() and len(together) >= self.times:
+                losses = run.validation[together.index]
+                if not name.startswith("validation"):  # it may be that of the training batches since the one before
+                    losses = losses.combine(self._since(run.train, together.index), max)
+                yield name, together, 1 - losses / math.log(2)
+
+    def _since(self, train: pd.Series[float], steps: pd.Index[int]) -> pd.Series[float]:
+        """The mean training loss up to each of `steps` from the one before."""
+        return (
+            train.groupby(steps[np.minimum(np.searchsorted(steps, train.index), len(steps) - 1)]).mean().reindex(steps)
+        )
+
+    def _costs_ln_2(self, run: Run) -> bool:
+        """Whether the loss is a plain mean over samples to which each wrong decision adds ln 2 or more."""
+        seen, loss = Objective(run), run.meta.loss
+        one = seen.task == "classes" or (seen.task == "binary" and seen.width == 1)
+        mean = seen.reduction in ("mean", "") and loss.get("scale", 1.0) == 1.0
+        plain = mean and seen.integers and not loss.get("label_smoothing")
+        weighted = any(loss.get(key) is not None for key in progress.WEIGHTED)
+        return one and plain and not weighted and progress.plain_name(run) in ENTROPIES and self._one_each(run)
+
+    def _one_each(self, run: Run) -> bool:
+        """Whether there is one decision for each sample, and none for each word or pixel."""
+        inputs = run.series("data", "samples", "input").iloc[:1]
+        rows = run.series("outputs", "rows", "outputs").iloc[:1]
+        return bool(len(inputs) and inputs.index.equals(rows.index) and rows.iloc[0] <= inputs.iloc[0])
+
+    def _accuracies(self, run: Run, least: int) -> Iterator[tuple[str, pd.Series[float]]]:
         for column in run.metrics.columns.to_list():
             metric, split = column[0], column[1]
             if str(metric).lower() == "acc" or "accuracy" in str(metric).lower():
                 values = run.metrics[metric, split].dropna()
-                if len(values) >= self.evaluations:
+                if len(values) >= least:
                     yield f"{split} {metric}", values
 
     @classmethod

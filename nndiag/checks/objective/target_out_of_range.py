@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nndiag import synthetic
+from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
 from nndiag.objective import Objective
 from nndiag.run import Run
+
+SIGNED = ("softmarginloss", "softmargin")
+"""Losses log(1 + exp(-y z)) of labels -1 and 1, in lower case, letters only."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +24,9 @@ class TargetOutOfRange(Check):
 
     Decides on every target seen: outside 0 … 1 by more than `tolerance` for a binary loss; for a loss over classes,
     rows with values outside 0 … 1, or single values that are negative (but for the id that the loss ignores, −100 by
-    custom) or no whole numbers; beside a single output unit it is the loss that is wrong, as ND105 says. The tolerance is
-    rounding. An ignored class is a finding where samples were seen to have it and each input has one label: in texts, such an
-    id stands for padding.
+    custom) or no whole numbers; for a soft margin, labels of 0 and 1. Beside a single output unit the loss over classes is
+    wrong, as ND105 says. The tolerance is rounding. An ignored class is a finding where samples were seen to have it and each
+    input has one label: in texts, such an id stands for padding.
     """
 
     code = "ND110"
@@ -40,13 +43,26 @@ class TargetOutOfRange(Check):
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
-        return None if Objective(run).task in ("classes", "binary") else "needs a loss over classes: describe(loss=…)"
+        known = Objective(run).task in ("classes", "binary") or self._signed(run)
+        return None if known else "needs a loss over classes: describe(loss=…)"
+
+    def _signed(self, run: Run) -> bool:
+        """Whether the loss wants labels −1 and 1."""
+        return progress.plain_name(run) in SIGNED
 
     def examine(self, run: Run) -> Iterator[Finding]:
         seen = Objective(run)
         low, high = seen.target_range
         outside, ids = max(-low, high - 1), seen.task == "classes" and seen.target_width == 1 and seen.width != 1
-        if (seen.task == "binary" or seen.target_width > 1) and outside > self.tolerance:
+        if self._signed(run):
+            if not (seen.integers and low == 0 and high == 1):
+                return
+            fact, outside = (
+                f"targets are 0 and 1, and {seen.loss} wants -1 and 1: a target of 0 costs the same whatever is said",
+                1.0,
+            )
+            fix = "Give 2 * y - 1, or take BCEWithLogitsLoss for labels 0 and 1."
+        elif (seen.task == "binary" or seen.target_width > 1) and outside > self.tolerance:
             fact = f"targets go from {low:.3g} to {high:.3g}, and {seen.loss} takes them for probabilities"
             fix = "Give labels 0 and 1; for real targets use a squared error, for more classes softmax cross-entropy."
         elif ids and low < 0 and low != self._ignored(run):

@@ -24,8 +24,9 @@ class AbsurdSettings(Check):
     where it stays and ND505's where it begins so); on its momentum and betas (1 or more); and on the share that each
     dropout layer drops, measured: of what was not zero before it, more than `dropped` is zero behind it, over all reads
     (0.9 as set measures 0.89 at the least, a hundredth less behind a layer that is nearly all zero), and no more than the
-    layer says that it drops. A momentum or first beta of `long` or more whose memory of 1/(1 − m) updates is longer than
-    the run is a matter of training, and so is dropout above `strong` where training comes less than `learned` of its way.
+    layer says that it drops; of inputs, of which zeros are not counted, what it says and what is zero behind it. A momentum
+    or first beta of `long` or more whose memory of 1/(1 − m) updates is longer than the run is a matter of training, and so
+    is dropout above `strong` where training comes less than `learned` of its way.
     """
 
     code = "ND508"
@@ -86,8 +87,9 @@ class AbsurdSettings(Check):
     def _dropout(self, run: Run) -> Iterator[Finding]:
         zeros = run.statistic("activations", "zero_fraction")
         for layer, before in self._dropouts(run):
-            dropped = (zeros[layer] - zeros[before]).dropna()
-            alive = float((1 - zeros[before])[dropped.index].sum())
+            given = zeros[before] if before else zeros[layer] * 0  # of the inputs it is not known how many are 0
+            dropped = (zeros[layer] - given).dropna()
+            alive = float((1 - given)[dropped.index].sum())
             share, told = float(dropped.sum()) / alive if alive > 0 else 0.0, run.meta.layer(layer).rate
             if told is not None:  # more than that is zero for another reason, such as a function before it that is dead
                 share = min(share, told)
@@ -105,9 +107,10 @@ class AbsurdSettings(Check):
         return made is not None and made.trivial is not None and made.value < self.learned
 
     def _dropouts(self, run: Run) -> list[tuple[str, str]]:
-        """Dropout layers, each with the layer before it."""
-        layers = structure.recorded(run, "zero_fraction")
-        return [(b, a) for a, b in pairwise(layers) if structure.kind(run, b) == "dropout"]
+        """Dropout layers, each with the layer before it, or "" for one that drops inputs and says how many."""
+        layers = ["", *structure.recorded(run, "zero_fraction")]
+        found = [(b, a) for a, b in pairwise(layers) if structure.kind(run, b) == "dropout"]
+        return [(layer, before) for layer, before in found if before or run.meta.layer(layer).rate is not None]
 
     @classmethod
     def _run(cls, zeros: float) -> Run:

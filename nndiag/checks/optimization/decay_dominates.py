@@ -29,6 +29,9 @@ class DecayDominates(Check):
     `mostly`, and the weights are below `gone` of their largest norm, it has left nothing that a gradient could come from.
     Decay also rules where a network has learned its task and gradients are all but gone: with more than `learned` of the way
     made it is no fault.
+
+    A penalty in the loss does the same. Where the optimiser has no weight decay, all weights but biases below `gone` of their
+    largest norm, short of the same way, are its work: no gradient of a task takes every weight to nothing.
     """
 
     code = "ND506"
@@ -51,14 +54,16 @@ class DecayDominates(Check):
             return "needs the optimiser's settings, which the run does not describe"
         if reason := super().not_checked(run):
             return reason
-        if not self._decay(run) > 0:
-            return "no weight decay"
         return None if structure.weights(run, "updates", "update_norm") else "no weights are updated"
 
     def examine(self, run: Run) -> Iterator[Finding]:
         norms = run.statistic("updates", "weight_norm")[structure.weights(run, "updates", "update_norm")]
         trained = progress.training(run)
-        kept = float((norms.iloc[-1] / norms.max().where(norms.max() > 0)).median())
+        left = norms.iloc[-1] / norms.max().where(norms.max() > 0)
+        if not self._decay(run) > 0:
+            yield from self._by_penalty(norms, float(left.max()), trained)
+            return
+        kept = float(left.median())
         share = self._share(run, norms)
         rules = share > self.share or (kept < self.gone and share > self.mostly)
         if not (rules and kept < self.shrunk) or (trained is not None and trained.value > self.learned):
@@ -70,6 +75,17 @@ class DecayDominates(Check):
             first_step=int(norms.index[0]), last_step=int(norms.index[-1]), value=share, threshold=self.share,
             causes=("weight decay too strong",), fix=f"Try weight_decay = {decay / 10:.1g} instead of {decay:.3g}.",
         )  # fmt: skip
+
+    def _by_penalty(self, norms: pd.DataFrame, left: float, trained: progress.Progress | None) -> Iterator[Finding]:
+        """What has shrunk all weights to so much of their size, without any decay of the optimiser's."""
+        learned = trained is not None and trained.trivial is not None and trained.value > self.learned
+        if left < self.gone and not learned:
+            yield self.finding(
+                f"all weights have shrunk to {left:.2g} of their size or less, and the optimiser has no weight decay: a penalty "
+                f"in the loss is stronger than the task",
+                first_step=int(norms.index[0]), last_step=int(norms.index[-1]), value=left, threshold=self.gone,
+                causes=("a penalty too strong",), fix="Divide the penalty that is added to the loss by 100, or leave it out.",
+            )  # fmt: skip
 
     def _share(self, run: Run, norms: pd.DataFrame) -> float:
         """How many times what the gradient does decay does to the weights."""

@@ -93,6 +93,8 @@ class LearningRateHigh(Check):
         start = float(early.iloc[0])
         if not start > 0:
             return None  # a loss without a floor of 0 has no multiples
+        if any(run.meta.loss.get(key) is not None for key in progress.WEIGHTED):
+            start = max(start, float(early.iloc[: self.window].mean()))  # a batch without the heavy samples is cheap
         limit = self.rise * max(start, progress.trivial(run) or start)
         above = early.index[early > limit]
         if not len(above):
