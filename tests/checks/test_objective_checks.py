@@ -547,7 +547,7 @@ def test_an_accuracy_below_what_its_loss_allows_is_none_of_its_decisions(
     values = np.full(100, np.nan)
     values[[24, 49, 74, 99]] = accuracy
     run = synthetic.run(
-        train=np.full(100, train), validation=dict.fromkeys((25, 50, 75, 100), np.log(2) / 4),
+        train=np.full(100, train), validation=dict.fromkeys((24, 49, 74, 99), np.log(2) / 4),
         metrics={"accuracy": {part: values}}, data={"samples": {"input": 32.0}},
         outputs={"rows": {"outputs": rows}, "width": {"outputs": 3.0, "targets": 1.0}, "integer": {"targets": 1.0}},
         loss=about,
