@@ -267,13 +267,18 @@ class Row:
     def close(self, step: int, recording: bool) -> list[tuple[Buffer, list[float]]]:
         """Finish the row of `step`: of every frame of which something was recorded the step and the values."""
         self._all_steps += 1
-        (train, other), losses = self._settled, self._losses
-        self._told, self._untold = self._told + bool(self.train), self._untold + (not self.train and bool(self.seen))
+        train, losses, told, untold = self.train, self._losses, self._told, self._untold
+        other: list[float] = []
+        if self.seen or untold:
+            train, other = self._settled
+            told, untold = told + bool(self.train), untold + (not self.train)
         more = other or recording or self.nonfinite or self.buffers.opened or self.validation == self.validation
         if not more and (not train or (losses is not None and len(train) == 1)):  # most steps that are not read
             self.train, self.seen, self._signal, self._input = [], [], math.nan, math.nan
+            self._told, self._untold = told, untold
             return self.buffers.append(losses[0], [step, self.epoch, train[0], math.nan]) if train and losses else []
         self.fill(recording)
+        self._told, self._untold = told, untold
         self._read_steps += recording
         self._begin()
         if recording:

@@ -188,6 +188,32 @@ def test_what_is_told_now_and_then_is_filled_up_and_another_number_is_a_metric(o
 
 
 @cadences
+def test_another_number_at_every_other_step_is_a_metric_too(options):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    every = []
+    with nndiag.watch(model, optimizer, **options) as recorder:
+        for k, (x, y) in enumerate(batches()):
+            plain(model, optimizer, x, y, lambda at, loss: every.append(loss.item()) if at == "before" else None)
+            if k % 2:
+                recorder.log(loss=k)
+    assert losses(recorder) == pytest.approx(every)
+    assert recorder.run.metrics["logged_loss"]["train"].dropna().to_list() == list(range(1, STEPS, 2))
+
+
+@cadences
+def test_another_number_at_every_step_is_the_loss(options):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    with nndiag.watch(model, optimizer, **options) as recorder:
+        for k, (x, y) in enumerate(batches()):
+            plain(model, optimizer, x, y, lambda *_: None)
+            recorder.log(loss=k)
+    assert losses(recorder).tolist() == list(range(STEPS))
+    assert "logged_loss" not in recorder.run.metrics
+
+
+@cadences
 def test_a_loss_before_the_gradients_were_cleared_is_none_of_the_update(options):
     """As an attack on the inputs has it, whose gradients of the parameters nobody wants."""
     model = net()
