@@ -271,7 +271,7 @@ class Row:
         other: list[float] = []
         if self.seen or untold:
             train, other = self._settled
-            told, untold = told + bool(self.train), untold + (not self.train)
+            told, untold = told + bool(self.train), untold + (bool(self.seen) and not self.train)
         more = other or recording or self.nonfinite or self.buffers.opened or self.validation == self.validation
         if not more and (not train or (losses is not None and len(train) == 1)):  # most steps that are not read
             self.train, self.seen, self._signal, self._input = [], [], math.nan, math.nan
