@@ -24,8 +24,12 @@ class SeenRows:
 
     def add(self, x: Array) -> None:
         """Take in the rows of a batch (samples, …)."""
+        self.add_hashes(_hashes(x))
+
+    def add_hashes(self, hashes: list[int]) -> None:
+        """Take in rows by their hashes."""
         if len(self.seen) < MOST:
-            hashes, known = _hashes(x), len(self.seen)
+            known = len(self.seen)
             self.seen.update(hashes)
             self.count += len(hashes)
             if len(self.seen) > known:
@@ -111,7 +115,7 @@ class SharedRows:
     Passes with rows of both kinds are those of a validation set into which training rows have got. One of training rows alone
     may measure the training loss, and where most training rows are met again, everything there is was evaluated at once. That
     takes all training rows: each batch from the first step on, until a fifth as many as there are were seen again and no new
-    one.
+    one. The same batch several times in a row counts once.
     """
 
     ENOUGH, VALUES = 2_000, 1 << 22
@@ -124,29 +128,31 @@ class SharedRows:
     def __init__(self) -> None:
         self._train = SeenRows()
         self._passes: list[list[int]] = []
+        self._latest: list[int] = []
         self._left = self._more = self.VALUES
-        self._step = -1
-        self._complete = False
+        self.complete = False
+        """Whether all training rows were seen."""
 
-    def train(self, x: Array, step: int) -> tuple[float, ...] | None:
-        """`frames.SHARED`, once it is known, with the training batch (samples, …) of a step, by its number from 0."""
-        if self._complete or not self._left:
-            return None
-        gap, self._left, self._step = step > self._step + 1, self._left - x.size, step
-        if gap or self._left <= 0:
+    def train(self, x: Array) -> tuple[float, ...] | None:
+        """`frames.SHARED`, once it is known, with the next training batch (samples, …)."""
+        if self.complete or x.size > self._left:
             self._left = 0
             return None
-        self._train.add(x)
-        self._complete = self._train.repeats >= max(self.BOTH, self.AGAIN * len(self._train.seen))
-        return self._shared() if self._complete else None
+        self._left -= x.size
+        latest, self._latest = self._latest, _hashes(x)
+        if self._latest == latest:  # gone through once more, as a closure or a second pass of the same step does
+            return None
+        self._train.add_hashes(self._latest)
+        self.complete = self._train.repeats >= max(self.BOTH, self.AGAIN * len(self._train.seen))
+        return self._shared() if self.complete else None
 
     def evaluate(self, x: Array) -> tuple[float, ...] | None:
         """`frames.SHARED`, where that is known by now, with the rows of another pass (samples, …)."""
-        if sum(map(len, self._passes)) >= self.ENOUGH or x.size > self._more or not (self._complete or self._left):
+        if sum(map(len, self._passes)) >= self.ENOUGH or x.size > self._more:
             return None
         self._more -= x.size
         self._passes.append(_hashes(x[: self.ENOUGH]))
-        return self._shared() if self._complete else None
+        return self._shared() if self.complete else None
 
     def _shared(self) -> tuple[float, ...] | None:
         seen, rows = self._train.seen, [row for rows in self._passes for row in rows]

@@ -109,6 +109,16 @@ class Objective:
         return _whole(self.run.series("data", "classes", "target").to_numpy()[-1:])
 
     @property
+    def one_each(self) -> bool:
+        """Whether there is one output for each input, and none for each word or pixel, as the first read shows.
+
+        Later reads of inputs and outputs may be several batches apart.
+        """
+        inputs = self.run.series("data", "samples", "input").iloc[:1]
+        rows = self.run.series("outputs", "rows", "outputs").iloc[:1]
+        return bool(len(inputs) and inputs.index.equals(rows.index) and rows.iloc[0] <= inputs.iloc[0])
+
+    @property
     def ids(self) -> bool:
         """Whether targets are one whole number, 0 or more, for each sample: class ids by their form."""
         low, high = self.target_range

@@ -84,7 +84,7 @@ class Row:
         self._signal = self._input = summary.rms
         self.nonfinite += summary.nonfinite
         if self.shared is not None:
-            self._share(self.shared.train(x, self._all_steps))
+            self._share(self.shared.train(x))
         if y is not None:
             self.targets(y)
 
@@ -267,6 +267,8 @@ class Row:
     def close(self, step: int, recording: bool) -> list[tuple[Buffer, list[float]]]:
         """Finish the row of `step`: of every frame of which something was recorded the step and the values."""
         self._all_steps += 1
+        if self.shared is not None and not recording and not self.shared.complete:
+            self.shared = None  # a batch was not looked at
         train, losses, told, untold = self.train, self._losses, self._told, self._untold
         other: list[float] = []
         if self.seen or untold:

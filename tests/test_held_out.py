@@ -46,12 +46,12 @@ def test_the_first_inputs_that_are_evaluated_are_compared_once_there_are_twenty(
     assert evaluated.add(9 * x, train) is None
 
 
-def shared(train: Array, passes: list[Array], *, first: int = 0, every: int = 1) -> tuple[float, ...] | None:
-    """What is known of the rows that these passes share with two epochs of training, in batches of 40, from a step on."""
+def shared(train: Array, passes: list[Array]) -> tuple[float, ...] | None:
+    """What is known of the rows that these passes share with two epochs of training, in batches of 40."""
     rows, known = SharedRows(), None
     for epoch in range(2):
-        for number, batch in enumerate(np.split(np.random.default_rng(epoch).permutation(train), len(train) // 40)):
-            known = rows.train(batch, first + every * (epoch * len(train) // 40 + number)) or known
+        for batch in np.split(np.random.default_rng(epoch).permutation(train), len(train) // 40):
+            known = rows.train(batch) or known
         for each in passes:
             known = rows.evaluate(each) or known
     return known
@@ -80,19 +80,36 @@ def test_rows_that_are_in_passes_of_both_kinds_are_shared(passes: list[Array], o
 
 
 @pytest.mark.parametrize(
-    ("passes", "steps"),
-    [
-        ([TRAIN[:100], TRAIN[100:200], OTHERS], {}),
-        ([np.concatenate([TRAIN[:2], OTHERS])], {}),
-        ([X], {}),
-        ([np.concatenate([TRAIN[:20], OTHERS])], {"every": 2}),
-        ([np.concatenate([TRAIN[:20], OTHERS])], {"first": 1}),
-        ([], {}),
-    ],
-    ids=["passes of training rows", "two rows", "everything at once", "every other step", "not the first", "no pass"],
+    "passes",
+    [[TRAIN[:100], TRAIN[100:200], OTHERS], [np.concatenate([TRAIN[:2], OTHERS])], [X], []],
+    ids=["passes of training rows", "two rows", "everything at once", "no pass"],
 )
-def test_what_may_be_no_validation_set_says_nothing(passes: list[Array], steps: dict[str, int]) -> None:
-    assert shared(TRAIN, passes, **steps) is None
+def test_what_may_be_no_validation_set_says_nothing(passes: list[Array]) -> None:
+    assert shared(TRAIN, passes) is None
+
+
+def test_the_same_batch_several_times_in_a_row_is_no_second_epoch() -> None:
+    """As of closures: nothing is known of the set after one batch of it."""
+    rows = SharedRows()
+    rows.evaluate(np.concatenate([TRAIN[:10], OTHERS]))
+    assert [rows.train(TRAIN[:40]) for _ in range(5)] == [None] * 5
+    assert not rows.complete
+
+
+@pytest.mark.parametrize(("unread", "known"), [(None, True), (3, False), (15, False)])
+def test_of_training_rows_that_were_not_all_looked_at_nothing_is_known(unread: int | None, known: bool) -> None:
+    """Epochs that are told do not hide the batch that was not read."""
+    row = nndiag.Recorder(every=1).row
+    row.shared = SharedRows()
+    row.data(TRAIN[:40], None)
+    row.evaluated(np.concatenate([TRAIN[:20], OTHERS]))
+    for step in range(40):
+        if step % 15 == 0:
+            row.begin_epoch(step // 15)
+        if step != unread:
+            row.data(TRAIN[40 * (step % 15) :][:40], None)
+        row.close(step, step != unread)
+    assert (("overlap", "evaluation") in row.buffers["metrics"].columns) == known
 
 
 def test_of_training_sets_that_are_too_large_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,16 +15,8 @@ from nndiag.objective import Objective
 from nndiag.run import Run
 
 ENTROPIES = frozenset(
-    (
-        "crossentropyloss",
-        "softmaxcrossentropy",
-        "nllloss",
-        "bcewithlogitsloss",
-        "bcewithlogits",
-        "bceloss",
-        "binarycrossentropy",
-    )
-)
+    ("crossentropyloss", "softmaxcrossentropy", "nllloss", "bcewithlogitsloss", "bcewithlogits", "bceloss", "binarycrossentropy")
+)  # fmt: skip
 """Losses that are -log of the probability given to the label, in lower case, letters only."""
 
 
@@ -122,13 +114,7 @@ class MetricMismatch(Check):
         mean = seen.reduction in ("mean", "") and loss.get("scale", 1.0) == 1.0
         plain = mean and seen.integers and not loss.get("label_smoothing")
         weighted = any(loss.get(key) is not None for key in progress.WEIGHTED)
-        return one and plain and not weighted and progress.plain_name(run) in ENTROPIES and self._one_each(run)
-
-    def _one_each(self, run: Run) -> bool:
-        """Whether there is one decision for each sample, and none for each word or pixel."""
-        inputs = run.series("data", "samples", "input").iloc[:1]
-        rows = run.series("outputs", "rows", "outputs").iloc[:1]
-        return bool(len(inputs) and inputs.index.equals(rows.index) and rows.iloc[0] <= inputs.iloc[0])
+        return one and plain and not weighted and progress.plain_name(run) in ENTROPIES and seen.one_each
 
     def _accuracies(self, run: Run, least: int) -> Iterator[tuple[str, pd.Series[float]]]:
         for column in run.metrics.columns.to_list():

@@ -57,10 +57,8 @@ class TargetOutOfRange(Check):
         if self._signed(run):
             if not (seen.integers and low == 0 and high == 1):
                 return
-            fact, outside = (
-                f"targets are 0 and 1, and {seen.loss} wants -1 and 1: a target of 0 costs the same whatever is said",
-                1.0,
-            )
+            outside = 1.0
+            fact = f"targets are 0 and 1, and {seen.loss} wants -1 and 1: a target of 0 costs the same whatever is said"
             fix = "Give 2 * y - 1, or take BCEWithLogitsLoss for labels 0 and 1."
         elif (seen.task == "binary" or seen.target_width > 1) and outside > self.tolerance:
             fact = f"targets go from {low:.3g} to {high:.3g}, and {seen.loss} takes them for probabilities"
@@ -86,10 +84,7 @@ class TargetOutOfRange(Check):
 
     def _ignores_a_class(self, run: Run) -> bool:
         """Whether labels that the loss leaves out are those of a class: one for each input, where padding has many."""
-        inputs = run.series("data", "samples", "input").iloc[:1]
-        rows = run.series("outputs", "rows", "outputs").iloc[:1]
-        alone = len(inputs) and inputs.index.equals(rows.index)  # later reads may be several batches apart
-        return bool(run.meta.loss.get("ignored") and alone and rows.iloc[0] <= inputs.iloc[0])
+        return bool(run.meta.loss.get("ignored")) and Objective(run).one_each
 
     def _of_ignored(self, run: Run, seen: Objective) -> Finding:
         ignored, share = run.meta.loss.get("ignore_index"), run.meta.loss.get("ignored", 0.0)

@@ -157,10 +157,8 @@ class LearningRateHigh(Check):
             if (step := self._stopped(still)) is not None:
                 fact = f"from step {step} on no gradient reaches most of them"
             elif layer := self._killed(run):
-                fact, place = (
-                    f"most units of {layer} have fallen silent",
-                    "ND502",
-                )  # which leaves ND301 a fault of its own
+                fact = f"most units of {layer} have fallen silent"
+                place = "ND502"  # which leaves ND301 a fault of its own
         steps = int(run.train.index[0]), int(run.train.index[-1])
         more = f", and {fact}"
         return self._of_updates(run, value, *steps, limit=self.brisk, more=more, place=place) if fact else None

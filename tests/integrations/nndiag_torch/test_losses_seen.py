@@ -44,6 +44,12 @@ def batches(count=STEPS):
         yield x, x[:, :3].argmax(1)
 
 
+def update(optimizer, loss):
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
 def losses(recorder):
     return recorder.run.losses["train"].to_numpy().ravel()
 
@@ -144,9 +150,7 @@ def test_one_line_is_enough_for_a_verdict_on_what_goes_into_the_loss(options):
     with nndiag.watch(model, optimizer, **options) as recorder:
         for x, y in batches():
             loss = F.cross_entropy(model(x).softmax(1), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            update(optimizer, loss)
     assert recorder.check().headlines[0] == "ND101"
 
 
@@ -157,9 +161,7 @@ def test_the_first_loss_that_is_not_finite_is_seen_at_its_step(options):
     with nndiag.watch(model, optimizer, **options) as recorder:
         for k, (x, y) in enumerate(batches()):
             loss = F.cross_entropy(model(x), y) * (math.nan if k == 61 else 1)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            update(optimizer, loss)
         recorder.catch_up()
         assert recorder.meta.first_nonfinite == {"step": 61, "what": "loss"}
 
@@ -173,9 +175,7 @@ def test_what_is_told_now_and_then_is_filled_up_and_another_number_is_a_metric(o
     with nndiag.watch(model, optimizer, **options) as recorder:
         for k, (x, y) in enumerate(batches()):
             loss = F.cross_entropy(model(x), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            update(optimizer, loss)
             every.append(loss.item())
             if k % 10 == 9:
                 recorder.log(loss=loss.item() if number == "of the step" else np.mean(every[-10:]))
@@ -245,9 +245,7 @@ def test_the_loss_of_another_model_is_none_of_ours(options):
             loss_of_other.backward()
             others.step()
             loss = F.cross_entropy(made, y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            update(optimizer, loss)
             wanted.append(loss.item())
     assert losses(recorder) == pytest.approx(wanted)
 
@@ -455,9 +453,7 @@ def test_losses_of_a_model_that_is_compiled_in_place_are_seen():
         model.compile(backend="aot_eager")
         for x, y in batches(20):
             loss = F.cross_entropy(model(x), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            update(optimizer, loss)
             wanted.append(loss.item())
     assert losses(recorder) == pytest.approx(wanted, rel=1e-5)
 
