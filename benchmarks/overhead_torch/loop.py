@@ -13,6 +13,7 @@ from torch.nn.modules import module as modules
 from torch.optim import optimizer as optimizers
 
 from benchmarks.overhead_torch.networks import Network, loss_of
+from nndiag_torch import patches
 
 
 class Training:
@@ -98,7 +99,7 @@ BARE = Tool()
 
 
 class Switch:
-    """Every dictionary in which PyTorch keeps hooks on a training, and what a tool has put there.
+    """Every dictionary in which PyTorch keeps hooks on a training, what a tool has put there, and what nndiag has patched.
 
     So a tool goes off and on in microseconds and keeps its state, and of several tools on different models, some of which
     listen to all modules of the process, only one hears anything.
@@ -106,16 +107,21 @@ class Switch:
 
     def __init__(self, training: Training) -> None:
         self._hooks = [(found, dict(found)) for found in _dictionaries(training)]
+        self._watchers = list(patches.WATCHERS)
 
     def on(self) -> None:
         """The tool's hooks hear what happens."""
         for found, hooks in self._hooks:
             found.update(hooks)
+        for watcher in self._watchers:
+            patches.add(watcher)
 
     def off(self) -> None:
         """No hook hears anything."""
         for found, _ in self._hooks:
             found.clear()
+        for watcher in self._watchers:
+            patches.remove(watcher)
 
 
 def _dictionaries(training: Training) -> Iterator[dict[int, Any]]:
