@@ -122,6 +122,11 @@ class Pace:
         self._reading = due
         return due
 
+    @property
+    def asked_at(self) -> int:
+        """The step for which `next` has to be asked again: those before it are not read."""
+        return self._accounts_at if self._auto else self._read_at + self.every
+
     def _surely_unread(self, step: int) -> int:
         """Steps from `step` on, at most `TOGETHER`, that are not read however long they take."""
         most = 2 * self._typical * SEEN * self._budget

@@ -142,6 +142,8 @@ class Recorder:
         self.stopping = False
         self.step_number = 0
         self.recording = True
+        self._rests_until = 0
+        """Up to here steps are not read, and nobody but the record wants to know of them."""
         self.meta = Meta(versions=versions(), created=datetime.now(UTC).isoformat(timespec="seconds"))
         self.row = Row()
         self._exporters: list[Exporter] = []
@@ -350,6 +352,10 @@ class Recorder:
 
     def step(self) -> None:
         """The iteration is over: its row is closed, and what comes belongs to the next."""
+        rests = self.step_number < self._rests_until and not (self.recording or self._is_due)
+        if rests and self.row.pass_over(self.step_number):
+            self.step_number += 1
+            return
         if self.meta.ended != "running":
             self._must_be_open("step")
         if self.pace.running:
@@ -359,6 +365,8 @@ class Recorder:
         recording = (self.cadence or self.pace.next)(self.step_number)
         if recording != self.recording:
             self._read(recording)
+        busy = self.cadence or self._live or self._exporters
+        self._rests_until = 0 if busy else self.pace.asked_at - 1
 
     def _finish_step_alone(self) -> None:
         """Without its clock, a recorder would merge all that follows into one row: a fault switches it off as a whole."""
@@ -375,10 +383,15 @@ class Recorder:
     def _finish_step(self) -> None:
         self._close_row()
         self.step_number += 1
-        if self.row.buffers.waiting > MOST_WAITING or monotonic() > self._journal.due_at:
+        if self._is_due:
             self.flush()
         if self._live is not None:
             self._live.step(self)
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether finished rows are to be flushed."""
+        return self.row.buffers.waiting > MOST_WAITING or monotonic() > self._journal.due_at
 
     def on_reading(self, action: Callable[[], None]) -> None:
         """Have `action` done whenever `recording` changes, or what a hook wants to hear: adapters listen anew then."""
@@ -510,6 +523,7 @@ class Recorder:
                 f"add_exporter() wants an exporter such as TensorBoard({exporter!r}), got a {type(exporter).__name__}"
             )
         self._exporters.append(exporter)
+        self._rests_until = 0
         self._exporting(lambda each: each.describe(self.meta) if each is exporter else None)
 
     def _guarded(self, method: Callable[..., None], args: Any, kwargs: Any) -> None:
@@ -541,6 +555,7 @@ class Recorder:
         """End the run: detach the hooks, close the row under way, write everything. A second call does nothing."""
         if self.meta.ended != "running":
             return
+        self._rests_until = 0
         self._ended = ended or self._ended or ("stopped" if self.stopping else "completed")
         for action in (*self._on_close, self._close_row, self.flush, self._journal.close):
             self._attempt(action)

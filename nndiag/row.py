@@ -109,8 +109,8 @@ class Row:
         if not math.isfinite(rms) and not st.all_finite(x):
             self.data(x, y)
             return
-        self._signal = self._input = rms
         if counted:
+            self._signal = self._input = rms
             self._data.samples += len(x)
 
     def validation_data(self, x: Array, y: Array) -> None:
@@ -264,23 +264,37 @@ class Row:
         if self.nonfinite or (recording and train):
             self.buffers["metrics"].put("train", frames.NONFINITE, (self.nonfinite,))
 
+    def pass_over(self, step: int) -> bool:
+        """Finish the row of `step`, which is not read, if at most a loss has come in it, as in most; whether that was so."""
+        buffers, train, losses = self.buffers, self.train, self._losses
+        if buffers.opened or self.nonfinite or self.validation == self.validation:
+            return False
+        if self.shared is not None and not self.shared.complete:
+            return False
+        if self.seen or self._untold:
+            told, seen = bool(train), bool(self.seen)
+            train, other = self._settled
+            if other:
+                return False
+        else:
+            told = seen = False
+        if train:
+            if losses is None or len(train) > 1:
+                return False
+            buffers.append(losses[0], [step, self.epoch, train[0], math.nan])
+            self.train, self.seen = [], []
+            self._told, self._untold = self._told + told, self._untold + (seen and not told)
+        self._all_steps += 1
+        return True
+
     def close(self, step: int, recording: bool) -> list[tuple[Buffer, list[float]]]:
         """Finish the row of `step`: of every frame of which something was recorded the step and the values."""
         self._all_steps += 1
         if self.shared is not None and not recording and not self.shared.complete:
             self.shared = None  # a batch was not looked at
-        train, losses, told, untold = self.train, self._losses, self._told, self._untold
-        other: list[float] = []
-        if self.seen or untold:
-            train, other = self._settled
-            told, untold = told + bool(self.train), untold + (bool(self.seen) and not self.train)
-        more = other or recording or self.nonfinite or self.buffers.opened or self.validation == self.validation
-        if not more and (not train or (losses is not None and len(train) == 1)):  # most steps that are not read
-            self.train, self.seen, self._signal, self._input = [], [], math.nan, math.nan
-            self._told, self._untold = told, untold
-            return self.buffers.append(losses[0], [step, self.epoch, train[0], math.nan]) if train and losses else []
         self.fill(recording)
-        self._told, self._untold = told, untold
+        if self.seen or self._untold:
+            self._told, self._untold = self._told + bool(self.train), self._untold + (bool(self.seen) and not self.train)
         self._read_steps += recording
         self._begin()
         if recording:

@@ -281,3 +281,61 @@ def test_a_run_that_is_being_written_is_not_resumed(tmp_path: Path) -> None:
     with pytest.raises(nndiag.RunError, match=r"process \d+ is still writing it"):
         Recorder(tmp_path / "run", resume=True)
     recorder.close()
+
+
+@pytest.mark.parametrize("every", [7, 10**9])
+def test_steps_that_are_not_read_keep_every_number_beside_the_loss(every: int) -> None:
+    recorder = Recorder(every=every)
+    for step in range(1, 61):
+        if step % 11 == 0:
+            recorder.log(validation_loss=2.0 / step)
+        if step % 13 == 0:
+            recorder.log(speed=step)
+        if step % 3:
+            recorder.log(loss=1.0 / step)
+        if step % 5 == 0:
+            recorder.log(loss=3.0 / step)  # a second micro-batch
+        recorder.step()
+    run = recorder.run
+
+    wanted = {
+        step - 1: np.mean([*([1.0 / step] if step % 3 else []), *([3.0 / step] if step % 5 == 0 else [])])
+        for step in range(1, 61)
+        if step % 3 or step % 5 == 0
+    }
+    assert run.train.dropna().to_dict() == pytest.approx(wanted)
+    assert run.validation.dropna().to_dict() == {s - 1: 2.0 / s for s in range(11, 61, 11)}
+    assert run.metrics["speed", "train"].dropna().to_dict() == {s - 1: s for s in range(13, 61, 13)}
+    assert recorder.step_number == 60
+
+
+def test_an_exporter_that_comes_late_sees_the_steps_from_then_on() -> None:
+    class Exporter:
+        steps: list[int] = []  # noqa: RUF012
+
+        def describe(self, meta: object) -> None: ...
+        def flush(self) -> None: ...
+        def close(self) -> None: ...
+        def write(self, step: int, rows: object) -> None:
+            self.steps.append(step)
+
+    recorder = Recorder(every=1000)
+    for step in range(30):
+        if step == 20:
+            recorder.add_exporter(Exporter())
+        recorder.log(loss=1.0)
+        recorder.step()
+
+    assert Exporter.steps == list(range(20, 30))
+
+
+def test_a_recorder_at_rest_still_minds_the_first_loss_that_is_not_finite() -> None:
+    recorder = Recorder(every=1000)
+    for step in range(30):
+        recorder.log(loss=np.inf if step == 20 else 1.0)
+        if step == 20:
+            assert recorder.recording
+        recorder.step()
+
+    assert recorder.meta.first_nonfinite == {"step": 20, "what": "loss"}
+    assert recorder.step_number == 30
