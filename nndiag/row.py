@@ -272,18 +272,15 @@ class Row:
         if self.shared is not None and not self.shared.complete:
             return False
         if self.seen or self._untold:
-            told, seen = bool(train), bool(self.seen)
             train, other = self._settled
             if other:
                 return False
-        else:
-            told = seen = False
-        if train:
-            if losses is None or len(train) > 1:
-                return False
+        if len(train) > 1 or (train and losses is None):
+            return False
+        self._count_losses()
+        if train and losses:
             buffers.append(losses[0], [step, self.epoch, train[0], math.nan])
             self.train, self.seen = [], []
-            self._told, self._untold = self._told + told, self._untold + (seen and not told)
         self._all_steps += 1
         return True
 
@@ -293,13 +290,18 @@ class Row:
         if self.shared is not None and not recording and not self.shared.complete:
             self.shared = None  # a batch was not looked at
         self.fill(recording)
-        if self.seen or self._untold:
-            self._told, self._untold = self._told + bool(self.train), self._untold + (bool(self.seen) and not self.train)
+        self._count_losses()
         self._read_steps += recording
         self._begin()
         if recording:
             self._outputs.begin_step()
         return self.buffers.close(step)
+
+    def _count_losses(self) -> None:
+        """Whether the loss of this step was told, or only seen; where none is ever seen, nobody asks."""
+        if self.seen or self._untold:
+            self._told += bool(self.train)
+            self._untold += bool(self.seen) and not self.train
 
     @property
     def _settled(self) -> tuple[list[float], list[float]]:
