@@ -4,13 +4,19 @@ The forward hook is traced with the model. What it traces are `nndiag_torch.meas
 that each layer keeps; δ comes through an identity whose backward writes into a slot, too. So nothing breaks the graph, and
 what is written is collected after each pass. Steps that are not read have a graph of their own, without any of it: the first
 of them compiles once more. Functions between modules leave no trace in a graph and are no layers there.
+
+Before PyTorch 2.11 what a graph writes in its backward pass counts as kept for it: two passes before one backward pass would
+end in an error of training. There nothing is traced, and what is compiled is not measured.
 """
 
 from __future__ import annotations
 
+import logging
 import warnings
+import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import count
 from statistics import median
 from typing import Any
 
@@ -19,6 +25,21 @@ import torch
 from nndiag.pace import Pace
 from nndiag_torch import measure
 from nndiag_torch.layers import Layer
+
+log = logging.getLogger("nndiag")
+
+MEASURES = torch.__version__ >= (2, 11)
+"""Whether compiled regions are measured with this release of PyTorch."""
+
+UNHEARD = (
+    "layers of %s were not heard: of what torch.compile has compiled by then nothing can be (nndiag.watch before the first call, or "
+    "call torch.compiler.reset() after it), nor within TorchScript, an exported program or torch.func"
+)
+TOO_OLD = (
+    f"layers of %s were not heard: what torch.compile compiles is measured from PyTorch 2.11 on, this is {torch.__version__}; "
+    "nothing can be within TorchScript, an exported program or torch.func; losses, gradients and updates are recorded"
+)
+"""What is said where layers are not heard: with a release that measures what is compiled, and with an older one."""
 
 WARNINGS = (
     r"Using `torch.compile\(module\)` when there are global hooks",
@@ -45,12 +66,14 @@ class Compiled:
         self.traced: list[Layer] = []
         self.surcharge = Surcharge()
         self.reading = False
+        self.number = next(_NUMBERS)
+        _ALL[self.number] = self
         self._regions: dict[int, tuple[int, list[Layer]]] = {}
 
     def passed(self, module: torch.nn.Module, output: Any) -> torch.Tensor | None:
         """Traced: `module` has put out `output`. Gives back what to hand on instead, which has the same values."""
-        if not torch.is_grad_enabled() or not module.training or not self.reading:
-            return None
+        if not (MEASURES and torch.is_grad_enabled() and module.training and self.reading):
+            return None  # in this order: graphs of evaluations do not depend on what is read
         layer = self.layers.get(id(module))
         tensor = output[0] if isinstance(output, tuple) and output else output
         if layer is None or not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point() or tensor.ndim < 2:
@@ -58,7 +81,7 @@ class Compiled:
         with torch.no_grad():
             rows = measure.unit_rows(tensor.detach(), channels=layer.channels_first(tensor.ndim))
             units = len(range(rows.shape[1]))  # a number for the tracer, too, whatever sizes are dynamic
-            _ensure(self, id(module), units, tensor.device, measure.exact(rows))
+            _ensure(self.number, id(module), units, str(tensor.device), measure.exact(rows))
             count = layer.slots.output.new_full((1,), rows.shape[0])
             layer.slots.output.copy_(torch.cat((count, measure.output(rows))))
         if tensor is not output or not tensor.requires_grad:
@@ -66,9 +89,9 @@ class Compiled:
         handed_on: torch.Tensor = Tap.apply(tensor, layer.slots.gradient)
         return handed_on
 
-    def trace(self, key: int, units: int, device: torch.device, dtype: torch.dtype) -> None:
+    def trace(self, key: int, units: int, place: str, dtype: torch.dtype) -> None:
         """A layer is traced: it gets slots, unless it has such ones."""
-        layer = self.layers[key]
+        layer, device = self.layers[key], torch.device(place)
         if layer.slots is None or layer.slots.units != units or layer.slots.output.device != device:
             layer.slots = Slots(units, device, dtype)
         if layer not in self.traced:
@@ -117,10 +140,15 @@ class Surcharge:
         return max(0.0, usual - median(bare))
 
 
+_NUMBERS = count()
+_ALL: weakref.WeakValueDictionary[int, Compiled] = weakref.WeakValueDictionary()
+"""Those of all loops by their numbers: constants, as a tracer wants them."""
+
+
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _ensure(compiled: Compiled, *details: Any) -> bool:
+def _ensure(number: int, *details: Any) -> bool:
     """Runs while a graph is traced, not when it runs."""
-    compiled.trace(*details)
+    _ALL[number].trace(*details)
     return True
 
 
@@ -137,6 +165,24 @@ class Tap(torch.autograd.Function):  # type: ignore[misc]  # mypy does not look 
         count = ctx.slot.new_full((1,), gradient.numel())
         ctx.slot.copy_(torch.cat((count, measure.magnitude(gradient.detach().reshape(-1)))))
         return gradient, None
+
+
+def exporting() -> bool:
+    """Whether `torch.export` is at work, in which a model is what it is without nndiag; before PyTorch 2.7 nobody can tell.
+
+    Asked while a graph is traced, where `torch.compiler.is_exporting` was true whatever is traced in some releases.
+    """
+    return bool(getattr(torch.compiler, "_is_exporting_flag", False))
+
+
+def misses(modules: Iterable[torch.nn.Module]) -> bool:
+    """Whether any of `modules` is compiled and, with this release of PyTorch, not measured for that."""
+    return not MEASURES and any(map(is_region, modules))
+
+
+def silent(model: str) -> None:
+    """Say that nothing is heard of what is compiled of `model`, if anything is, and why."""
+    log.warning(UNHEARD if MEASURES else TOO_OLD, model)
 
 
 def is_region(module: torch.nn.Module) -> bool:

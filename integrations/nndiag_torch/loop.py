@@ -56,6 +56,9 @@ def guarded(method: Callable[Concatenate[TorchLoop, _P], None]) -> Callable[Conc
     return wraps(method)(run)  # type: ignore[return-value]  # still a method of TorchLoop
 
 
+SILENT = 2
+"""Iterations without any layer after which that is said."""
+
 MANY, LOOKED = 8, 5
 """Kinds of loss of one loop that are told apart, and iterations in which it is seen which parameters the loss reaches."""
 
@@ -285,15 +288,12 @@ class TorchLoop:
         return divided or (reduction == "sum" and scale is not None and scale < 1)
 
     def _mind_silence(self) -> None:
-        """Say so, once, where iterations go by without any layer that was heard."""
-        if not self.parts.order and self.teller.wants("on_forward"):
-            self._unheard += 1
-            if self._unheard == 2:
-                log.warning(
-                    "no layer of %s was heard: of what torch.compile has compiled by then nothing can be (nndiag.watch before "
-                    "the first call, or call torch.compiler.reset() after it), nor within TorchScript, an exported program or "
-                    "torch.func", type(self.model).__name__
-                )  # fmt: skip
+        """Say so, once, where iterations go by without any layer that was heard, or without those that are compiled."""
+        if self._unheard < SILENT and self.teller.wants("on_forward"):
+            if not self.parts.order or compiled.misses(self.parts.modules.values()):
+                self._unheard += 1
+            if self._unheard == SILENT:
+                compiled.silent(type(self.model).__name__)
 
     # Forward
 
@@ -307,7 +307,7 @@ class TorchLoop:
     def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Any module of the process has been called. While a graph is traced, what this gives back is handed on instead."""
         if torch.compiler.is_compiling():
-            return None if _exporting() else self.compiled.passed(module, output)
+            return None if compiled.exporting() else self.compiled.passed(module, output)
         if self._inside and not (self._reads or self.recorder.recording) and id(module) in self.parts.inner:
             return None  # within a pass that is not read
         if torch._C._functorch.peek_interpreter_stack() is None and not torch.jit.is_tracing():
@@ -765,9 +765,6 @@ def _is_cleared(parameter: torch.Tensor | None) -> bool:
 def _nothing() -> None:
     """A weak reference to no tensor."""
 
-
-_exporting = getattr(torch.compiler, "is_exporting", bool)
-"""Whether `torch.export` is at work, in which a model is what it is without nndiag; before PyTorch 2.7 nobody can tell."""
 
 _backward_under_way = torch._C._current_graph_task_id
 """The number of the backward pass under way, -1 without any: a forward pass within one is a checkpoint's second."""

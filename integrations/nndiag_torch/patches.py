@@ -11,6 +11,7 @@ from torch.amp import grad_scaler
 from torch.nn.utils import clip_grad
 
 from nndiag_torch import compiled
+from nndiag_torch.graph import nodes
 
 
 class Watcher(Protocol):
@@ -48,6 +49,7 @@ def remove(watcher: Watcher) -> None:
     if watcher in WATCHERS:
         WATCHERS.remove(watcher)
     if not WATCHERS:
+        nodes.packs(False)
         while _ORIGINALS:
             owner, name, original = _ORIGINALS.pop()
             if getattr(getattr(owner, name), "__wrapped__", None) is original:  # nobody has patched it since
@@ -61,6 +63,8 @@ def _install() -> None:
         _wrap(owner, "clip_grad_value_", _clips_value)
     _wrap(grad_scaler.GradScaler, "scale", _scales)
     _wrap(grad_scaler.GradScaler, "step", _steps)
+    if not nodes.TELLS:
+        _wrap(nodes.PACKERS, "__enter__", _packs)
 
 
 def _wrap(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
@@ -82,6 +86,14 @@ def _goes_back(original: Callable[..., Any]) -> Callable[..., Any]:
 
     compiled.keep_out(backward.__code__)
     return backward
+
+
+def _packs(original: Callable[..., Any]) -> Callable[..., Any]:
+    def enter(self: Any) -> Any:
+        nodes.packs()
+        return original(self)
+
+    return enter
 
 
 def _clips_norm(original: Callable[..., Any]) -> Callable[..., Any]:

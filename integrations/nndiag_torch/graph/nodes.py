@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 Node = Any
@@ -13,6 +14,20 @@ Edge = tuple[Node, int]
 
 DEPTH = 16
 """Nodes followed in a row."""
+
+TELLS = hasattr(torch._C._autograd.SavedTensor, "data")
+"""Whether a node says of what it keeps if hooks have packed it away; older releases of PyTorch do not."""
+
+PACKERS = torch.autograd.graph.saved_tensors_hooks
+"""The context in which hooks pack away what nodes keep: checkpointing is one, and so is offloading to the host."""
+
+_packed = False
+
+
+def packs(on: bool = True) -> None:
+    """Hooks may have packed what nodes keep, or, with `on` false, nobody has: for releases in which no node says so."""
+    global _packed
+    _packed = on
 
 
 def signed(number: int) -> int:
@@ -27,7 +42,9 @@ def saved_by(node: Node, name: str) -> Any:
     """
     try:
         raw = getattr(node, f"_raw_saved_{name}", None)
-        if raw is not None and (getattr(raw, "unpack_hook", None) is not None or not isinstance(raw.data, Tensor)):
+        if raw is not None and (
+            (raw.unpack_hook is not None or not isinstance(raw.data, Tensor)) if TELLS else _packed
+        ):
             return None
         return getattr(node, f"_saved_{name}", None)
     except RuntimeError:

@@ -23,10 +23,12 @@ pytestmark = [
 import torch._dynamo as dynamo  # noqa: E402
 from torch import nn  # noqa: E402
 
-from nndiag_torch.compiled import Surcharge  # noqa: E402
+from nndiag_torch import compiled as compiled_regions  # noqa: E402
+from nndiag_torch.compiled import MEASURES, Surcharge  # noqa: E402
 from nndiag_torch.loop import TorchLoop  # noqa: E402
 from tests.integrations.nndiag_torch import programs  # noqa: E402
 
+measured = pytest.mark.skipif(not MEASURES, reason="what is compiled is not measured with this release of PyTorch")
 BACKENDS = ["eager", "aot_eager"]
 CE = nn.CrossEntropyLoss()
 
@@ -96,6 +98,7 @@ def graphs():
     return dynamo.utils.counters["stats"]["unique_graphs"], list(dynamo.utils.counters["graph_break"])
 
 
+@measured
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("how", HOW)
 def test_graphs_are_as_many_and_training_is_bit_for_bit_the_same(how, backend):
@@ -111,6 +114,7 @@ def test_graphs_are_as_many_and_training_is_bit_for_bit_the_same(how, backend):
             assert all(torch.equal(one, other) for one, other in zip(seen[1], bare[1], strict=True))
 
 
+@measured
 @pytest.mark.parametrize("deferred", [False, True])
 @pytest.mark.parametrize("how", HOW)
 def test_the_numbers_are_those_of_the_model_that_is_not_compiled(how, deferred, monkeypatch):
@@ -125,6 +129,7 @@ def test_the_numbers_are_those_of_the_model_that_is_not_compiled(how, deferred, 
     assert [p.name for p in seen.meta.parameters] == [p.name for p in wanted.meta.parameters]
 
 
+@measured
 def test_unread_steps_have_a_graph_of_their_own_and_evaluation_has_one_as_ever():
     model = Net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -138,6 +143,7 @@ def test_unread_steps_have_a_graph_of_their_own_and_evaluation_has_one_as_ever()
     assert mean.notna().all().all()
 
 
+@measured
 def test_micro_batches_merge():
     def run(how):
         torch.manual_seed(0)
@@ -161,6 +167,7 @@ def test_micro_batches_merge():
         pd.testing.assert_frame_equal(wanted, seen[wanted.columns], rtol=1e-4, atol=1e-6)
 
 
+@measured
 @pytest.mark.parametrize("how", ["torch.compile", "compile"])
 def test_what_was_compiled_and_called_before_is_compiled_anew(how):
     model, data = Net(), programs.batches(8)
@@ -175,6 +182,7 @@ def test_what_was_compiled_and_called_before_is_compiled_anew(how):
     assert graphs() == (3, [])  # once more, without what nndiag has measured
 
 
+@measured
 def test_a_step_that_is_compiled_as_a_whole():
     model, data = Net(), programs.batches(8)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -195,6 +203,7 @@ def test_a_step_that_is_compiled_as_a_whole():
     assert run.gradients["norm"].notna().all().all()
 
 
+@measured
 def test_dynamic_sizes():
     model = nn.Sequential(nn.ReLU(), nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -213,9 +222,12 @@ def test_pytorch_warns_of_nothing(recwarn):
     before = list(warnings.filters)
     trained("torch.compile", "eager", {"every": 1}, count=2)
     assert not [warning for warning in recwarn if "global hooks" in str(warning.message)]
-    assert warnings.filters == before
+    ours = [entry for entry in warnings.filters if getattr(entry[1], "pattern", None) in compiled_regions.WARNINGS]
+    assert ours == []
+    assert [entry for entry in before if entry not in warnings.filters] == []
 
 
+@measured
 def test_a_copy_of_a_watched_model_is_nobodys_business():
     model, data = Net(), programs.batches(8)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -242,6 +254,7 @@ def test_what_the_graph_measures_is_charged_by_how_much_longer_read_steps_take()
     assert surcharge.of(True, 1.5, Auto) == pytest.approx(1.75 - 1.1)
 
 
+@measured
 def test_the_budget_counts_what_the_graph_measures(monkeypatch):
     monkeypatch.setattr(Surcharge, "of", lambda self, read, seconds, pace: 0.01 * read)
     model, data = Net(), programs.batches(8, count=4)
@@ -252,6 +265,7 @@ def test_the_budget_counts_what_the_graph_measures(monkeypatch):
         assert recorder.cost["seconds"] > 0.02
 
 
+@measured
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch itself, while inductor is imported
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 def test_inductor():
@@ -277,5 +291,41 @@ def test_a_part_that_cannot_be_heard_is_told(caplog):
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-    assert "no layer of Net was heard" in caplog.text
+    assert "layers of Net were not heard" in caplog.text
     assert recorder.run.gradients["norm"].notna().all().all()
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_where_regions_cannot_be_measured_that_is_said_and_nothing_is_traced(how, monkeypatch, caplog):
+    monkeypatch.setattr(compiled_regions, "MEASURES", False)
+    bare = trained(how, "eager", None)
+    wanted = graphs()
+    with caplog.at_level(logging.WARNING, "nndiag"):
+        losses, weights, run = trained(how, "eager", {"every": 1})
+
+    assert graphs() == wanted
+    assert losses == bare[0]
+    assert all(map(torch.equal, weights, bare[1]))
+    assert caplog.text.count("is measured from PyTorch 2.11 on") == 1
+    assert run.gradients["norm"].notna().all().all()
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_two_passes_before_one_backward_pass(how):
+    def run(watch):
+        torch.manual_seed(0)
+        dynamo.reset()
+        model, data = Net(), programs.batches(8, count=8)
+        model.drop.p = 0.0
+        called = compiled(model, how, "aot_eager")
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        recorder = nndiag.watch(model, optimizer, every=1, strict=True) if watch else None
+        for (x, y), (other, labels) in zip(data[::2], data[1::2], strict=True):
+            (CE(called(x), y) + CE(called(other), labels)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        if recorder:
+            recorder.close()
+        return list(model.parameters())
+
+    assert all(map(torch.equal, run(watch=False), run(watch=True)))

@@ -616,6 +616,7 @@ def test_of_two_optimisers_each_clears_its_own_gradients_before_its_own_pass(cle
     assert ("ND901" in recorder.check(nndiag.Checklist(select="ND901")).headlines) is not clears
 
 
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad=True")  # of PyTorch's own LBFGS, before 2.9
 def test_lbfgs_steps_on_a_closure():
     model, (x, y) = programs.mlp(), programs.batches(8)[0]
     model[2].p = 0.0

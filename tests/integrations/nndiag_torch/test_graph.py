@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +16,8 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from nndiag_torch import graph  # noqa: E402
+from nndiag_torch import graph, patches  # noqa: E402
+from nndiag_torch.graph import nodes  # noqa: E402
 from nndiag_torch.graph.axes import mixes  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
@@ -752,6 +753,17 @@ def test_after_backward_the_structure_is_left(loss: Callable[[Tensor], Tensor], 
     assert after.gradient_source is None
 
 
+@pytest.fixture(params=[True, False])
+def _minded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Something is watched, with a release in which nodes say whether hooks have packed what they keep, and with another."""
+    monkeypatch.setattr(nodes, "TELLS", nodes.TELLS and request.param)
+    watcher: Any = object()
+    patches.add(watcher)
+    yield
+    patches.remove(watcher)
+
+
+@pytest.mark.usefixtures("_minded")
 def test_checkpointed_blocks_are_not_computed_again() -> None:
     from torch.utils.checkpoint import checkpoint
 
@@ -769,6 +781,7 @@ def test_checkpointed_blocks_are_not_computed_again() -> None:
     assert len(calls) == 1
 
 
+@pytest.mark.usefixtures("_minded")
 def test_what_is_saved_elsewhere_stays_there() -> None:
     fetched = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: fetched.append(1) or t):
