@@ -165,10 +165,11 @@ def test_empty_and_scalar_arrays_are_taken() -> None:
 
 def test_numpy_set_to_raise_is_no_trouble(recwarn: pytest.WarningsRecorder) -> None:
     recorder = Recorder(every=1)
+    large, tiny = np.full((4, 4), 3e38, np.float32), np.full((4, 4), 1e-40, np.float32)
 
     with np.errstate(all="raise"):
-        recorder.activation("h1", np.full((4, 4), 1e38, np.float32) * 3)
-        recorder.gradient("w", np.full((4, 4), 1e-40, np.float32))
+        recorder.activation("h1", large)
+        recorder.gradient("w", tiny)
         recorder.step()
 
     assert recorder.run.activations["mean"].loc[0, "h1"] == pytest.approx(3e38)

@@ -32,8 +32,8 @@ MEASURES = torch.__version__ >= (2, 11)
 """Whether compiled regions are measured with this release of PyTorch."""
 
 UNHEARD = (
-    "layers of %s were not heard: of what torch.compile has compiled by then nothing can be (nndiag.watch before the first call, or "
-    "call torch.compiler.reset() after it), nor within TorchScript, an exported program or torch.func"
+    "layers of %s were not heard: of what torch.compile has compiled by then nothing can be (nndiag.watch before the first call, "
+    "or call torch.compiler.reset() after it), nor within TorchScript, an exported program or torch.func"
 )
 TOO_OLD = (
     f"layers of %s were not heard: what torch.compile compiles is measured from PyTorch 2.11 on, this is {torch.__version__}; "

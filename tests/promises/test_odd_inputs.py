@@ -409,7 +409,14 @@ def forked(folder: Path, ending: str, in_child: int = 7, flush: float = 0, expor
         path=str(Path(nndiag.__file__).parents[1]), run=str(folder / "run"), told=str(folder / "told"), flush=flush,
         in_child=in_child, ending=ending, exporter=exporter,
     )  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    command = [
+        sys.executable,
+        "-W",
+        "ignore::DeprecationWarning",
+        "-c",
+        code,
+    ]  # of forks beside threads, from Python 3.12 on
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr == ""
     return done.stdout.strip()
 

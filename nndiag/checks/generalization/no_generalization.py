@@ -65,7 +65,7 @@ class NoGeneralization(Check):
         weights = structure.weights(run, "updates", "ratio")
         if trained.trivial is None or not weights or run.steps < self.updates:
             return False
-        usual = float(run.statistic("updates", "ratio")[weights].median(axis=1).median())
+        usual = float(run.statistic("updates", "ratio")[weights].median(axis=1).dropna().median())
         later = run.validation.to_numpy()[len(run.validation) // 2 :]
         falls = len(later) >= self.evaluations and signals.descends(later)
         settled = abs(trained.now - trained.trivial) <= self.near * abs(trained.trivial)

@@ -103,7 +103,7 @@ class SumReduction(Check):
         weights = structure.weights(run, "updates", "ratio")
         if not weights or not Objective(run).learned:
             return False
-        return bool(run.statistic("updates", "ratio")[weights].iloc[:20].median(axis=1).median() <= USUAL)
+        return bool(run.statistic("updates", "ratio")[weights].iloc[:20].median(axis=1).dropna().median() <= USUAL)
 
     @classmethod
     def _run(cls, mass: float) -> Run:

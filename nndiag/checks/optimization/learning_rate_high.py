@@ -121,9 +121,9 @@ class LearningRateHigh(Check):
             return None  # such a run does not jump about
         ratio = run.statistic("updates", "ratio")[weights].median(axis=1)
         early, later = ratio.iloc[: self.window], ratio.iloc[signals.warm_up(len(ratio)) :]
-        if early.median() > self.leap and (trained.poor or self._has_a_beginning(run, weights)):
-            steps = int(early.index[0]), int(early.index[-1])
-            return self._of_updates(run, float(early.median()), *steps, limit=self.leap)
+        first = float(early.dropna().median())
+        if first > self.leap and (trained.poor or self._has_a_beginning(run, weights)):
+            return self._of_updates(run, first, int(early.index[0]), int(early.index[-1]), limit=self.leap)
         if structure.recorded(run, "mean") and not structure.hidden(run) and not trained.poor:
             return None
         bad = (later > self.ratio).to_numpy()
