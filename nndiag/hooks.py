@@ -284,7 +284,7 @@ def overrides(hook: Hook, event: str) -> bool:
 class Spacing:
     """Steps at which something is looked at that hardly changes: the first `always`, then one of every `every`.
 
-    "auto" is every 10, and later in a run one of each 1 to 2 % of the steps so far. Which one is `drawn` by a hash, so that it
+    "auto" is every 20, and later in a run one of each 1 to 2 % of the steps so far. Which one is `drawn` by a hash, so that it
     is no fixed place of an epoch, or else the first; where that step is not read, the next that is.
     """
 
@@ -317,7 +317,7 @@ class Spacing:
         self._from = self._begin + (_drawn(number) % length if self._hashed else 0)
 
 
-_SHORTEST, _LONG = 10, 500
+_SHORTEST, _LONG = 20, 1000
 """Steps apart at first, and steps of a run after which they double with its length: to 1 to 2 % of it."""
 
 

@@ -60,7 +60,8 @@ SILENT = 2
 """Iterations without any layer after which that is said."""
 
 MANY, LOOKED = 8, 5
-"""Kinds of loss of one loop that are told apart, and iterations in which it is seen which parameters the loss reaches."""
+"""Kinds of loss of one loop that are told apart, and iterations in which it is seen which parameters the loss reaches, and
+whether what is compiled can be heard."""
 
 TENSORS = ("loss", "outputs", "targets")
 """What may be logged as a tensor."""
@@ -289,9 +290,9 @@ class TorchLoop:
 
     def _mind_silence(self) -> None:
         """Say so, once, where iterations go by without any layer that was heard, or without those that are compiled."""
-        if self._unheard < SILENT and self.teller.wants("on_forward"):
-            if not self.parts.order or compiled.misses(self.parts.modules.values()):
-                self._unheard += 1
+        silent = not self.parts.order or (self.steps < LOOKED and compiled.misses(self.parts.modules.values()))
+        if silent and self._unheard < SILENT and self.teller.wants("on_forward"):
+            self._unheard += 1
             if self._unheard == SILENT:
                 compiled.silent(type(self.model).__name__)
 

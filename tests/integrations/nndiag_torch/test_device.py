@@ -52,9 +52,7 @@ def same(wanted, seen, frames=FRAMES, rtol=1e-5, atol=1e-7):
     for name in frames:
         one, other = wanted.frame(name), seen.frame(name)
         assert set(one.columns) == set(other.columns), name
-        other = other[one.columns].where(
-            one.notna()
-        )  # where one looks at extremes ten steps apart, the other may at each
+        other = other[one.columns].where(one.notna())  # where one looks at extremes now and then, the other may at each
         pd.testing.assert_frame_equal(one, other, rtol=rtol, atol=atol, obj=name)
 
 
