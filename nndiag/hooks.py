@@ -284,7 +284,7 @@ def overrides(hook: Hook, event: str) -> bool:
 class Spacing:
     """Steps at which something is looked at that hardly changes: the first `always`, then one of every `every`.
 
-    "auto" is every 20, and later in a run one of each 1 to 2 % of the steps so far. Which one is `drawn` by a hash, so that it
+    "auto" is every 10, from step 200 on every 20, and later in a run one of each 1 to 2 % of the steps so far. Which one is `drawn` by a hash, so that it
     is no fixed place of an epoch, or else the first; where that step is not read, the next that is.
     """
 
@@ -311,14 +311,14 @@ class Spacing:
         """Begin the stretch of `step`."""
         length = self._every
         if length == "auto":
-            length = _SHORTEST << max(0, (step // _LONG).bit_length() - 1)
+            length = _SHORTEST if step < _EARLY else 2 * _SHORTEST << max(0, (step // _LONG).bit_length() - 1)
         number = step // length
         self._begin, self._end = number * length, (number + 1) * length
         self._from = self._begin + (_drawn(number) % length if self._hashed else 0)
 
 
-_SHORTEST, _LONG = 20, 1000
-"""Steps apart at first, and steps of a run after which they double with its length: to 1 to 2 % of it."""
+_SHORTEST, _EARLY, _LONG = 10, 200, 1000
+"""Steps apart at first, up to which step, and steps of a run after which twice that doubles with its length: to 1 to 2 % of it."""
 
 
 def _drawn(number: int) -> int:

@@ -50,12 +50,12 @@ def test_a_spacing_goes_on_after_training_has_gone_back() -> None:
     assert [step for step in range(100) if spacing.due(step)] == first
 
 
-def test_looks_are_twenty_steps_apart_at_first_and_later_one_to_two_percent_of_the_run() -> None:
+def test_looks_are_ten_steps_apart_at_first_and_later_one_to_two_percent_of_the_run() -> None:
     spacing = Spacing("auto", always=50)
     due = np.array([step for step in range(100_000) if spacing.due(step)])
 
     assert due[:50].tolist() == list(range(50))
-    for start, stop, length in ((50, 2000, 20), (2000, 4000, 40), (64_000, 100_000, 1280)):
+    for start, stop, length in ((50, 200, 10), (200, 2000, 20), (2000, 4000, 40), (64_000, 100_000, 1280)):
         inside = due[(due >= start) & (due < stop)]
         assert len(inside) == pytest.approx((stop - start) / length, abs=1)
         assert np.diff(inside).max() < 2 * length
