@@ -284,8 +284,8 @@ def overrides(hook: Hook, event: str) -> bool:
 class Spacing:
     """Steps at which something is looked at that hardly changes: the first `always`, then one of every `every`.
 
-    "auto" is every 10, from step 200 on every 20, and later in a run one of each 1 to 2 % of the steps so far. Which one is `drawn` by a hash, so that it
-    is no fixed place of an epoch, or else the first; where that step is not read, the next that is.
+    "auto" is every 10, from step 200 on every 20, and later in a run one of each 1 to 2 % of the steps so far. Which one is
+    `drawn` by a hash, so that it is no fixed place of an epoch, or else the first; where that step is not read, the next that is.
     """
 
     def __init__(self, every: Every, always: int = 0, *, drawn: bool = True) -> None:
@@ -318,7 +318,7 @@ class Spacing:
 
 
 _SHORTEST, _EARLY, _LONG = 10, 200, 1000
-"""Steps apart at first, up to which step, and steps of a run after which twice that doubles with its length: to 1 to 2 % of it."""
+"""Steps apart at first, up to which step, and steps of a run after which twice that doubles with its length, to 1 to 2 %."""
 
 
 def _drawn(number: int) -> int:
