@@ -409,13 +409,8 @@ def forked(folder: Path, ending: str, in_child: int = 7, flush: float = 0, expor
         path=str(Path(nndiag.__file__).parents[1]), run=str(folder / "run"), told=str(folder / "told"), flush=flush,
         in_child=in_child, ending=ending, exporter=exporter,
     )  # fmt: skip
-    command = [
-        sys.executable,
-        "-W",
-        "ignore::DeprecationWarning",
-        "-c",
-        code,
-    ]  # of forks beside threads, from Python 3.12 on
+    # Python 3.12 and later warn of forks beside threads, which is what this is about.
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr == ""
     return done.stdout.strip()
