@@ -143,7 +143,8 @@ class Recorder:
         self.step_number = 0
         self.recording = True
         self._rests_until = 0
-        """Up to here steps are not read, and nobody but the record wants to know of them."""
+        """Up to here steps are not read, and nobody but the record wants to know of them: kept, since to find it out anew takes
+        as long as all else of such a step."""
         self.meta = Meta(versions=versions(), created=datetime.now(UTC).isoformat(timespec="seconds"))
         self.row = Row()
         self._exporters: list[Exporter] = []
@@ -432,6 +433,7 @@ class Recorder:
 
     def begin(self) -> None:
         """The loop begins, or begins again."""
+        self._rests_until = 0  # an adapter may be about to take over the cadence
         self.stopping, self._ended = False, None
         self.meta = dataclasses.replace(self.meta, stopped_by="")
 
