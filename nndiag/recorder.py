@@ -142,9 +142,6 @@ class Recorder:
         self.stopping = False
         self.step_number = 0
         self.recording = True
-        self._rests_until = 0
-        """Up to here steps are not read, and nobody but the record wants to know of them: kept, since to find it out anew takes
-        as long as all else of such a step."""
         self.meta = Meta(versions=versions(), created=datetime.now(UTC).isoformat(timespec="seconds"))
         self.row = Row()
         self._exporters: list[Exporter] = []
@@ -353,12 +350,11 @@ class Recorder:
 
     def step(self) -> None:
         """The iteration is over: its row is closed, and what comes belongs to the next."""
-        rests = self.step_number < self._rests_until and not (self.recording or self._is_due)
-        if rests and self.row.pass_over(self.step_number):
-            self.step_number += 1
-            return
         if self.meta.ended != "running":
             self._must_be_open("step")
+        if self._rests and self.row.pass_over(self.step_number):
+            self.step_number += 1
+            return
         if self.pace.running:
             self._finish_step()  # whoever runs the clock sees to a fault
         elif "step" not in self._broken:
@@ -366,8 +362,6 @@ class Recorder:
         recording = (self.cadence or self.pace.next)(self.step_number)
         if recording != self.recording:
             self._read(recording)
-        busy = self.cadence or self._live or self._exporters
-        self._rests_until = 0 if busy else self.pace.asked_at - 1
 
     def _finish_step_alone(self) -> None:
         """Without its clock, a recorder would merge all that follows into one row: a fault switches it off as a whole."""
@@ -388,6 +382,12 @@ class Recorder:
             self.flush()
         if self._live is not None:
             self._live.step(self)
+
+    @property
+    def _rests(self) -> bool:
+        """Whether this step and the next are not read, and nobody but the record wants to know of this one."""
+        watched = self.recording or self._exporters or self._live or self.cadence
+        return not watched and self.step_number + 1 < self.pace.asked_at and not self._is_due
 
     @property
     def _is_due(self) -> bool:
@@ -433,7 +433,6 @@ class Recorder:
 
     def begin(self) -> None:
         """The loop begins, or begins again."""
-        self._rests_until = 0  # an adapter may be about to take over the cadence
         self.stopping, self._ended = False, None
         self.meta = dataclasses.replace(self.meta, stopped_by="")
 
@@ -525,7 +524,6 @@ class Recorder:
                 f"add_exporter() wants an exporter such as TensorBoard({exporter!r}), got a {type(exporter).__name__}"
             )
         self._exporters.append(exporter)
-        self._rests_until = 0
         self._exporting(lambda each: each.describe(self.meta) if each is exporter else None)
 
     def _guarded(self, method: Callable[..., None], args: Any, kwargs: Any) -> None:
@@ -557,7 +555,6 @@ class Recorder:
         """End the run: detach the hooks, close the row under way, write everything. A second call does nothing."""
         if self.meta.ended != "running":
             return
-        self._rests_until = 0
         self._ended = ended or self._ended or ("stopped" if self.stopping else "completed")
         for action in (*self._on_close, self._close_row, self.flush, self._journal.close):
             self._attempt(action)
