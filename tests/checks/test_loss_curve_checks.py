@@ -117,6 +117,14 @@ def test_swings_that_still_come_down_pass() -> None:
     assert not findings(Oscillating(), curve(np.linspace(2.0, 0.8, 200) + 0.6 * alternating))
 
 
+@pytest.mark.parametrize(("errors", "found"), [(1.0, 1), (4.0, 0)])
+def test_a_scatter_falls_when_it_falls_by_more_than_chance(errors: float, found: int) -> None:
+    fall = errors * np.sqrt(12 / 100)  # of one unit of scatter, in standard errors of a line through 100 values
+    losses = 6 + np.random.default_rng(3).normal(0, 1, 200) - fall * np.linspace(-1, 1, 200)
+
+    assert len(findings(Oscillating(), curve(losses, outputs={"rows": {"outputs": 1000.0}}))) == found
+
+
 def test_what_sampling_explains_is_no_swing() -> None:
     losses = np.random.default_rng(0).exponential(1.5, 400)
 

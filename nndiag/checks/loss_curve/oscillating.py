@@ -10,7 +10,7 @@ import pandas as pd
 
 from nndiag import progress, signals, synthetic
 from nndiag.check import Check, Finding
-from nndiag.progress import Progress, first
+from nndiag.progress import first
 from nndiag.run import Run
 from nndiag.statistics import Array
 
@@ -23,11 +23,12 @@ class Oscillating(Check):
     2016, section 4.3.1), or the batches are so unlike each other that each undoes what the last has learned.
 
     Decides on the second half of the reads, of neighbouring steps, where less than `little` of the way from start to floor
-    is made and the loss does not fall by `flat` of it any more. Then the swing, a robust standard deviation of the loss
-    around a straight line, is above `swing` of the way, and either the loss alternates (differences of neighbours have
-    an autocorrelation below `alternating`; pure noise has -0.5, a loss that goes up and down in turn -1) or the swing is
-    more than `noise` times what sampling explains: the losses of single samples scatter by about 1 to 1.4 times their
-    mean (exponential, or squares of normal errors), those of a batch of n by √n less. Full batches at the edge of stability
+    is made and the swing, a robust standard deviation of the loss around a straight line, is above `swing` of the way. Either
+    the loss alternates (differences of neighbours have an autocorrelation below `alternating`; pure noise has -0.5, a loss that
+    goes up and down in turn -1) and does not fall by `flat` of the way any more; or the swing is more than `noise` times what
+    sampling explains (the losses of single samples scatter by about 1 to 1.4 times their mean, exponential, or squares of normal
+    errors; those of a batch of n by √n less), and the fall is no more than such a swing gives by chance: two standard errors of
+    a straight line through n values, times its length, are 2·√(12/n) of it. Full batches at the edge of stability
     swing while they fall, and small batches scatter: both pass. So does a run whose validation has made the way: its batches
     are made harder at random, as by mixing them up.
     """
@@ -58,12 +59,15 @@ class Oscillating(Check):
         if validated is not None and validated.value > self.little:
             return
         finite = trained is not None and np.isfinite([trained.now, *late]).all()
-        if trained is None or not finite or not self._stuck(trained, late):
+        if trained is None or not finite or trained.value >= self.little:
             return
         way, losses = trained.start - trained.floor, late.to_numpy()
         line = signals.theil_sen(np.arange(len(losses)), losses) * np.arange(len(losses))
-        swing = signals.spread(losses - line)
-        if swing < self.swing * way or not (self._alternates(losses) or swing > self._by_sampling(run, late)):
+        swing, fall = signals.spread(losses - line), -line[-1]
+        alternates = fall < self.flat * way and self._alternates(losses)
+        by_chance = max(self.flat * way, 2 * np.sqrt(12 / len(losses)) * swing)
+        scatters = fall < by_chance and swing > self._by_sampling(run, late)
+        if not way > 0 or swing < self.swing * way or not (alternates or scatters):
             return
         lr = first(run, "metrics", "lr", "train")
         yield self.finding(
@@ -73,12 +77,6 @@ class Oscillating(Check):
             causes=("ND501", "ND007", "batches that are too small"),
             fix=f"Try lr = {lr / 10:.1g} instead of {lr:.3g}, and shuffle the samples." if lr else "",
         )  # fmt: skip
-
-    def _stuck(self, trained: Progress, late: pd.Series[float]) -> bool:
-        """Whether little was learned and the loss has stopped falling."""
-        way = trained.start - trained.floor
-        fall = -signals.theil_sen(np.arange(len(late)), late.to_numpy()) * (len(late) - 1)
-        return way > 0 and trained.value < self.little and fall < self.flat * way
 
     def _alternates(self, losses: Array) -> bool:
         steps = np.diff(losses)
