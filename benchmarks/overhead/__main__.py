@@ -69,10 +69,13 @@ class Block:
         return seconds[True], seconds[False]
 
     def _seconds(self, hooks: Hooks) -> float:
-        self.trainer.hooks = hooks
+        self.trainer.hooks, steps = hooks, self.trainer.steps
         begun = process_time()
         self.train(self._steps)
-        return (process_time() - begun) / self._steps
+        seconds = (process_time() - begun) / self._steps
+        if hooks is self._bare:
+            self.trainer.steps = steps  # nobody was there to see them
+        return seconds
 
 
 def ratios(network: Network, dtype: str, rounds: int, variants: dict[str, Attach], steps: int) -> dict[str, Array]:
@@ -162,10 +165,14 @@ def main() -> int:
     parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK")
     parser.add_argument("--dtype", action="append", choices=("float32", "float64"))
     parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--steps", type=int, help="steps of a block: many short ones, where the machine has other work")
+    parser.add_argument("--only", metavar="START", default="", help="variants whose names start so")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--others", action="store_true", help="naive hooks and tensorboardX histograms too")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     options = parser.parse_args()
+    if not any(name.startswith(options.only) for name in VARIANTS):
+        parser.error(f"no variant starts with {options.only!r}; there are {', '.join(VARIANTS)}")
     networks = [NETWORKS[name] for name in options.networks]
     lines: list[str] = []
     for dtype in options.dtype or ["float32", "float64"]:
@@ -174,7 +181,9 @@ def main() -> int:
                 lines += [*profile(network, dtype, 4 * network.block), ""]
             continue
         rounds = options.rounds
-        lines += [*table(dtype, {n.name: ratios(n, dtype, rounds, VARIANTS, n.block) for n in networks}), ""]
+        variants = {name: attach for name, attach in VARIANTS.items() if name.startswith(options.only)}
+        blocks = {n: options.steps or n.block for n in networks}
+        lines += [*table(dtype, {n.name: ratios(n, dtype, rounds, variants, blocks[n]) for n in networks}), ""]
         if options.others:
             lines += [*table(dtype, {n.name: ratios(n, dtype, 5, OTHERS, 3) for n in networks}), ""]
     if not options.profile:

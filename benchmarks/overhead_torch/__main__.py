@@ -57,7 +57,7 @@ def ratios(network: Network, rounds: int, variants: dict[str, Attach], steps: in
         except ModuleNotFoundError as missing:
             results[name] = f"not installed: {missing.name}"
         except Exception as fault:
-            if variants is VARIANTS:
+            if name in VARIANTS:
                 raise
             results[name] = f"fails: {type(fault).__name__}: {' '.join(str(fault).split())[:120]}"
     rng = np.random.default_rng(0)
@@ -98,6 +98,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--steps", type=int, help="steps of a block: many short ones, where the machine has other work")
+    parser.add_argument("--only", metavar="START", default="", help="variants of nndiag whose names start so")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--others", action="store_true", help="other tools too, those that are installed")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
@@ -106,6 +108,8 @@ def main() -> int:
         parser.error(f"--rounds {options.rounds}: wanted {LEAST} or more, for the interval of the median")
     if unknown := set(options.networks) - set(NETWORKS):
         parser.error(f"no network {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
+    if not any(name.startswith(options.only) for name in VARIANTS):
+        parser.error(f"no variant starts with {options.only!r}; there are {', '.join(VARIANTS)}")
     torch.set_num_threads(1)
     networks = [NETWORKS[name] for name in options.networks]
     lines: list[str] = []
@@ -114,8 +118,9 @@ def main() -> int:
             for name in PROFILED:
                 lines += [*profile(network, VARIANTS[name], name, 4 * network.block, WARM_UP), ""]
     else:
-        ours = {n.name: ratios(n, options.rounds, VARIANTS, n.block, WARM_UP) for n in networks}
-        lines += [*table(ours, list(VARIANTS)), ""]
+        variants = {name: attach for name, attach in VARIANTS.items() if name.startswith(options.only)}
+        ours = {n.name: ratios(n, options.rounds, variants, options.steps or n.block, WARM_UP) for n in networks}
+        lines += [*table(ours, list(variants)), ""]
     if options.others:
         quiet()
         theirs = {n.name: ratios(n, max(LEAST, options.rounds // 4), OTHERS, FEW, FEW) for n in networks}

@@ -141,8 +141,12 @@ def test_the_command_writes_its_tables(monkeypatch, tmp_path, options, tables):
     assert status == int("**>**" in text)
 
 
-def test_too_few_rounds_and_unknown_networks_are_refused(monkeypatch, capsys):
-    for arguments, said in ((["A", "--rounds", "3"], "wanted 4 or more"), (["B"], "no network B; there are A, C, T")):
+def test_too_few_rounds_and_what_there_is_not_are_refused(monkeypatch, capsys):
+    for arguments, said in (
+        (["A", "--rounds", "3"], "wanted 4 or more"),
+        (["B"], "no network B; there are A, C, T"),
+        (["A", "--only", "none"], "no variant starts with 'none'; there are all hooks"),
+    ):
         monkeypatch.setattr(sys, "argv", ["overhead_torch", *arguments])
         with pytest.raises(SystemExit):
             command.main()
