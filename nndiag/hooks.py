@@ -23,6 +23,9 @@ log = logging.getLogger("nndiag")
 ALWAYS = 50
 """Steps at the start of which the data, and what goes into the loss, are looked at whenever the step is read."""
 
+RARELY = 4
+"""Reads of which one at most has histograms where the cadence follows the cost."""
+
 Every = int | Literal["auto"]
 """Steps from one look to the next; "auto" for 10, in long runs 1 to 2 % of the steps so far."""
 
@@ -162,6 +165,10 @@ class Hooks:
         self._hooks: list[Hook] = []
         self.foreign = False
         """Whether a hook is not one of nndiag's own."""
+        self.resting_until = -1
+        """Number of the loop's `steps` up to which nobody needs to hear `on_step_end`, nor `on_loss` of a finite loss."""
+        self.losses: list[float] = []
+        """Losses that the loop has kept here instead."""
         self._able: dict[str, Listeners] = dict.fromkeys(EVENTS, ())
         self._listeners: dict[str, Listeners] = dict.fromkeys(EVENTS, ())
         if hooks := list(hooks):
@@ -238,11 +245,13 @@ class Hooks:
 
     def remove(self, recorder: Recorder) -> None:
         """Detach every hook that feeds `recorder`."""
+        recorder.wake()
         self._hold([hook for hook in self if hook.recorder is not recorder])
 
     def _hold(self, hooks: list[Hook]) -> None:
         """Have these hooks, and note which event each could hear at all."""
         self._hooks = hooks
+        self.resting_until = -1
         self.foreign = not all(map(own, hooks))
         self._able = {
             event: tuple((hook, getattr(hook, event), hook.recorder.pace) for hook in hooks if overrides(hook, event))
@@ -256,6 +265,16 @@ class Hooks:
             event: tuple([one for one in able if one[0].hears(event)]) if able else ()
             for event, able in self._able.items()
         }
+
+    def rest(self, until: int) -> None:
+        """Let the loop keep its losses in `losses`, and its steps to itself, up to so many: where one recorder alone listens."""
+        alone = not self.foreign and len(self._listeners["on_step_end"]) == 1
+        self.resting_until = until if alone else -1
+
+    def wake(self) -> list[float]:
+        """Have the loop fire every event again; gives back the losses that it has kept, if anybody listens to losses."""
+        losses, self.losses, self.resting_until = self.losses, [], -1
+        return losses if self.listened("on_loss") else []
 
     def _fail(self, hook: Hook, event: str, fault: Exception) -> None:
         if hook.recorder.strict:
@@ -293,12 +312,14 @@ class Spacing:
             raise ValueError(f'every={every!r}: give a number of steps, 1 or more, or "auto"')
         self._every, self._always, self._hashed = every, always, drawn
         self._begin = self._end = self._from = 0  # the stretch under way, and the first step of it that is due
+        self._asked = RARELY
 
-    def due(self, step: int) -> bool:
-        """Whether `step` is one of them; it is taken as such."""
-        due = self.would(step)
+    def due(self, step: int, *, rarely: bool = False) -> bool:
+        """Whether `step` is one of them; it is taken as such. With `rarely`, at most one in `RARELY` that are asked for is."""
+        self._asked += 1
+        due = self.would(step) and not (rarely and self._asked < RARELY)
         if due:
-            self._from = self._end
+            self._from, self._asked = self._end, 0
         return due
 
     def would(self, step: int) -> bool:
@@ -330,16 +351,20 @@ class StepHook(Hook):
     """Keeps a recorder's clock: what the loop consists of, epochs and steps. Each recorder on a loop has one, last.
 
     A loop that counts its updates in `steps` says with them where it goes on: from an older checkpoint at an earlier step.
+    One that also `rests` counts for the recorder while nothing is to be read: see `Hooks.resting_until`.
     """
 
     def __init__(self) -> None:
         self._before: int | None = None
+        self._loop: Any = None
+        self._rests_from = 0
 
     def on_train_begin(self, loop: Any) -> None:
         self.recorder.begin()
         self.recorder.describe(**loop.describe())
         if isinstance(steps := getattr(loop, "steps", None), int):
             self.recorder.start_at(max(0, steps - self._steps_before(steps)))
+        self._loop = loop if getattr(loop, "rests", False) else None
 
     def _steps_before(self, steps: int) -> int:
         """Updates of the loop that are not the recorder's: those before it came; none of a run that a trained loop resumes."""
@@ -352,9 +377,24 @@ class StepHook(Hook):
 
     def on_step_end(self) -> None:
         self.recorder.step()
+        if self._loop is not None and (iterations := self.recorder.rest(self)):
+            self._rests_from = self._loop.steps
+            self._loop.hooks.rest(self._rests_from + iterations)
+
+    @property
+    def passed(self) -> int:
+        """Iterations of the loop that are over since it was let run on by itself."""
+        passed: int = self._loop.steps - self._rests_from
+        return passed
+
+    def wake(self) -> list[float]:
+        """Hear every iteration again; gives back the losses of those that were not heard."""
+        losses: list[float] = self._loop.hooks.wake()
+        return losses
 
     def on_train_end(self, ended: str) -> None:
         self.recorder.end(ended)
+        self._loop = None
 
 
 class ActivationHook(Hook):
@@ -424,7 +464,8 @@ class GradientHook(Hook):
 class UpdateHook(Hook):
     """Records what the optimiser really did to every trainable parameter, in proportion to its size.
 
-    Whether it went downhill, which takes one more pass, is looked at in the first 50 steps and then as far apart as `every` says.
+    Whether it went downhill and the size itself, which take one more pass each, are looked at in the first 50 steps and then as
+    far apart as `every` says; the size also when the updates since may have changed it by 1 %.
     """
 
     frame_name = "updates"
@@ -441,7 +482,7 @@ class UpdateHook(Hook):
             self._step, self._whole = step, self._descent.due(step) or recorder.alarmed
         for parameter in parameters:
             if not parameter.frozen:
-                row.before_update(parameter.name, parameter.value, copy=False)
+                row.before_update(parameter.name, parameter.value, copy=False, whole=self._whole)
 
     def on_update(self, parameter: ParameterLike, update: Array | None, factor: float = 1.0) -> None:
         self.recorder.row.update(parameter.name, update, parameter.gradient if self._whole else None, factor)
@@ -543,7 +584,11 @@ class DataHook(Hook):
 
 
 class HistogramHook(Hook):
-    """Records histograms of activations, gradients and weights every `every` steps, or at the next step that is read."""
+    """Records histograms of activations, gradients and weights every `every` steps, or at the next step that is read.
+
+    Where the cadence follows the cost, no more than one read in `RARELY` has histograms: in a small network they cost as much
+    as all else of a read.
+    """
 
     frame_name = "histograms"
     reads = ("on_step_begin", "on_forward", "on_gradients")
@@ -558,7 +603,7 @@ class HistogramHook(Hook):
         return super().hears(event) and (self._due or event == "on_step_begin")
 
     def on_step_begin(self, x: Array, y: Array | None) -> None:
-        due = self._spacing.due(self.recorder.step_number)
+        due = self._spacing.due(self.recorder.step_number, rarely=self.recorder.pace.adapts)
         if due != self._due:
             self._due = due
             self.recorder.listen_anew()

@@ -100,9 +100,9 @@ class MeasuredRow(Row):
         else:
             super().gradient_extremes(name, array, weights)
 
-    def before_update(self, name: str, weights: Any, *, copy: bool) -> None:
+    def before_update(self, name: str, weights: Any, *, copy: bool, whole: bool = True) -> None:
         if not isinstance(weights, Magnitude):
-            super().before_update(name, weights, copy=copy)
+            super().before_update(name, weights, copy=copy, whole=whole)
 
     def after_update(self, name: str, weights: Any, gradient: Any) -> None:
         if isinstance(weights, Update):

@@ -195,6 +195,9 @@ def _identical_units(gradient: Array, weights: Array, max_abs: float) -> bool:
     return same and st.identical_rows(gradient, frames.SAME_GRADIENTS)
 
 
+STEADY = 0.01
+"""Share of the norm of weights that their updates may add up to before that norm is taken anew: no norm can change by more."""
+
 LOST = {2: 40.0, 4: 5e-3, 8: 1e-11}
 """Share of a single weight below which an update begins to be lost in rounding, two standard errors of it included: by the
 bytes of a number, since it goes with its precision."""
@@ -207,6 +210,7 @@ class UpdateMeter:
     in float32 by up to 6e-8 of each weight in either direction. Of n weights that shows in the norm of the update by some
     2.5e-8 / (ratio · √n), which is less than 1e-5 while the update is above `LOST` / √n of the weights. Below, the real
     difference is measured from the next read on, and in a read that has neither the norm is unknown (NaN).
+    The norm of the weights themselves, one more pass, is kept while updates that are known cannot have changed it by `STEADY`.
     """
 
     def __init__(self, name: str, buffer: Buffer) -> None:
@@ -216,13 +220,21 @@ class UpdateMeter:
         self._offered = False
         self._large = False
         self._weight_norm = self._least = nan
+        self._moved = nan
+        """Norms of the updates since that of the weights was taken, added up."""
         self._slot: Slot | None = None
 
-    def before(self, weights: Array, *, copy: bool) -> None:
-        """Remember the weights; without `copy` only if the optimiser did not hand over its last update, or a tiny one."""
+    def before(self, weights: Array, *, copy: bool, whole: bool = True) -> None:
+        """Remember the weights; without `copy` only if the optimiser did not hand over its last update, or a tiny one.
+
+        Unless `whole`, their norm is kept while they have hardly moved.
+        """
+        self._copied = copy or not (self._offered and self._large)
+        if not (whole or self._copied) and self._moved < STEADY * self._weight_norm:
+            return
+        self._moved = 0.0
         if weights.dtype.kind != "f":
             weights = weights.astype(np.float64)
-        self._copied = copy or not (self._offered and self._large)
         if self._copied:
             weights = self._copy(weights)
         self._weight_norm = st.norm(weights)
@@ -263,6 +275,7 @@ class UpdateMeter:
 
     def _put(self, norm: float, change: Array | None, gradient: Array | None, sign: float) -> None:
         size = self._weight_norm
+        self._moved += norm
         self._large = norm > 2 * self._least
         uphill = nan if change is None or gradient is None else sign * float(change.ravel().dot(gradient.ravel()))
         descent = _against(uphill)

@@ -14,10 +14,11 @@ ALWAYS = 50
 GROWTH = 1.25
 """Between two reads a run grows by a quarter at most."""
 
-MEMORY = 20
-"""Recent steps whose median stands for a step: an evaluation or a pause between two steps pays for no reading."""
+MEMORY = 40
+"""Recent steps whose median stands for a step: an evaluation or a pause between two steps pays for no reading. More than twice
+`TOGETHER`, of which one pause makes the time of all."""
 
-SEEN = 0.75
+SEEN = 0.65
 """Part of its cost that the clock of nndiag sees: handing events over and caches gone cold are the rest, as
 `benchmarks/overhead` measures."""
 
@@ -25,7 +26,7 @@ READING = 0.25
 """Least part of the budget that is left for reading where the loss of every step alone uses it up."""
 
 
-TOGETHER = 8
+TOGETHER = 16
 """Steps that are accounted for together while a debt is far from paid: an account, whose caches a step has emptied, takes
 longer than all else of a step that is not read."""
 

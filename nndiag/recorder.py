@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial, wraps
@@ -62,8 +62,22 @@ class Exporter(Protocol):
         """Nothing more comes."""
 
 
+class Resting(Protocol):
+    """A loop that is let run on by itself while nothing of it is to be read."""
+
+    @property
+    def passed(self) -> int:
+        """Iterations that are over since the rest began."""
+
+    def wake(self) -> Sequence[float]:
+        """End the rest; gives back the losses that are to be recorded: one an iteration, of the one under way perhaps too."""
+
+
 MOST_WAITING = 1 << 17
 """Values of finished rows that are handed to the journal without waiting for the clock."""
+
+LONGEST, SOON = 64, 0.1
+"""Iterations of a rest at most, and seconds from the step before: what takes longer, others may want to see."""
 
 _HELD: set[Journal] = set()
 """Journals of the recorders that are open: the garbage collector must not close their files before the recorder is closed."""
@@ -140,7 +154,7 @@ class Recorder:
         self._live = _live(check_every, on_finding, budget if every == "auto" else None, strict)
         self.pace = Pace(every, budget if self._live is None else (1 - LIVE) * budget)
         self.stopping = False
-        self.step_number = 0
+        self._step = 0
         self.recording = True
         self.meta = Meta(versions=versions(), created=datetime.now(UTC).isoformat(timespec="seconds"))
         self.row = Row()
@@ -149,13 +163,15 @@ class Recorder:
         self._on_reading: list[Callable[[], None]] = []
         self._on_asking: list[Callable[[], None]] = []
         self.cadence: Callable[[int], bool] | None = None
+        self._resting: Resting | None = None
+        self._rested_at = -math.inf
         self._translators: list[Callable[[dict[str, Any]], dict[str, Any]]] = []
         self._ended: str | None = None
         self._told = False
         self._at_exit: Callable[[], None] = _nothing
         path = None if run is None else Path(run).expanduser()
         self._journal = Journal(path, resume=resume, flush_seconds=flush_seconds, strict=strict)
-        self.step_number = self._journal.next_step
+        self._step = self._journal.next_step
         if self._journal.path is not None:
             self._opened(self._journal.path)
 
@@ -170,6 +186,11 @@ class Recorder:
 
     def __repr__(self) -> str:
         return f"<Recorder of {self.path or 'a run in memory'}, step {self.step_number}>"
+
+    @property
+    def step_number(self) -> int:
+        """Updates done so far: the number of the step under way."""
+        return self._step if self._resting is None else self._step + self._resting.passed
 
     @property
     def path(self) -> Path | None:
@@ -316,18 +337,19 @@ class Recorder:
 
         When it is not finite for the first time, what is still to come of this step is read, whatever the cadence.
         """
+        self.wake()
         self.row.train.append(value)
         if not math.isfinite(value):
             self.row.nonfinite += 1
             if self.meta.first_nonfinite is None:
-                self.describe(first_nonfinite={"step": self.step_number, "what": "loss"})
+                self.describe(first_nonfinite={"step": self._step, "what": "loss"})
                 self._read(True)
 
     @property
     def alarmed(self) -> bool:
         """Whether the loss of the step under way is the first that is not finite."""
         broken = self.meta.first_nonfinite
-        return broken is not None and broken["step"] == self.step_number
+        return broken is not None and broken["step"] == self._step
 
     def begin_epoch(self, epoch: int) -> None:
         """Epoch `epoch`, from 0, begins."""
@@ -352,16 +374,40 @@ class Recorder:
         """The iteration is over: its row is closed, and what comes belongs to the next."""
         if self.meta.ended != "running":
             self._must_be_open("step")
-        if self._rests and self.row.pass_over(self.step_number):
-            self.step_number += 1
-            return
-        if self.pace.running:
+        self.wake(before=1)
+        if self._unfollowed and self.row.pass_over(self._step):
+            self._step += 1
+            if self._step < self.pace.asked_at:
+                return
+        elif self.pace.running:
             self._finish_step()  # whoever runs the clock sees to a fault
         elif "step" not in self._broken:
             self._finish_step_alone()
-        recording = (self.cadence or self.pace.next)(self.step_number)
+        recording = (self.cadence or self.pace.next)(self._step)
         if recording != self.recording:
             self._read(recording)
+
+    def rest(self, loop: Resting) -> int:
+        """How many iterations from here on need no `step` of their own: none is read, and nobody follows each of them.
+
+        `loop` counts them. It is woken at the next `step`, and before anybody looks at the record or tells it something.
+        """
+        begun, self._rested_at = self._rested_at, monotonic()
+        if self._rested_at - begun > SOON or not self._unfollowed:
+            return 0
+        iterations = max(0, min(LONGEST, self.pace.asked_at - self._step) - 1)
+        self._resting = loop if iterations else None
+        return iterations
+
+    def wake(self, before: int = 0) -> None:
+        """End a rest: iterations that are over get their rows, but for the last `before`."""
+        if self._resting is None:
+            return
+        loop, self._resting = self._resting, None
+        passed, losses = loop.passed - before, loop.wake()
+        self.row.rested(self._step, passed, losses[:passed])
+        self.row.train += losses[passed:]
+        self._step += passed
 
     def _finish_step_alone(self) -> None:
         """Without its clock, a recorder would merge all that follows into one row: a fault switches it off as a whole."""
@@ -377,17 +423,16 @@ class Recorder:
 
     def _finish_step(self) -> None:
         self._close_row()
-        self.step_number += 1
+        self._step += 1
         if self._is_due:
             self.flush()
         if self._live is not None:
             self._live.step(self)
 
     @property
-    def _rests(self) -> bool:
-        """Whether this step and the next are not read, and nobody but the record wants to know of this one."""
-        watched = self.recording or self._exporters or self._live or self.cadence
-        return not watched and self.step_number + 1 < self.pace.asked_at and not self._is_due
+    def _unfollowed(self) -> bool:
+        """Whether this step is not read, and nobody but the record wants to know of it."""
+        return not (self.recording or self._exporters or self._live or self.cadence or self._is_due)
 
     @property
     def _is_due(self) -> bool:
@@ -407,6 +452,7 @@ class Recorder:
 
     def catch_up(self) -> None:
         """Have the adapters hand over what they have kept back."""
+        self.wake()
         for action in self._on_asking:
             action()
 
@@ -426,10 +472,11 @@ class Recorder:
         `nn.Trainer.fit` obeys; a loop of your own asks `if recorder.stopping: break`. What starts again starts afresh.
         """
         self._must_be_open("stop")
+        self.wake()
         if not self.stopping:
             self.stopping = True
             self.describe(stopped_by=str(reason))
-            log.warning("training is asked to stop at step %d: %s", self.step_number, reason)
+            log.warning("training is asked to stop at step %d: %s", self._step, reason)
 
     def begin(self) -> None:
         """The loop begins, or begins again."""
@@ -442,20 +489,21 @@ class Recorder:
         What was recorded of later steps stays in the run folder; the frames hold what comes now.
         """
         self._must_be_open("start_at")
+        self.wake()
         if step < 0:
             raise ValueError(f"start_at({step!r}): wanted a number of updates done, 0 or more")
-        if step != self.step_number:
+        if step != self._step:
             self._close_row()
-        if step < self.step_number:
+        if step < self._step:
             self.flush()
             broken = self.meta.first_nonfinite
             self.describe(
-                went_back=(*self.meta.went_back, {"from": self.step_number, "to": step}),
+                went_back=(*self.meta.went_back, {"from": self._step, "to": step}),
                 first_nonfinite=broken if broken and broken["step"] < step else None,
             )
             self.pace.back(step)
             self._read(True)
-        self.step_number = step
+        self._step = step
 
     def end(self, ended: str) -> None:
         """The loop has ended so: "completed", "stopped", "interrupted" or "crashed"; it may begin again until it is closed."""
@@ -463,11 +511,11 @@ class Recorder:
         self.flush()
 
     def _close_row(self) -> None:
-        closed = self.row.close(self.step_number, self.recording)
+        closed = self.row.close(self._step, self.recording)
         if closed and self._exporters:
             rows = {buffer.frame: (buffer.columns, np.array(row[1:])) for buffer, row in closed}
             self._shown_by = self._shown_by or os.getpid()
-            self._exporting(lambda exporter: exporter.write(self.step_number, rows))
+            self._exporting(lambda exporter: exporter.write(self._step, rows))
 
     def _exporting(self, action: Callable[[Exporter], None]) -> None:
         if self._shown_by not in (None, os.getpid()):
@@ -494,7 +542,7 @@ class Recorder:
 
         self.catch_up()
         self.row.fill(self.recording)
-        new = {name: [*part.blocks(), *part.pending(self.step_number)] for name, part in self.row.buffers.items()}
+        new = {name: [*part.blocks(), *part.pending(self._step)] for name, part in self.row.buffers.items()}
         tables = {frame: Table.of(parts) for frame, parts in self._journal.blocks(new).items()}
         thinned = {**self.meta.thinned, **self._journal.forgotten(new)}
         meta = dataclasses.replace(self.meta, ended=self._ended or self.meta.ended, thinned=thinned)
@@ -513,7 +561,7 @@ class Recorder:
         if not isinstance(checklist, Checklist):
             raise TypeError(f'check({checklist!r}): wanted a checklist, such as Checklist(select="ND4")')
         report = checklist.examine(self.run)
-        self._exporting(lambda exporter: exporter.report(report, self.step_number))
+        self._exporting(lambda exporter: exporter.report(report, self._step))
         return report
 
     def add_exporter(self, exporter: Exporter) -> None:
@@ -523,6 +571,7 @@ class Recorder:
             raise TypeError(
                 f"add_exporter() wants an exporter such as TensorBoard({exporter!r}), got a {type(exporter).__name__}"
             )
+        self.wake()
         self._exporters.append(exporter)
         self._exporting(lambda each: each.describe(self.meta) if each is exporter else None)
 
@@ -531,6 +580,7 @@ class Recorder:
         if name in self._broken:
             return
         try:
+            self.wake()
             method(self, *args, **kwargs)
         except (TypeError, NndiagError):
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from nndiag import frames
@@ -170,10 +170,13 @@ class Row:
 
     # The update
 
-    def before_update(self, name: str, weights: Array, *, copy: bool) -> None:
-        """The weights of parameter `name` before the update; without `copy` the loop hands over what is subtracted."""
+    def before_update(self, name: str, weights: Array, *, copy: bool, whole: bool = True) -> None:
+        """The weights of parameter `name` before the update; without `copy` the loop hands over what is subtracted.
+
+        Unless `whole`, their norm is kept while they have hardly moved.
+        """
         meter = self._updates.get(name) or self._meter(self._updates, UpdateMeter, name, "updates")
-        meter.before(weights, copy=copy)
+        meter.before(weights, copy=copy, whole=whole)
 
     def update(self, name: str, update: Array | None, gradient: Array | None, factor: float = 1.0) -> None:
         """What the optimiser has subtracted from parameter `name`, `factor` times one array, where it is that.
@@ -257,9 +260,7 @@ class Row:
             self.metric("train", "logged_loss", _mean(other))
         if train or validation == validation:
             loss = _mean(train) if train else math.nan
-            if self._losses is None:
-                self._losses = self.buffers["losses"], self.buffers["losses"].slot("", frames.LOSS)
-            buffer, slot = self._losses
+            buffer, slot = self._losses or self._make_losses()
             buffer.fill(slot, (self.epoch, loss, validation))
         if self.nonfinite or (recording and train):
             self.buffers["metrics"].put("train", frames.NONFINITE, (self.nonfinite,))
@@ -283,6 +284,23 @@ class Row:
             self.train, self.seen = [], []
         self._all_steps += 1
         return True
+
+    def rested(self, step: int, number: int, losses: Sequence[float]) -> None:
+        """Finish the rows of `number` steps from `step` on, of which nothing was taken but, of the first or of all, the loss."""
+        self._all_steps += number
+        if losses:
+            buffer, _ = self._losses or self._make_losses()
+            rows: list[float] = []
+            for loss in losses:
+                rows += (step, self.epoch, loss, math.nan)
+                step += 1
+            self.buffers.append(buffer, rows, len(losses))
+
+    def _make_losses(self) -> tuple[Buffer, Slot]:
+        """The buffer of the losses, and where they stand in its row."""
+        buffer = self.buffers["losses"]
+        self._losses = buffer, buffer.slot("", frames.LOSS)
+        return self._losses
 
     def close(self, step: int, recording: bool) -> list[tuple[Buffer, list[float]]]:
         """Finish the row of `step`: of every frame of which something was recorded the step and the values."""

@@ -237,11 +237,10 @@ class Buffers(dict[str, "Buffer"]):
         buffer = self[frame] = Buffer(frame, self.opened)
         return buffer
 
-    def append(self, buffer: Buffer, row: list[float]) -> list[tuple[Buffer, list[float]]]:
-        """Finish a whole row of one buffer, the step and the values, and no other: what `close` gives back."""
-        buffer.finish(row)
-        self.waiting += len(row)
-        return [(buffer, row)]
+    def append(self, buffer: Buffer, rows: list[float], number: int = 1) -> None:
+        """Finish a `number` of whole rows of one buffer, of each the step and the values, one after the other."""
+        buffer.finish(rows, number)
+        self.waiting += len(rows)
 
     def close(self, step: int) -> list[tuple[Buffer, list[float]]]:
         """Finish the rows that have something in them as those of `step`; gives back of each the step and the values."""
@@ -334,12 +333,12 @@ class Buffer:
         self.finish(row)
         return row
 
-    def finish(self, row: list[float]) -> None:
-        """Take a whole row, the step and the values."""
-        self.number += 1
-        if len(row) != len(self._empty):
-            raise AssertionError(f"a row of {len(row) - 1} values for {len(self._places)} columns")
-        self._finished.fromlist(row)
+    def finish(self, rows: list[float], number: int = 1) -> None:
+        """Take a `number` of whole rows, of each the step and the values."""
+        self.number += number
+        if len(rows) != number * len(self._empty):
+            raise AssertionError(f"rows of {len(rows) / number - 1:g} values for {len(self._places)} columns")
+        self._finished.fromlist(rows)
         if len(self._finished) > MOST:
             self._seal()
 

@@ -12,7 +12,7 @@ import pytest
 
 import nndiag
 from nndiag import Recorder, nn
-from nndiag.hooks import EVENTS, HistogramHook, Hook, default_hooks
+from nndiag.hooks import EVENTS, HistogramHook, Hook, Spacing, default_hooks
 from nndiag.statistics import Array
 
 Data = tuple[Array, Array]
@@ -306,3 +306,11 @@ def test_histograms_wait_for_a_step_that_is_read(trainer: nn.Trainer, data: Data
         trainer.fit(*data, epochs=2, batch_size=16)
 
     assert recorder.run.histograms.index.tolist() == [0, 6, 9]
+
+
+def test_where_the_cadence_follows_the_cost_one_read_in_four_has_histograms() -> None:
+    spacing, always = Spacing(100, drawn=False), Spacing(100, drawn=False)
+    reads = [0, 62, 123, 154, 303, 379, 474, 593, 742, 1160, 1450]
+
+    assert [step for step in reads if always.due(step)] == [0, 123, 303, 474, 593, 742, 1160, 1450]
+    assert [step for step in reads if spacing.due(step, rarely=step > 50)] == [0, 303, 742]

@@ -15,7 +15,7 @@ import nndiag
 from nndiag import frames
 from nndiag import statistics as st
 from nndiag.errors import NndiagError, ShapeError
-from nndiag.meters import ActivationMeter, GradientMeter, OutputMeter, UpdateMeter
+from nndiag.meters import STEADY, ActivationMeter, GradientMeter, OutputMeter, UpdateMeter
 from nndiag.statistics import Array
 from nndiag.table import Buffer, Table
 
@@ -209,6 +209,27 @@ def test_an_optimiser_that_hands_nothing_over_is_measured_on_the_weights() -> No
         meter.after(weights, None)
 
     assert row_of(buffer)["update_norm", "w"] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("ratio", "read_anew"), [(1e-4, {7}), (4e-3, {3, 6, 7, 10}), (2e-2, set(range(1, 12)))])
+def test_a_norm_of_weights_is_kept_while_updates_cannot_have_changed_it(ratio: float, read_anew: set[int]) -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.normal(0, 1, 10_000)
+    buffer = Buffer()
+    meter = UpdateMeter("w", buffer)
+    exact, known = [], []
+    for step in range(12):
+        meter.before(weights, copy=False, whole=step in (0, 7))
+        exact.append(float(np.linalg.norm(weights)))
+        update = ratio * weights  # the worst there is: all of it goes into the norm
+        meter.subtracted(update, None)
+        weights = weights - update
+        meter.after(weights, None)
+        known.append(row_of(buffer)["weight_norm", "w"])
+
+    np.testing.assert_allclose(known, exact, rtol=STEADY / (1 - STEADY))
+    changes = {step for step in range(1, 12) if known[step] != known[step - 1]}
+    assert changes == read_anew
 
 
 def test_what_comes_after_an_update_must_have_come_before() -> None:

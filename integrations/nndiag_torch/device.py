@@ -175,7 +175,8 @@ class Later:
         """A training pass on `x` begins."""
         if self._pictures:
             step = self.recorder.step_number + len(self._cadence)
-            due = [spacing.due(step) for spacing in self._pictures.values()]
+            rarely = self.recorder.pace.adapts
+            due = [spacing.due(step, rarely=rarely) for spacing in self._pictures.values()]
             self._pictured = any(due)
         x = dense(x)
         sample = x[measure.thinned(x, SAMPLE)]

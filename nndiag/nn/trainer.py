@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -28,6 +29,9 @@ class Trainer:
     `metrics` are names ("accuracy", the default where the loss has classes) or a mapping from name to function of
     (outputs, targets). `clip_norm` is the largest global norm of the gradients, `seed` that of the shuffling.
     """
+
+    rests = True
+    """It keeps losses and steps to itself while `hooks` rest."""
 
     def __init__(
         self,
@@ -101,7 +105,10 @@ class Trainer:
             heard = self.hooks.listeners("on_step_begin"), self.hooks.listeners("on_forward")
             outputs = model.forward(x, training=True, observe=self._observer("on_forward"))
             loss = self.loss(outputs, y)
-            fire("on_loss", outputs, y, loss)
+            if self.steps <= self.hooks.resting_until and math.isfinite(loss):
+                self.hooks.losses.append(loss)
+            else:
+                fire("on_loss", outputs, y, loss)
             if self.hooks.listeners("on_forward") is not heard[1]:
                 self._read_after_all(x, y, *heard)
             gradient = self.loss.backward()
@@ -115,7 +122,8 @@ class Trainer:
             self._update()
             fire("on_update_end", model.parameters)
             self.steps += 1
-            fire("on_step_end")
+            if self.steps > self.hooks.resting_until:
+                fire("on_step_end")
         return loss
 
     def _read_after_all(self, x: Array, y: Array, began: Listeners, passed: Listeners) -> None:
