@@ -145,6 +145,23 @@ def test_a_loss_that_is_not_finite_ends_the_rest(data: Data) -> None:
     assert run.data.index.tolist() == [0, 37]
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_losses_of_another_kind_are_recorded(kind: Callable[[float], Any], data: Data) -> None:
+    class Odd(nn.SoftmaxCrossEntropy):
+        """A loss that gives back something else than a float."""
+
+        def __call__(self, outputs: Array, targets: Array) -> float:
+            loss: float = kind(super().__call__(outputs, targets))
+            return loss
+
+    trainer = make(Odd())
+    with nndiag.watch(trainer, every=10**9) as recorder:
+        begin(trainer)
+        losses = [float(trainer.step(*data)) for _ in range(60)]
+
+    assert recorder.run.losses["train"].tolist() == losses
+
+
 @pytest.mark.parametrize("who", ["hook", "recorder", "exporter"])
 def test_who_comes_in_a_rest_hears_every_step_from_there(who: str, data: Data) -> None:
     class Steps:

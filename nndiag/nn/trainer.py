@@ -105,7 +105,7 @@ class Trainer:
             heard = self.hooks.listeners("on_step_begin"), self.hooks.listeners("on_forward")
             outputs = model.forward(x, training=True, observe=self._observer("on_forward"))
             loss = self.loss(outputs, y)
-            if self.steps <= self.hooks.resting_until and math.isfinite(loss):
+            if self.steps <= self.hooks.resting_until and isinstance(loss, float) and math.isfinite(loss):
                 self.hooks.losses.append(loss)
             else:
                 fire("on_loss", outputs, y, loss)
