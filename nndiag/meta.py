@@ -98,6 +98,22 @@ class Meta:
         guess = ParameterMeta(name, "bias" if name.endswith("bias") else "weight")
         return next((parameter for parameter in self.parameters if parameter.name == name), guess)
 
+    def may_be_of(self, network: Meta) -> bool:
+        """Whether this may describe the same network: no other layers than those of `network`, and the same parameters.
+
+        Layers that have put out nothing so far may be missing, and shapes may not be known yet.
+        """
+        kinds = {layer.name: layer.kind for layer in network.layers}
+        before = {parameter.name: parameter.shape for parameter in network.parameters if parameter.registered}
+        now = {parameter.name: parameter.shape for parameter in self.parameters if parameter.registered}
+        if kinds and any(kinds.get(layer.name) != layer.kind for layer in self.layers):
+            return False
+        if not before or not now:
+            return True
+        return before.keys() == now.keys() and all(
+            shape in (before[name], ()) or not before[name] for name, shape in now.items()
+        )
+
     def describe(self, changes: Mapping[str, Any]) -> Meta:
         """This with `changes`, whose layers and parameters may be plain mappings. Raises TypeError for what does not fit.
 

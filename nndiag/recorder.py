@@ -211,8 +211,8 @@ class Recorder:
 
     def describe(self, **meta: Any) -> None:
         """Tell what is trained: any field of `nndiag.meta.Meta`, such as `layers=[{"name": "h1", "kind": "relu"}]`."""
-        before, self.meta = self.meta, self.meta.describe(meta)
-        if self.resumed and before.layers and before.layers != self.meta.layers and not self._told:
+        self.meta = self.meta.describe(meta)
+        if (recorded := self._journal.resumed) and not (self._told or self.meta.may_be_of(recorded)):
             self._told = True
             log.warning("%s was recorded of other layers than those that go on with it now", self.path)
         self.row.loss = self.meta.loss

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from nndiag import Recorder
+import nndiag
+from nndiag import Recorder, nn
 from nndiag.meta import LayerMeta, Meta, ParameterMeta
+from nndiag.statistics import Array
 
 
 def test_layers_may_be_plain_mappings() -> None:
@@ -49,3 +54,41 @@ def test_a_loss_may_expect_what_checks_know() -> None:
     assert Meta().describe({"loss": {"expects": "log_probabilities"}}).loss["expects"] == "log_probabilities"
     with pytest.raises(ValueError, match="wanted one of logits, probabilities, log_probabilities, real"):
         Meta().describe({"loss": {"expects": "logarithms"}})
+
+
+RECORDED: dict[str, Any] = {
+    "layers": [{"name": "h1", "kind": "affine"}, {"name": "h1.relu", "kind": "relu"}],
+    "parameters": [{"name": "h1.weight", "shape": [4, 3]}, {"name": "lazy.weight"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("told", "same"),
+    [
+        (RECORDED, True),
+        ({"parameters": RECORDED["parameters"]}, True),  # no layer has put out anything yet
+        ({"layers": RECORDED["layers"][:1]}, True),
+        ({"layers": [{"name": "h1", "kind": "affine", "shape": [4]}]}, True),
+        ({"parameters": [{"name": "h1.weight", "shape": [4, 3]}, {"name": "lazy.weight", "shape": [5]}]}, True),
+        ({"parameters": [*RECORDED["parameters"], {"name": "kept", "registered": False}]}, True),
+        ({"layers": [{"name": "h2", "kind": "affine"}]}, False),
+        ({"layers": [{"name": "h1", "kind": "convolution"}]}, False),
+        ({"parameters": RECORDED["parameters"][:1]}, False),
+        ({"parameters": [*RECORDED["parameters"], {"name": "h2.weight"}]}, False),
+        ({"parameters": [{"name": "h1.weight", "shape": [8, 3]}, {"name": "lazy.weight"}]}, False),
+    ],
+)
+def test_a_network_is_known_by_its_layers_and_parameters(told: dict[str, Any], same: bool) -> None:
+    assert Meta().describe(told).may_be_of(Meta().describe(RECORDED)) is same
+
+
+@pytest.mark.parametrize(("sizes", "warns"), [([8, 16, 3], False), ([8, 32, 3], True), ([8, 16, 16, 3], True)])
+def test_who_goes_on_with_another_network_is_told(
+    sizes: list[int], warns: bool, tmp_path: Path, data: tuple[Array, Array], caplog: pytest.LogCaptureFixture
+) -> None:
+    for widths, resume in (([8, 16, 3], False), (sizes, True)):
+        trainer = nn.Trainer(nn.MLP(widths), nn.SoftmaxCrossEntropy(), nn.SGD(0.1))
+        with nndiag.watch(trainer, run=tmp_path / "run", resume=resume, strict=True):
+            trainer.fit(*data, epochs=2, batch_size=20)
+
+    assert caplog.text.count("was recorded of other layers") == warns

@@ -290,7 +290,8 @@ class TorchLoop:
 
     def _mind_silence(self) -> None:
         """Say so, once, where iterations go by without any layer that was heard, or without those that are compiled."""
-        silent = not self.parts.order or (self.steps < LOOKED and compiled.misses(self.parts.modules.values()))
+        heard = self.parts.order or self._goes_back_in_evaluation_mode  # from the next but one iteration on, that is
+        silent = not heard or (self.steps < LOOKED and compiled.misses(self.parts.modules.values()))
         if silent and self._unheard < SILENT and self.teller.wants("on_forward"):
             self._unheard += 1
             if self._unheard == SILENT:

@@ -533,3 +533,25 @@ def test_outputs_are_saved_without_a_word_of_hooks(tmp_path, recwarn):
             torch.save(outputs, tmp_path / f"{k}.pt")
             step(model, optimizer, recorder)
     assert not [one for one in recwarn if "hook" in str(one.message)]
+
+
+def test_training_in_evaluation_mode_is_heard_without_a_word_of_warning(caplog):
+    model = net().eval()
+    optimizer = sgd(model)
+    with nndiag.watch(model, optimizer, every=1, strict=True) as recorder:
+        for _ in range(8):
+            step(model, optimizer, recorder)
+    assert recorder.run.activations["mean"].iloc[2:].notna().all().all()
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(("width", "warns"), [(16, False), (32, True)])
+def test_who_goes_on_with_another_model_is_told(width, warns, tmp_path, caplog):
+    for units, resume in ((16, False), (width, True)):
+        model = nn.Sequential(nn.Linear(8, units), nn.Softplus(), nn.Linear(units, 3))
+        optimizer = sgd(model)
+        with nndiag.watch(model, optimizer, run=tmp_path / "run", resume=resume, every=1, strict=True) as recorder:
+            for _ in range(4):
+                step(model, optimizer, recorder)
+    assert recorder.run.steps == 8
+    assert caplog.text.count("was recorded of other layers") == warns
