@@ -167,8 +167,8 @@ class Hooks:
         """Whether a hook is not one of nndiag's own."""
         self.resting_until = -1
         """Number of the loop's `steps` up to which nobody needs to hear `on_step_end`, nor `on_loss` of a finite loss."""
-        self.losses: list[float] = []
-        """Losses that the loop has kept here instead."""
+        self.losses: dict[int, float] = {}
+        """Losses that the loop has kept here instead, by its `steps` when they came."""
         self._able: dict[str, Listeners] = dict.fromkeys(EVENTS, ())
         self._listeners: dict[str, Listeners] = dict.fromkeys(EVENTS, ())
         if hooks := list(hooks):
@@ -271,11 +271,6 @@ class Hooks:
         alone = not self.foreign and len(self._listeners["on_step_end"]) == 1
         self.resting_until = until if alone else -1
 
-    def wake(self) -> list[float]:
-        """Have the loop fire every event again; gives back the losses that it has kept, if anybody listens to losses."""
-        losses, self.losses, self.resting_until = self.losses, [], -1
-        return losses if self.listened("on_loss") else []
-
     def _fail(self, hook: Hook, event: str, fault: Exception) -> None:
         if hook.recorder.strict:
             raise fault
@@ -357,7 +352,7 @@ class StepHook(Hook):
     def __init__(self) -> None:
         self._before: int | None = None
         self._loop: Any = None
-        self._rests_from = 0
+        self._rests_from, self._woken_at = 0, -1
 
     def on_train_begin(self, loop: Any) -> None:
         self.recorder.begin()
@@ -376,10 +371,28 @@ class StepHook(Hook):
         self.recorder.begin_epoch(epoch)
 
     def on_step_end(self) -> None:
-        self.recorder.step()
-        if self._loop is not None and (iterations := self.recorder.rest(self)):
-            self._rests_from = self._loop.steps
-            self._loop.hooks.rest(self._rests_from + iterations)
+        if self._loop is None:
+            self.recorder.step()
+        else:
+            with self.recorder.lock:
+                self._count(self.recorder, self._loop)
+
+    def _count(self, recorder: Recorder, loop: Any) -> None:
+        """An iteration of a loop that rests is over: it may have been counted, and its loss may still lie there."""
+        if self._woken_at == loop.steps:
+            return
+        if not recorder.resting and (kept := self._kept(loop.steps - 1)):
+            recorder.loss(*kept)
+        recorder.step()
+        self._rests_from = loop.steps
+        if iterations := recorder.rest(self):
+            loop.hooks.rest(loop.steps + iterations)
+
+    def _kept(self, *steps: int) -> list[float]:
+        """The losses that the loop has kept of these of its `steps`, if anybody listens to losses; they are kept no longer."""
+        losses = self._loop.hooks.losses
+        kept = [losses.pop(step) for step in steps if step in losses]
+        return kept if self._loop.hooks.listened("on_loss") else []
 
     @property
     def passed(self) -> int:
@@ -387,10 +400,14 @@ class StepHook(Hook):
         passed: int = self._loop.steps - self._rests_from
         return passed
 
-    def wake(self) -> list[float]:
-        """Hear every iteration again; gives back the losses of those that were not heard."""
-        losses: list[float] = self._loop.hooks.wake()
-        return losses
+    def wake(self) -> tuple[int, list[float]]:
+        """Hear every iteration again; gives back how many were not heard, and their losses.
+
+        Another thread may train meanwhile: first it is told, then it is asked how far it has come.
+        """
+        self._loop.hooks.rest(-1)
+        self._woken_at = steps = self._loop.steps
+        return max(0, steps - self._rests_from), self._kept(*range(self._rests_from, steps))
 
     def on_train_end(self, ended: str) -> None:
         self.recorder.end(ended)

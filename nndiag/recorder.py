@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial, wraps
 from pathlib import Path
+from threading import RLock
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, Self
@@ -69,8 +70,8 @@ class Resting(Protocol):
     def passed(self) -> int:
         """Iterations that are over since the rest began."""
 
-    def wake(self) -> Sequence[float]:
-        """End the rest; gives back the losses that are to be recorded: one an iteration, of the one under way perhaps too."""
+    def wake(self) -> tuple[int, Sequence[float]]:
+        """End the rest; gives back how many iterations are over, and the losses of all that are to be recorded."""
 
 
 MOST_WAITING = 1 << 17
@@ -164,6 +165,8 @@ class Recorder:
         self._on_asking: list[Callable[[], None]] = []
         self.cadence: Callable[[int], bool] | None = None
         self._resting: Resting | None = None
+        self.lock = RLock()
+        """Held where rows are finished, or taken: whoever looks at the record may be another thread than the one that trains."""
         self._rested_at = -math.inf
         self._translators: list[Callable[[dict[str, Any]], dict[str, Any]]] = []
         self._ended: str | None = None
@@ -374,6 +377,10 @@ class Recorder:
         """The iteration is over: its row is closed, and what comes belongs to the next."""
         if self.meta.ended != "running":
             self._must_be_open("step")
+        with self.lock:
+            self._end_step()
+
+    def _end_step(self) -> None:
         self.wake(before=1)
         if self._unfollowed and self.row.pass_over(self._step):
             self._step += 1
@@ -399,15 +406,24 @@ class Recorder:
         self._resting = loop if iterations else None
         return iterations
 
+    @property
+    def resting(self) -> bool:
+        """Whether a loop is let run on by itself."""
+        return self._resting is not None
+
     def wake(self, before: int = 0) -> None:
         """End a rest: iterations that are over get their rows, but for the last `before`."""
         if self._resting is None:
             return
-        loop, self._resting = self._resting, None
-        passed, losses = loop.passed - before, loop.wake()
-        self.row.rested(self._step, passed, losses[:passed])
-        self.row.train += losses[passed:]
-        self._step += passed
+        with self.lock:
+            if (loop := self._resting) is None:  # another thread was faster
+                return
+            self._resting = None
+            passed, losses = loop.wake()
+            passed -= before
+            self.row.rested(self._step, passed, losses[:passed])
+            self.row.train += losses[passed:]
+            self._step += passed
 
     def _finish_step_alone(self) -> None:
         """Without its clock, a recorder would merge all that follows into one row: a fault switches it off as a whole."""
@@ -540,13 +556,14 @@ class Recorder:
         """What is recorded so far, the row under way included."""
         from nndiag.run import Run
 
-        self.catch_up()
-        self.row.fill(self.recording)
-        new = {name: [*part.blocks(), *part.pending(self._step)] for name, part in self.row.buffers.items()}
-        tables = {frame: Table.of(parts) for frame, parts in self._journal.blocks(new).items()}
-        thinned = {**self.meta.thinned, **self._journal.forgotten(new)}
-        meta = dataclasses.replace(self.meta, ended=self._ended or self.meta.ended, thinned=thinned)
-        return Run(meta, tables, self.path, self._journal.thinned(new))
+        with self.lock:
+            self.catch_up()
+            self.row.fill(self.recording)
+            new = {name: [*part.blocks(), *part.pending(self._step)] for name, part in list(self.row.buffers.items())}
+            tables = {frame: Table.of(parts) for frame, parts in self._journal.blocks(new).items()}
+            thinned = {**self.meta.thinned, **self._journal.forgotten(new)}
+            meta = dataclasses.replace(self.meta, ended=self._ended or self.meta.ended, thinned=thinned)
+            return Run(meta, tables, self.path, self._journal.thinned(new))
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -597,9 +614,10 @@ class Recorder:
 
     def flush(self) -> None:
         """Write finished rows to the run folder; where that fails they stay in memory, with one warning."""
-        self.catch_up()
-        self._journal.append(self.row.buffers.take())
-        self._exporting(lambda exporter: exporter.flush())
+        with self.lock:
+            self.catch_up()
+            self._journal.append(self.row.buffers.take())
+            self._exporting(lambda exporter: exporter.flush())
 
     def close(self, ended: str | None = None) -> None:
         """End the run: detach the hooks, close the row under way, write everything. A second call does nothing."""

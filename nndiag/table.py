@@ -255,7 +255,7 @@ class Buffers(dict[str, "Buffer"]):
     def take(self) -> dict[str, list[Block]]:
         """Finished rows of every frame; they are the caller's from now on."""
         self.waiting = 0
-        return {frame: buffer.take() for frame, buffer in self.items()}
+        return {frame: buffer.take() for frame, buffer in list(self.items())}
 
 
 class Buffer:
@@ -343,8 +343,10 @@ class Buffer:
             self._seal()
 
     def pending(self, step: int) -> list[Block]:
-        """The current row as a block, if anything is in it."""
-        return [(self.columns, np.array([[step, *self._row[1:]]]))] if self.touched else []
+        """The current row as a block, if anything is in it; columns that another thread is making just now are left out."""
+        columns, row = self.columns, self._row[1:]
+        known = min(len(columns), len(row))
+        return [(columns[:known], np.array([[step, *row[:known]]]))] if self.touched else []
 
     def blocks(self) -> list[Block]:
         """Finished rows that have not been taken."""
@@ -359,7 +361,7 @@ class Buffer:
 
     def _seal(self) -> None:
         """Make a block of the rows that are finished."""
-        if self._finished:
-            rows = np.frombuffer(self._finished).reshape(-1, 1 + len(self._places))
-            self._blocks.append((self.columns, rows))
-            self._finished = array("d")
+        columns, finished = self.columns, self._finished
+        self._finished = array("d")
+        if finished:
+            self._blocks.append((columns, np.frombuffer(finished).reshape(-1, 1 + len(columns))))

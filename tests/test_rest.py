@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -254,3 +256,22 @@ def test_a_hook_that_fails_at_the_end_of_a_rest_is_detached(
     assert not len(trainer.hooks)
     assert recorder.run.meta.faults
     assert caplog.records[-1].levelno >= logging.ERROR
+
+
+@pytest.mark.parametrize("every", [1, "auto", 10**9])
+def test_another_thread_may_look_while_one_trains(every: Any, data: Data) -> None:
+    trainer = make()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with nndiag.watch(trainer, every=every, strict=True) as recorder:
+            training = threading.Thread(target=lambda: trainer.fit(*data, epochs=60, batch_size=8))
+            training.start()
+            while training.is_alive():
+                assert recorder.run.steps <= recorder.step_number + 1
+    finally:
+        sys.setswitchinterval(interval)
+
+    losses = recorder.run.losses
+    assert losses.index.tolist() == list(range(trainer.steps))
+    assert losses["train"].notna().all()

@@ -106,7 +106,7 @@ class Trainer:
             outputs = model.forward(x, training=True, observe=self._observer("on_forward"))
             loss = self.loss(outputs, y)
             if self.steps <= self.hooks.resting_until and isinstance(loss, float) and math.isfinite(loss):
-                self.hooks.losses.append(loss)
+                self.hooks.losses[self.steps] = loss
             else:
                 fire("on_loss", outputs, y, loss)
             if self.hooks.listeners("on_forward") is not heard[1]:
