@@ -371,22 +371,19 @@ class StepHook(Hook):
         self.recorder.begin_epoch(epoch)
 
     def on_step_end(self) -> None:
-        if self._loop is None:
-            self.recorder.step()
-        else:
-            with self.recorder.lock:
-                self._count(self.recorder, self._loop)
-
-    def _count(self, recorder: Recorder, loop: Any) -> None:
-        """An iteration of a loop that rests is over: it may have been counted, and its loss may still lie there."""
-        if self._woken_at == loop.steps:
+        recorder, loop = self.recorder, self._loop
+        if recorder.recording or loop is None:
+            recorder.step()
             return
-        if not recorder.resting and (kept := self._kept(loop.steps - 1)):
-            recorder.loss(*kept)
-        recorder.step()
-        self._rests_from = loop.steps
-        if iterations := recorder.rest(self):
-            loop.hooks.rest(loop.steps + iterations)
+        with recorder.lock:
+            if self._woken_at == loop.steps:
+                return  # another thread has looked, and counted it
+            if loop.hooks.losses and not recorder.resting and (kept := self._kept(loop.steps - 1)):
+                recorder.loss(*kept)
+            recorder.step()
+            self._rests_from = loop.steps
+            if not recorder.recording and (iterations := recorder.rest(self)):
+                loop.hooks.rest(loop.steps + iterations)
 
     def _kept(self, *steps: int) -> list[float]:
         """The losses that the loop has kept of these of its `steps`, if anybody listens to losses; they are kept no longer."""

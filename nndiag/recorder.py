@@ -340,7 +340,8 @@ class Recorder:
 
         When it is not finite for the first time, what is still to come of this step is read, whatever the cadence.
         """
-        self.wake()
+        if self._resting is not None:
+            self.wake()
         self.row.train.append(value)
         if not math.isfinite(value):
             self.row.nonfinite += 1
@@ -378,21 +379,19 @@ class Recorder:
         if self.meta.ended != "running":
             self._must_be_open("step")
         with self.lock:
-            self._end_step()
-
-    def _end_step(self) -> None:
-        self.wake(before=1)
-        if self._unfollowed and self.row.pass_over(self._step):
-            self._step += 1
-            if self._step < self.pace.asked_at:
-                return
-        elif self.pace.running:
-            self._finish_step()  # whoever runs the clock sees to a fault
-        elif "step" not in self._broken:
-            self._finish_step_alone()
-        recording = (self.cadence or self.pace.next)(self._step)
-        if recording != self.recording:
-            self._read(recording)
+            if self._resting is not None:
+                self.wake(before=1)
+            if self._unfollowed and self.row.pass_over(self._step):
+                self._step += 1
+                if self._step < self.pace.asked_at:
+                    return
+            elif self.pace.running:
+                self._finish_step()  # whoever runs the clock sees to a fault
+            elif "step" not in self._broken:
+                self._finish_step_alone()
+            recording = (self.cadence or self.pace.next)(self._step)
+            if recording != self.recording:
+                self._read(recording)
 
     def rest(self, loop: Resting) -> int:
         """How many iterations from here on need no `step` of their own: none is read, and nobody follows each of them.
