@@ -10,6 +10,7 @@ import pytest
 
 import nndiag
 from nndiag.hooks import ActivationHook, HistogramHook, default_hooks, light_hooks
+from nndiag.meters import STEADY
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.frameworks
@@ -59,7 +60,16 @@ def same(wanted, seen, frames=FRAMES, rtol=1e-5, atol=1e-7):
 @pytest.mark.parametrize(("activation", "task"), [("relu", "classes"), ("tanh", "real"), ("sigmoid", "real")])
 def test_the_frames_are_those_of_the_numpy_trainer(activation, task):
     wanted, _ = test_torch_contract.numpy_run(activation, task, 0.9)
-    same(wanted, test_torch_contract.torch_run(activation, task, 0.9), FRAMES[:-1], rtol=1e-6, atol=1e-9)
+    seen = test_torch_contract.torch_run(activation, task, 0.9)
+    exact = [name for name in FRAMES[:-1] if name != "updates"]
+    same(wanted, seen, exact, rtol=1e-6, atol=1e-9)
+    norms, others = wanted.updates, seen.updates[wanted.updates.columns]
+    for statistic in ("update_norm", "descent"):
+        known = norms[statistic].notna()
+        pd.testing.assert_frame_equal(norms[statistic], others[statistic].where(known), rtol=1e-6, atol=1e-9)
+    pd.testing.assert_frame_equal(norms.loc[:49], others.loc[:49], rtol=1e-6, atol=1e-9)
+    for statistic in ("weight_norm", "ratio"):  # the trainer keeps the norms of weights that have hardly moved
+        pd.testing.assert_frame_equal(norms[statistic], others[statistic], rtol=STEADY / (1 - STEADY), atol=0)
 
 
 @pytest.mark.parametrize("name", programs.MODELS)
