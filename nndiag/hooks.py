@@ -266,10 +266,10 @@ class Hooks:
             for event, able in self._able.items()
         }
 
-    def rest(self, until: int) -> None:
-        """Let the loop keep its losses in `losses`, and its steps to itself, up to so many: where one recorder alone listens."""
-        alone = not self.foreign and len(self._listeners["on_step_end"]) == 1
-        self.resting_until = until if alone else -1
+    @property
+    def may_rest(self) -> bool:
+        """Whether the loop may keep losses in `losses`, and its steps to itself: where one recorder of nndiag's alone listens."""
+        return not self.foreign and len(self._listeners["on_step_end"]) == 1
 
     def _fail(self, hook: Hook, event: str, fault: Exception) -> None:
         if hook.recorder.strict:
@@ -382,8 +382,8 @@ class StepHook(Hook):
                 recorder.loss(*kept)
             recorder.step()
             self._rests_from = loop.steps
-            if not recorder.recording and (iterations := recorder.rest(self)):
-                loop.hooks.rest(loop.steps + iterations)
+            if not recorder.recording and loop.hooks.may_rest and (iterations := recorder.rest(self)):
+                loop.hooks.resting_until = loop.steps + iterations
 
     def _kept(self, *steps: int) -> list[float]:
         """The losses that the loop has kept of these of its `steps`, if anybody listens to losses; they are kept no longer."""
@@ -402,7 +402,7 @@ class StepHook(Hook):
 
         Another thread may train meanwhile: first it is told, then it is asked how far it has come.
         """
-        self._loop.hooks.rest(-1)
+        self._loop.hooks.resting_until = -1
         self._woken_at = steps = self._loop.steps
         return max(0, steps - self._rests_from), self._kept(*range(self._rests_from, steps))
 

@@ -171,6 +171,10 @@ def main() -> int:
     parser.add_argument("--others", action="store_true", help="naive hooks and tensorboardX histograms too")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     options = parser.parse_args()
+    if unknown := set(options.networks) - set(NETWORKS):
+        parser.error(f"no network {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
+    if options.steps is not None and options.steps < 1:
+        parser.error(f"--steps {options.steps}: wanted 1 or more")
     if not any(name.startswith(options.only) for name in VARIANTS):
         parser.error(f"no variant starts with {options.only!r}; there are {', '.join(VARIANTS)}")
     networks = [NETWORKS[name] for name in options.networks]

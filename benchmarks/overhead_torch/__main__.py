@@ -108,6 +108,8 @@ def main() -> int:
         parser.error(f"--rounds {options.rounds}: wanted {LEAST} or more, for the interval of the median")
     if unknown := set(options.networks) - set(NETWORKS):
         parser.error(f"no network {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
+    if options.steps is not None and options.steps < 1:
+        parser.error(f"--steps {options.steps}: wanted 1 or more")
     if not any(name.startswith(options.only) for name in VARIANTS):
         parser.error(f"no variant starts with {options.only!r}; there are {', '.join(VARIANTS)}")
     torch.set_num_threads(1)

@@ -145,6 +145,7 @@ def test_too_few_rounds_and_what_there_is_not_are_refused(monkeypatch, capsys):
     for arguments, said in (
         (["A", "--rounds", "3"], "wanted 4 or more"),
         (["B"], "no network B; there are A, C, T"),
+        (["A", "--steps", "0"], "--steps 0: wanted 1 or more"),
         (["A", "--only", "none"], "no variant starts with 'none'; there are all hooks"),
     ):
         monkeypatch.setattr(sys, "argv", ["overhead_torch", *arguments])
