@@ -28,6 +28,8 @@ class LayerMeta:
     """One column of the activation frame: `shape` is that of an output without its batch axis, `rate` that of dropout.
 
     `after` is the layer whose output is the input, untouched; "" where something else lies between, None where not told.
+    `sequence` is told of a layer over sequences that takes their steps along the first axis and the batch along the second:
+    the sizes of both in the first pass.
     """
 
     name: str
@@ -35,6 +37,7 @@ class LayerMeta:
     shape: tuple[int, ...] = ()
     rate: float | None = None
     after: str | None = None
+    sequence: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -220,7 +223,7 @@ def _named(parse: type[_T], item: _T | Mapping[str, Any]) -> _T:
     fields = {key: _number(value) for key, value in item.items() if key in known}
     if not isinstance(fields.get("name"), str):
         raise TypeError(f"a layer or parameter needs a name, got {short(item)}")
-    fields["shape"] = tuple(int(n) for n in fields.get("shape") or ())
+    fields |= {key: tuple(int(n) for n in fields.get(key) or ()) for key in ("shape", "sequence") if key in known}
     for key, value in fields.items():
         if (wanted := TYPES.get(key)) and not isinstance(value, wanted):
             raise TypeError(f"{key}={short(value)} of {short(fields['name'])} has the wrong type")

@@ -15,6 +15,9 @@ LINEAR = ("affine", "linear", "dense", "convolution", "embedding")
 NORMS = ("layer_norm", "batch_norm", "group_norm", "rms_norm")
 RECTIFIERS = ("relu",)
 """Activation functions that can fall silent: exactly zero over a half-line."""
+SQUASHING = {"sigmoid": 4, "hard_sigmoid": 6}
+"""Activation functions around ½ that pass on at most one part in so many of what varies with the input, and of a gradient:
+one over their largest slope."""
 NEITHER = (*NORMS, "dropout", "softmax", "pooling", "flatten", "identity")
 
 SCALE_FREE = ("ada", "rmsprop", "rprop", "lion")
@@ -55,6 +58,22 @@ def hidden(run: Run, statistic: str = "mean") -> list[str]:
     before_output = layers[: layers.index(weighted[-1])] if weighted else []
     functions = [layer for layer in before_output if kind(run, layer) not in (*LINEAR, *NEITHER, "unknown")]
     return functions or [layer for layer in before_output if kind(run, layer) not in NEITHER]
+
+
+def squashing(run: Run) -> dict[str, int]:
+    """Hidden layers that are one of `SQUASHING`, in forward order, with its factor."""
+    return {layer: SQUASHING[kind(run, layer)] for layer in hidden(run) if kind(run, layer) in SQUASHING}
+
+
+def squashed_by(run: Run) -> tuple[str, str]:
+    """What is said of `squashing` layers: as a cause, and how to mend it."""
+    layers = squashing(run)
+    names = " and ".join(dict.fromkeys(kind(run, layer) for layer in layers))
+    shown = ", ".join(list(layers)[:3]) + (f" and {len(layers) - 3} more" if len(layers) > 3 else "")
+    return (
+        f"{names} in hidden layers ({shown}): each passes on a quarter of a signal and of a gradient at most",
+        f"Use ReLU or tanh in place of {names} in {shown}, or put a normalisation layer before each.",
+    )
 
 
 def normalized(run: Run) -> bool:

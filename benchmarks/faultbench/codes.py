@@ -27,8 +27,8 @@ CHECKS: dict[str, frozenset[str]] = {
         "DROPOUT_MISPLACED": "ND113",
         # the hidden layers
         "ACT_LINEAR_HIDDEN": "ND305",
-        "ACT_SAT_HIDDEN": "ND302 ND401 ND204",
-        "ACT_HIDDEN_WRONG": "ND112 ND302",
+        "ACT_SAT_HIDDEN": "ND302 ND401 ND204 ND203",  # ND203 and ND401 name the sigmoids where it is these that squash
+        "ACT_HIDDEN_WRONG": "ND112 ND302 ND401",
         "DEAD_RELU": "ND205 ND301",
         "EXPLODING": "ND203 ND204 ND303 ND402 ND801 ND802",
         "INIT_BAD": "ND201 ND202 ND203 ND204 ND205 ND207",

@@ -24,6 +24,7 @@ def loop(loop: TorchLoop) -> dict[str, Any]:
         "layers": [
             {"name": layer.name, "kind": layer.kind, "shape": list(layer.shape or ()), "after": layer.after}
             | ({} if layer.rate is None else {"rate": layer.rate})
+            | ({"sequence": list(layer.sequence)} if layer.sequence else {})
             for layer in loop.layers
         ],
         "parameters": [

@@ -94,6 +94,7 @@ class Layer:
     def __init__(self, name: str, kind: str, module: nn.Module | None) -> None:
         self.name, self.kind, self.module = name, kind, module
         self.shape: tuple[int, ...] | None = None
+        self.sequence: tuple[int, ...] = ()
         self.after: str | None = None
         self.latest: Array | None = None
         self.slots: Any = None
@@ -103,6 +104,12 @@ class Layer:
     def rate(self) -> float | None:
         """Share that a dropout drops."""
         return float(getattr(self.module, "p", 0.0)) if self.kind == "dropout" else None
+
+    def shaped(self, x: torch.Tensor | None, output: torch.Tensor) -> None:
+        """The first pass has come through: what of its shapes is told of the layer."""
+        self.shape = tuple(output.shape[1:])
+        if x is not None and x.ndim == 3 and getattr(self.module, "batch_first", True) is False:
+            self.sequence = tuple(x.shape[:2])
 
     def channels_first(self, axes: int) -> bool:
         """Whether the units of an output with so many `axes` are in the second: those of images and convolutions are."""
@@ -225,6 +232,18 @@ def function_before(tensor: torch.Tensor) -> str:
             return FUNCTIONS.get(name, "")
         node = node.next_functions[0][0] if node.next_functions else None
     return ""
+
+
+def reshapes(x: torch.Tensor | None, output: torch.Tensor) -> bool:
+    """Whether `output` is `x`, possibly reshaped, and nothing else has come to it."""
+    if x is None or x.grad_fn is None:
+        return False
+    node = output.grad_fn
+    for _ in range(4):
+        if node is None or node is x.grad_fn:
+            break
+        node = node.next_functions[0][0] if node.name() in RESHAPING and node.next_functions else None
+    return node is x.grad_fn
 
 
 def _std(tensor: torch.Tensor) -> float | None:

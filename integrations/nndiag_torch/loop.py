@@ -25,7 +25,7 @@ from nndiag.row import Origin
 from nndiag_torch import compiled, description, graph, patches
 from nndiag_torch.arrays import first_tensor, hook_of, on_gradient, same_start, version_of
 from nndiag_torch.device import Later, is_for
-from nndiag_torch.layers import ALIKE, PASSING, Layer, Parameter, function_before
+from nndiag_torch.layers import ALIKE, PASSING, Layer, Parameter, function_before, reshapes
 from nndiag_torch.parts import Holders, Parts
 from nndiag_torch.telling import Now
 
@@ -425,10 +425,10 @@ class TorchLoop:
 
     def _tell_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
         self._previous, self._latest = layer, (weakref.ref(output), version_of(output))
-        if layer.kind not in PASSING:
+        if layer.kind not in PASSING and not (layer.kind == "unknown" and reshapes(x, output)):
             self._function = ALIKE.get(layer.kind, layer.kind)
         if layer.shape is None:
-            layer.shape = tuple(output.shape[1:])
+            layer.shaped(x, output)
         self.teller.forward(layer, x, output)
         self._await_gradient(layer, output)
 

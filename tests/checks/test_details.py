@@ -64,6 +64,50 @@ def test_the_lessons_deep_net_is_named_with_the_std_to_use(std: float, word: str
     assert "std = 0.088 (He" in found.fix
 
 
+def squashed(kind: str, depth: int, gain: float, ratio: float = 1e-5) -> Run:
+    """The first read of `depth` hidden layers of this kind, each of which passes on `gain` of the signal; δ as in ND401."""
+    names = [*(name for i in range(depth) for name in (f"h{i}", f"h{i}.{kind}")), "output"]
+    signal = [*np.repeat(gain ** np.arange(1, depth + 1), 2).tolist(), gain**depth]
+    parameters = [{"name": f"h{i}.weight", "kind": "weight", "shape": [64, 64], "layer": f"h{i}", "frozen": False}
+                  for i in range(depth)]  # fmt: skip
+    return synthetic.run(
+        activations={
+            "mean": {name: 0.5 if name.endswith(kind) else 0.0 for name in names},
+            "variance": dict(zip(names, np.square(signal), strict=True)),
+            "batch_variance": dict(zip(names, np.square(signal), strict=True)),
+            "gradient_rms": dict(zip(names, np.geomspace(ratio, 1, len(names)), strict=True)),
+        },
+        data={"variance": {"input": 1.0}},
+        layers=[{"name": name, "kind": kind if name.endswith(kind) else "affine", "shape": [64]} for name in names],
+        parameters=parameters,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "gain", "blamed"),
+    [("sigmoid", 0.24, "sigmoid"), ("hard_sigmoid", 0.16, "hard_sigmoid"), ("sigmoid", 0.02, "weights"),
+     ("tanh", 0.24, "weights")],
+)  # fmt: skip
+def test_a_signal_that_sigmoids_squash_is_not_laid_on_the_weights(kind: str, gain: float, blamed: str) -> None:
+    (found,) = findings(ActivationVariance(), squashed(kind, 6, gain))
+
+    assert found.causes[0].startswith(blamed)
+    assert ("ReLU or tanh in place of" in found.fix) == (blamed != "weights")
+
+
+@pytest.mark.parametrize(("kind", "named"), [("hard_sigmoid", True), ("sigmoid", True), ("relu", False)])
+def test_gradients_that_vanish_in_sigmoids_say_so(kind: str, named: bool) -> None:
+    (found,) = findings(VanishingGradients(), squashed(kind, 3, 0.5))
+
+    assert any(f"{kind} in hidden layers (h0.{kind}, h1.{kind}" in cause for cause in found.causes) == named
+    assert (f"in place of {kind}" in found.fix) == named
+
+
+def test_the_middle_of_a_sigmoid_is_no_shift() -> None:
+    for kind, shifted in (("sigmoid", 0), ("hard_sigmoid", 0), ("softplus", 2)):
+        assert len(findings(MeanShift(), squashed(kind, 3, 0.25))) == shifted, kind
+
+
 def test_the_lessons_he_net_is_sound() -> None:
     run = deep(None)
 
@@ -556,6 +600,15 @@ def test_a_logarithm_that_nothing_keeps_from_zero_is_the_cause_of_a_loss_that_is
     assert report.headlines == ("ND801",)
     assert "the logarithm of a softmax or sigmoid" in report.findings[0].message
     assert "on logits" in report.findings[0].fix
+
+
+def test_a_logarithm_that_nothing_keeps_from_zero_is_a_remark_while_every_number_is_finite() -> None:
+    loss = {"name": "BCELoss", "task": "binary", "expects": "probabilities"}
+    for more, remarks in (({"unguarded": True}, 1), ({}, 0)):
+        report = Checklist(select="ND801").examine(synthetic.run(train=0.1, loss=loss | more))
+
+        assert report.verdict is Verdict.PASS
+        assert str(report).count("rounded to 0; a loss on logits never takes it") == remarks
 
 
 def test_outputs_that_are_nan_are_not_the_logarithms_fault() -> None:

@@ -129,7 +129,12 @@ def _soft(values: Values, node: Node) -> Term | None:
     ((place, edge),) = inputs
     kind, value, axis = log_probabilities(values, edge)
     targets, shape = saved_by(node, "self" if place else "other"), value.shape
-    if kind == "log_probabilities" or targets is None or tuple(targets.shape) != shape or len(shape) < 2:
+    if kind == "log_probabilities" or targets is None or len(shape) < 2:
+        return None
+    if tuple(targets.shape) == (shape[0], 1) and _are_ids(targets, shape):
+        return Term(NAMES[kind], "classes", kind, value, targets.detach().reshape(-1).long(), elements=shape[0],
+                    axis=1, sign=-1, more={"ids_multiply": shape[1]})  # fmt: skip
+    if tuple(targets.shape) != shape:
         return None
     axis = 1 if axis is None else axis
     if kind == "probabilities" and not _distributions(targets, axis):
@@ -137,6 +142,12 @@ def _soft(values: Values, node: Node) -> Term | None:
     more: dict[str, Any] = {"label_smoothing": 0.0} if kind == "logits" else unguarded(behind_logarithm(values, edge))
     return Term(NAMES[kind], "classes", kind, value, targets, elements=math.prod(shape) // max(1, shape[axis]),
                 axis=axis, sign=-1, more=more)  # fmt: skip
+
+
+def _are_ids(targets: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether `targets` (N, 1) are ids of three classes or more of outputs (N, C): whole, and no mask of 0 and 1."""
+    whole = len(shape) == 2 and shape[1] > 2 and torch.equal(targets, targets.round())
+    return whole and float(targets.min()) >= 0 and 1 < float(targets.max()) < shape[1]
 
 
 def _distributions(q: Tensor, axis: int) -> bool:

@@ -28,7 +28,8 @@ class Found:
     was given), label_smoothing; weight and pos_weight where it weighs; ignore_index where it is not -100, with the share of
     targets that are `ignored` where that is one of the classes. `scale` is there
     where the number is not the plain mean or sum of the loss's own formula: how many times that, None where not known.
-    `broadcast` are the shapes of outputs and targets of which every one is compared with every other, `softmax_axis` the
+    `broadcast` are the shapes of outputs and targets of which every one is compared with every other, `ids_multiply` is the
+    number of classes whose logarithms are all multiplied with the id of one, `softmax_axis` the
     axis of a softmax that does not run over the classes, `axes_mixed` the shapes around a reshape that mixes them up, and
     `unguarded` says that a logarithm is taken of a softmax or sigmoid as it is.
 

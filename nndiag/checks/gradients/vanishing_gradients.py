@@ -65,13 +65,19 @@ class VanishingGradients(Check):
         layer = next(
             name for name in reversed(layers) if middle[name] < np.sqrt(limit) * middle[layers[-1]] or name == layers[0]
         )
+        causes: tuple[str, ...] = ("ND203", "saturating activation functions in a deep stack",
+                                   "too many layers without normalisation")  # fmt: skip
+        fix = ""
+        if structure.squashing(run):
+            cause, fix = structure.squashed_by(run)
+            causes = ("ND203", cause)
         yield self.finding(
             f"δ in {layers[0]} is {worst:.2g} times that in {layers[-1]}: the first layers get next to no gradient"
             if worst > 0 else f"no gradient at all reaches {layers[0]}: δ there is exactly 0",
             layer=layer if middle[layer] > 0 else layers[0],
             first_step=int(delta.index[at]), last_step=int(delta.index[np.flatnonzero(bad)[-1]]),
             value=worst, threshold=limit,
-            causes=("ND203", "saturating activation functions in a deep stack", "too many layers without normalisation"),
+            causes=causes, fix=fix,
         )  # fmt: skip
 
     def _limit(self, run: Run, layers: int) -> float:

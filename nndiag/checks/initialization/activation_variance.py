@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,20 +24,20 @@ class ActivationVariance(Check):
     layer. With the lesson's 20 layers of 256 units, a standard deviation of 0.02 leaves a variance of 1.5e-26 and 0.2
     one of 1.9e14, where He's 0.088 keeps it near 1 (He et al. 2015, equation 10). Gradients suffer the same way back.
 
-    Decides on what varies with the input at the first read: the standard deviation over the inputs of what each
-    hidden block hands on (around a mean, as a sigmoid's ½, nothing is told), over that of the input. Outside
-    1/`total` … `total` end to end, or more than `per_layer` times up or down a layer, in the geometric mean over at
-    least `depth` layers. A recurrent layer that keeps all it sees adds up as many inputs as it has steps (Le, Jaitly & Hinton
-    2015 begin with the identity); one that grows the signal more than `sums` times that multiplies from step to step. Xavier
-    with ReLU shrinks 1.44 times a layer and PyTorch's default between 2.4 and 3 times (√3 for its weights, and √2 or
-    √(2π / (π − 1)) for a ReLU as it sees a large mean or none): sound; a sigmoid shrinks it 4 times. Or on the weights of
-    a single layer: a standard deviation of more than `large` times He's, √(2 / fan-in), over `size` weights or more, where
-    every scheme in use lies between 0.4 and 1 times that;
-    recurrent layers, which go by the number of their units, are left out.
-    Weights of a hidden layer below `small` times He's, if not zero, count where the loss then still falls at the end
-    with more than `left` of its way left. A signal that is lost in fewer than `shallow` layers is a remark where
-    training comes more than half of its way: a few updates mend it there. Networks with normalisation are exempt.
-    From the first layer on with 90 % of its units silent the signal is not followed: that is ND205's.
+    Decides on what varies with the input at the first read: the standard deviation over the inputs of what each hidden
+    block hands on (around a mean, as a sigmoid's ½, nothing is told), over that of the input. Outside 1/`total` … `total`
+    end to end, or more than `per_layer` times up or down a layer, in the geometric mean over at least `depth` layers. A
+    recurrent layer that keeps all it sees adds up as many inputs as it has steps (Le, Jaitly & Hinton 2015 begin with the
+    identity); one that grows the signal more than `sums` times that multiplies from step to step. Xavier with ReLU shrinks
+    1.44 times a layer and PyTorch's default between 2.4 and 3 times (√3 for its weights, and √2 or √(2π / (π − 1)) for a
+    ReLU as it sees a large mean or none): sound; a sigmoid shrinks it 4 times, and is named where the signal would have
+    kept its size without that. Or on the weights of a single layer: a standard deviation of more than `large` times He's,
+    √(2 / fan-in), over `size` weights or more, where every scheme in use lies between 0.4 and 1 times that; recurrent
+    layers, which go by the number of their units, are left out. Weights of a hidden layer below `small` times He's, if not
+    zero, count where the loss then still falls at the end with more than `left` of its way left. A signal that is lost in
+    fewer than `shallow` layers is a remark where training comes more than half of its way: a few updates mend it there.
+    Networks with normalisation are exempt. From the first layer on with 90 % of its units silent the signal is not
+    followed: that is ND205's.
     """
 
     code = "ND203"
@@ -100,6 +101,7 @@ class ActivationVariance(Check):
         change = (
             f"{word} {factor:.2g} times a layer, to {end_to_end:.1e} of its size" if factor else "is lost altogether"
         )
+        causes, fix = self._blamed(run, layer, signal)
         made = progress.training(run)
         mended = layers < self.shallow and made is not None and made.value > LEARNED
         return self.finding(
@@ -107,10 +109,19 @@ class ActivationVariance(Check):
             layer=layer, first_step=self._step(run), last_step=self._step(run),
             value=end_to_end if not steep else per_layer,
             threshold=self.per_layer if steep else most if end_to_end > 1 else self.total,
-            causes=("weights initialised too small" if end_to_end < 1 else "weights initialised too large",
-                    "a stack of saturating activation functions")[: 1 if end_to_end > 1 else 2],
-            fix=self._fix(run, layer),
+            causes=causes, fix=fix,
         )  # fmt: skip
+
+    def _blamed(self, run: Run, layer: str, signal: pd.Series[float]) -> tuple[tuple[str, ...], str]:
+        """Causes and fix: weights, or the activation functions without which the signal would have kept its size."""
+        if (end_to_end := float(signal.iloc[-1] / signal.iloc[0])) > 1:
+            return ("weights initialised too large",), self._fix(run, layer)
+        factors = [factor for name, factor in structure.squashing(run).items() if name in signal.index]
+        kept = end_to_end * math.prod(factors)
+        if factors and kept > max(1 / self.total, self.per_layer ** (1 - len(signal))):
+            cause, fix = structure.squashed_by(run)
+            return (cause,), fix
+        return ("weights initialised too small", "a stack of saturating activation functions"), self._fix(run, layer)
 
     def _most(self, run: Run, layers: list[str]) -> float:
         """How much the signal may grow end to end: `total`, or `sums` times as much as a recurrent layer's steps add up to."""

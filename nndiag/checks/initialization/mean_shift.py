@@ -11,7 +11,7 @@ from nndiag import structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 
-MIDDLE = {"sigmoid": 0.5}
+MIDDLE = {"sigmoid": 0.5, "hard_sigmoid": 0.5}
 """Where the output of an activation function lies for an input of 0, if not at 0."""
 
 

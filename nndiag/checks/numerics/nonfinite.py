@@ -49,6 +49,11 @@ class Nonfinite(Check):
     def examine(self, run: Run) -> Iterator[Finding]:
         seen = self._first(run)
         if seen is None:
+            if run.meta.loss.get("unguarded"):
+                yield self.note(
+                    "the loss takes the logarithm of a softmax or sigmoid as it is, which is infinite once a probability is "
+                    "rounded to 0; a loss on logits never takes it"
+                )
             return
         step, place, frame, name = seen
         if frame in ("losses", "gradients") and run.meta.loss.get("unguarded"):

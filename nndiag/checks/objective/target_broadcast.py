@@ -19,12 +19,14 @@ class TargetBroadcast(Check):
     """Outputs (N, 1) and targets (N,) are broadcast against each other: the loss compares every output with every target.
 
     NumPy, PyTorch and TensorFlow make an N × N array of the two without an error. The best that such a loss can teach is the
-    mean of the targets, whatever the input.
+    mean of the targets, whatever the input. So it is where a cross-entropy written out, −Σ y log p, gets the ids of classes
+    (N, 1) and wants one-hot rows: the id multiplies the logarithms of all classes alike.
 
-    Decides on the loss itself: where the shapes that went into it are known, on them (N and N × 1, or the reverse, N of 2 or
-    more). Else on its value: on at least 3 reads it agrees to `agreement` with the mean square over all N × N pairs (the
-    two variances plus the squared distance of the means), and differs from that over the N true pairs by `apart` or more,
-    both relative. The first is the rounding of float32, the second a hundred times that.
+    Decides on the loss itself: where the shapes that went into it are known, on them (N and N × 1, or the reverse, N of 2
+    or more), and on whole numbers (N, 1) that multiply log p of three classes or more. Else on its value: on at least 3
+    reads it agrees to `agreement` with the mean square over all N × N pairs (the two variances plus the squared distance of
+    the means), and differs from that over the N true pairs by `apart` or more, both relative. The first is the rounding of
+    float32, the second a hundred times that.
     """
 
     code = "ND107"
@@ -40,7 +42,7 @@ class TargetBroadcast(Check):
     apart: float = 1e-2
 
     def not_checked(self, run: Run) -> str | None:
-        if self._shapes(run):
+        if self._shapes(run) or self._classes(run):
             return None
         if reason := super().not_checked(run):
             return reason
@@ -51,6 +53,12 @@ class TargetBroadcast(Check):
             yield self.finding(
                 f"outputs of shape {shapes[0]} meet targets of shape {shapes[1]}: each of the N is compared with all N",
                 fix="Give both the same shape: targets.unsqueeze(1), or outputs.squeeze(1).",
+            )  # fmt: skip
+            return
+        if classes := self._classes(run):
+            yield self.finding(
+                f"targets of shape (N, 1) multiply log p of all {classes} classes: the ids are taken for one-hot rows",
+                fix=f"Give the loss one_hot(targets.squeeze(1), {classes}), or use the cross-entropy that takes ids.",
             )  # fmt: skip
             return
         loss, pairs, product = self._values(run)
@@ -69,6 +77,11 @@ class TargetBroadcast(Check):
         """Shapes of outputs and targets that were broadcast against each other, as the loss was seen to do."""
         shapes = run.meta.loss.get("broadcast") or []
         return [str(shape) for shape in shapes] if len(shapes) == 2 else []
+
+    def _classes(self, run: Run) -> int:
+        """Number of classes whose logarithms the id of one multiplies, as the loss was seen to do; 0 where it does not."""
+        classes = run.meta.loss.get("ids_multiply")
+        return classes if isinstance(classes, int) else 0
 
     def _values(self, run: Run) -> tuple[Array, Array, Array]:
         """By read: the loss, the squared error over true pairs, and over all pairs."""

@@ -9,22 +9,26 @@ import numpy as np
 
 from nndiag import synthetic
 from nndiag.check import Check, Finding
+from nndiag.meta import LayerMeta
 from nndiag.objective import Objective
+from nndiag.progress import first
 from nndiag.run import Run
 
 
 @dataclass(frozen=True)
 class WrongAxis(Check):
-    """The softmax runs over the samples of the batch, or over words or pixels, instead of over the classes.
+    """The softmax, or a layer over sequences, runs over the samples of the batch, or a softmax over words or pixels.
 
     Each sample then competes with its neighbours in the batch. The loss falls a little, and predictions depend on what else
     is in the batch. Where outputs (N, T, C) were reshaped to (N, C, T), and not transposed, the loss compares each target with
-    numbers of several places.
+    numbers of several places. A recurrent or attention layer that wants the steps of its sequences first, and gets the samples
+    first, reads one sample after the other.
 
-    Decides on the axis where the loss was seen to take its softmax, or the reshape seen before it, and else on sums. Of
-    outputs: every column sums to 1 within `tolerance` and rows do not, on every read. Of δ, where the loss applies the softmax
-    itself: adding a constant to all logits of a sample changes nothing, so each row of δ must sum to 0; here the columns do
-    (to `tolerance`) and the rows are off by `off` of their size or more, in the median.
+    Decides on the axis where the loss was seen to take its softmax, or the reshape seen before it; on layers with
+    batch_first=False whose sequences had as many steps as the loss had samples, and were of another number, not 1 and no
+    multiple; and else on sums. Of outputs: every column sums to 1 within `tolerance` and rows do not, on every read. Of δ,
+    where the loss applies the softmax itself: adding a constant to all logits of a sample changes nothing, so each row of δ
+    must sum to 0; here the columns do (to `tolerance`) and the rows are off by `off` of their size or more, in the median.
     """
 
     code = "ND111"
@@ -40,7 +44,7 @@ class WrongAxis(Check):
     off: float = 0.05
 
     def not_checked(self, run: Run) -> str | None:
-        if self._axis(run) is not None or self._mixed(run):
+        if self._axis(run) is not None or self._mixed(run) or self._across(run):
             return None
         if reason := super().not_checked(run):
             return reason
@@ -61,6 +65,14 @@ class WrongAxis(Check):
                 f"outputs {mixed[0]} are reshaped to {mixed[1]} before {seen.loss}, which mixes up places and classes",
                 fix="Swap axes with transpose(1, 2) or permute, which keep each number with its place and class.",
             )
+        elif across := self._across(run):
+            steps, sequences = across.sequence
+            yield self.finding(
+                f"{across.name} takes its input for {sequences} sequences of {steps} steps: these are the {steps} samples of the "
+                f"batch, which it reads one after the other",
+                layer=across.name, fix="Make the layer with batch_first=True, or swap axes before it: x.transpose(0, 1).",
+                confirm=f"print(x.shape, model.get_submodule({across.name!r}).batch_first)",
+            )  # fmt: skip
         elif (fact := self._outputs(seen) or self._delta(seen)) is not None:
             first, last = seen.steps
             yield self.finding(f"{fact}: the softmax runs over the batch", first_step=first, last_step=last)
@@ -77,6 +89,12 @@ class WrongAxis(Check):
             return None
         before, after = (str(tuple(shape)) for shape in shapes)
         return before, after
+
+    def _across(self, run: Run) -> LayerMeta | None:
+        """The first layer whose steps are the samples of the batch."""
+        rows = first(run, "outputs", "rows", "outputs")
+        known = (layer for layer in run.meta.layers if len(layer.sequence) == 2 and min(layer.sequence) > 1)
+        return next((layer for layer in known if layer.sequence[0] == rows and layer.sequence[1] % rows), None)
 
     def _outputs(self, seen: Objective) -> str | None:
         off = max(1 - seen.of("column_sum_min").min(), seen.of("column_sum_max").max() - 1)

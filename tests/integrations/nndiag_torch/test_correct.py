@@ -89,6 +89,35 @@ def test_delta_is_the_gradient_of_each_output():
     assert close(activations["saturated_fraction", "fc2.tanh"].iloc[0], (slope.mean(0) < 0.1).float().mean())
 
 
+class Applied(nn.Module):
+    """A function as a module of the user's own."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    ("function", "recorded"),
+    [
+        (lambda x: x.unsqueeze(1).transpose(1, 2).squeeze(2), ["0", "1", "2", "3"]),
+        (torch.sigmoid, ["0", "1", "2", "2.sigmoid", "3"]),
+        (lambda x: torch.tanh(x).unsqueeze(1).squeeze(1), ["0", "1", "2", "2.tanh", "3"]),
+    ],
+)
+def test_a_module_that_only_reshapes_is_not_taken_for_the_function_before_it(function, recorded):
+    model, (x, y) = (
+        nn.Sequential(nn.Linear(8, 6), nn.Sigmoid(), Applied(function), nn.Linear(6, 3)),
+        programs.batches(8)[0],
+    )
+    with watched(model, sgd(model)) as recorder:
+        step(model, sgd(model), recorder, x, y)
+    assert list(recorder.run.activations["mean"].columns) == recorded
+
+
 def test_units_of_a_convolution_are_its_channels():
     model, (x, y) = programs.Convolutional(), programs.batches(64)[0]
     with torch.no_grad():

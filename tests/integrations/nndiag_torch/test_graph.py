@@ -585,6 +585,26 @@ def test_what_is_meant_to_be_broadcast_is_not_told(outputs: tuple[int, ...], tar
     assert "broadcast" not in found.loss
 
 
+LOG_P = {"logits": lambda z: F.log_softmax(z, 1), "probabilities": lambda z: F.softmax(z, 1).log()}
+
+
+@pytest.mark.parametrize("expects", LOG_P)
+def test_ids_that_multiply_log_p_of_all_classes_are_told(expects: str, z: Tensor) -> None:
+    found = graph.objective(-(IDS[:, None] * LOG_P[expects](z)).sum(1).mean(), z)
+
+    assert (found.loss["task"], found.loss["expects"], found.loss["ids_multiply"]) == ("classes", expects, C)
+    assert same(found.targets, IDS)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [torch.ones(N, 1), torch.rand(N, 1), torch.rand(N, 1).round(), 100.0 * IDS[:, None], F.one_hot(IDS, C).float()],
+    ids=["ones", "weights", "a mask", "other numbers", "one-hot"],
+)
+def test_what_else_multiplies_log_p_is_not_taken_for_ids(y: Tensor, z: Tensor) -> None:
+    assert "ids_multiply" not in graph.objective(-(y * F.log_softmax(z, 1)).sum(1).mean(), z).loss
+
+
 @pytest.mark.parametrize(
     "y", [torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])[:, None], 1000 + IDS[:, None].float()]
 )

@@ -66,6 +66,7 @@ SICK: dict[str, tuple[str, Case]] = {
     "ReLU on logits": ("ND106", (3, nn.ReLU(), F.cross_entropy, IDS)),
     "ReLU in the loop": ("ND106", (3, None, lambda z, y: F.cross_entropy(F.relu(z), y), IDS)),
     "broadcast": ("ND107", (1, None, F.mse_loss, REAL[:, 0])),
+    "ids for one-hot rows": ("ND107", (3, None, lambda z, y: -(y * z.log_softmax(1)).sum(1).mean(), IDS[:, None])),
     "broadcast by hand": ("ND107", (1, None, lambda z, y: ((z - y) ** 2).mean(), REAL[:, 0])),
     "broadcast distance": ("ND107", (1, None, F.l1_loss, REAL[:, 0])),
     "sum": ("ND108", (3, None, lambda z, y: F.cross_entropy(z, y, reduction="sum"), IDS)),
