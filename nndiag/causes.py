@@ -13,11 +13,14 @@ SUGGESTED = "ND105?"
 UNMOVED = "ND502?"
 """Place of updates that left a network where it began: what flows and what is initialised goes before, a suggestion behind."""
 
+ANEW = "ND602?"
+"""Place of a loss that begins anew time and again: the loop does that, whatever else the run shows."""
+
 ORDER = (
     "NDP03", "NDP01", "ND001",
     "ND103", "ND110", "ND106", "ND111", "ND107", "ND101", "ND113", "ND105", "ND104", "ND112", "ND108", "ND1", "NDP05",
     "ND002", "ND003", "ND004", "ND005", "ND009", "ND008", "ND007", "ND0",
-    "ND408", "ND904", "ND504", "ND901", "ND902", "ND903", "ND9", "ND508",
+    "ND408", "ND904", "ND504", "ND901", "ND902", "ND903", "ND9", ANEW, "ND508",
     "ND307", "ND202", "ND203", "ND205", "ND207", "ND201", "ND2", "NDP09",
     "ND305", "ND505", "ND506", "ND507", "ND509", "NDP08", "ND404", "ND501", "ND502",
     "ND301", "ND302", "ND401", "ND3", "ND306", "ND4", "ND804", "ND102", "ND5",
@@ -75,6 +78,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND904": ("ND504", "ND7", *NOTHING_MOVES, *TRAINING),
     "ND504": ("ND502", "ND503", "ND304", "ND306", "ND7", *NO_LEARNING),
     "ND901": ("ND404", "ND7", *TRAINING),
+    ANEW: ("ND7", *TRAINING),
     "ND902": ("ND7",),
     "ND903": ("ND7",),
     "ND202": ("ND203", "ND205", "ND207", "NDP09", *NOTHING_MOVES, *TRAINING),

@@ -18,6 +18,7 @@ REACH: dict[str, tuple[float, float]] = {
     "softmax": (0.0, 1.0),
     "tanh": (-1.0, 1.0),
     "softsign": (-1.0, 1.0),
+    "cosine": (-1.0, 1.0),
     "relu": (0.0, np.inf),
     "softplus": (0.0, np.inf),
     "exponential": (0.0, np.inf),

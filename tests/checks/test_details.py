@@ -103,6 +103,16 @@ def test_gradients_that_vanish_in_sigmoids_say_so(kind: str, named: bool) -> Non
     assert (f"in place of {kind}" in found.fix) == named
 
 
+def test_what_is_no_layers_own_has_no_initialisation_to_be_judged() -> None:
+    activations: synthetic.Statistics = {"mean": {"h": 0.0, "output": 0.0}, "variance": {"h": 1.0, "output": 1.0}}
+    layers = [{"name": "h", "kind": "affine"}, {"name": "output", "kind": "affine"}]
+    for owner, found in (("output", 1), ("net", 0)):
+        weight = {"name": f"{owner}.weight", "kind": "weight", "shape": [10, 32], "layer": owner}
+        run = synthetic.run(activations=activations, updates={"weight_norm": {f"{owner}.weight": 320**0.5}},
+                            layers=layers, parameters=[weight], data={"variance": {"input": 1.0}})  # fmt: skip
+        assert len(findings(ActivationVariance(), run)) == found
+
+
 def test_the_middle_of_a_sigmoid_is_no_shift() -> None:
     for kind, shifted in (("sigmoid", 0), ("hard_sigmoid", 0), ("softplus", 2)):
         assert len(findings(MeanShift(), squashed(kind, 3, 0.25))) == shifted, kind

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from sound_programs import SOUND, noisy_digits, some_digits, sound, train
 
+import nndiag
 from nndiag import Checklist, Finding, Verdict, nn, signals, synthetic
 from nndiag.check import Check
-from nndiag.checks import Budget, ConstantLoss, ImpossibleLoss, LossSpike, NotLearning, Oscillating, Plateau
+from nndiag.checks import Budget, ConstantLoss, Diverging, ImpossibleLoss, LossSpike, NotLearning, Oscillating, Plateau
 from nndiag.run import Run
 from nndiag.statistics import Array
 
@@ -33,6 +34,51 @@ def curve(losses: Array, **more: object) -> Run:
 @pytest.mark.parametrize("name", SOUND)
 def test_sound_programs_have_sound_curves(name: str) -> None:
     assert Checklist(select="ND6").examine(sound(name)).findings == ()
+
+
+# ND602
+
+
+def saw(back: float, teeth: int = 4, length: int = 50, noise: float = 0.02) -> Array:
+    """A loss that falls from 2.3 to 1.0 time and again, and each time goes back by the share `back` of that."""
+    fall = np.linspace(0, 1, length)
+    first, later = 2.3 - 1.3 * fall, 1.0 + 1.3 * back * (1 - fall)
+    return np.concatenate([first, *[later] * teeth]) + noise * np.random.default_rng(0).standard_normal(
+        (teeth + 1) * length
+    )
+
+
+@pytest.mark.parametrize(("back", "teeth", "found"), [(1.0, 4, 1), (0.95, 4, 1), (0.8, 4, 0), (1.0, 2, 1), (1.0, 1, 0)])
+def test_a_loss_that_begins_anew_at_equal_distances_is_named(back: float, teeth: int, found: int) -> None:
+    told = findings(Diverging(), curve(saw(back, teeth)))
+
+    assert [each.first_step for each in told] == [50] * found
+    assert all("begins anew at steps 50, 100" in each.message for each in told)
+
+
+def test_what_comes_at_odd_distances_begins_anew_only_with_epochs() -> None:
+    losses = np.concatenate([saw(1.0, 0, length) for length in (50, 80, 40, 70)])
+    epoch = np.repeat(np.arange(4.0), (50, 80, 40, 70))
+
+    assert findings(Diverging(), curve(losses)) == []
+    for within, found in ((0, 1), (10, 0)):
+        run = synthetic.run(steps=len(losses), train=losses, epoch=np.roll(epoch, within), **synthetic.CLASSES)
+        assert len(findings(Diverging(), run)) == found
+
+
+def test_a_model_that_is_initialised_in_each_epoch_is_told_from_a_rate_that_is_too_high() -> None:
+    x, y, *_ = some_digits()
+    trainer = nn.Trainer(nn.MLP([64, 32, 10], seed=0), nn.SoftmaxCrossEntropy(), nn.Adam(3e-3))
+    with nndiag.watch(trainer, every=1) as recorder:
+        for seed in range(4):
+            fresh = nn.MLP([64, 32, 10], seed=seed).parameters
+            for parameter, new in zip(trainer.model.parameters, fresh, strict=True):
+                parameter.value[...] = new.value
+            trainer.fit(x, y, epochs=1, batch_size=16)
+    report = recorder.check()
+
+    assert report.headlines == ("ND602",)
+    assert "initialised anew" in report.findings[0].causes[0]
 
 
 # ND603

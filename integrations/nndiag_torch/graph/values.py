@@ -176,11 +176,25 @@ def head_of(edge: Edge) -> str:
 
 
 def _function(node: Node, name: str) -> str:
-    """Kind of an elementwise function; a clamp at 0 from below is a ReLU."""
+    """Kind of an elementwise function; a clamp at 0 from below is a ReLU, a product of unit vectors their cosines."""
+    if name == "MmBackward0" and all(_of_unit_length(edge) for edge in node.next_functions):
+        return "cosine"
     if name in ("ClampBackward1", "ClampMinBackward0"):
         low, high = saved_by(node, "min"), saved_by(node, "max") if name == "ClampBackward1" else None
         return "relu" if high is None and number_in(low) == 0 else ""
     return FUNCTIONS.get(name, "")
+
+
+def _of_unit_length(edge: Edge) -> bool:
+    """Whether vectors come along `edge` that were divided by their norms."""
+    if name_of(edge) in ("TBackward0", "TransposeBackward0", "PermuteBackward0"):
+        edge = edge[0].next_functions[0]
+    if name_of(edge) != "DivBackward0":
+        return False
+    vectors, norm = edge[0].next_functions
+    while name_of(norm).startswith(("Expand", "Clamp", "Clone", "Add")):
+        norm = norm[0].next_functions[0]
+    return name_of(norm).startswith("LinalgVectorNorm") and norm[0].next_functions[0][0] is vectors[0] is not None
 
 
 class Values:

@@ -33,11 +33,11 @@ class ActivationVariance(Check):
     ReLU as it sees a large mean or none): sound; a sigmoid shrinks it 4 times, and is named where the signal would have
     kept its size without that. Or on the weights of a single layer: a standard deviation of more than `large` times He's,
     √(2 / fan-in), over `size` weights or more, where every scheme in use lies between 0.4 and 1 times that; recurrent
-    layers, which go by the number of their units, are left out. Weights of a hidden layer below `small` times He's, if not
-    zero, count where the loss then still falls at the end with more than `left` of its way left. A signal that is lost in
-    fewer than `shallow` layers is a remark where training comes more than half of its way: a few updates mend it there.
-    Networks with normalisation are exempt. From the first layer on with 90 % of its units silent the signal is not
-    followed: that is ND205's.
+    layers, which go by the number of their units, and what is no layer's, are left out. Weights of a hidden layer below
+    `small` times He's, if not zero, count where the loss then still falls at the end with more than `left` of its way left.
+    A signal that is lost in fewer than `shallow` layers is a remark where training comes more than half of its way: a few
+    updates mend it there. Networks with normalisation are exempt. From the first layer on with 90 % of its units silent the
+    signal is not followed: that is ND205's.
     """
 
     code = "ND203"
@@ -146,8 +146,11 @@ class ActivationVariance(Check):
         norms = run.statistic("updates", "weight_norm")
         if not len(norms) or norms.index[0] != 0 or self._trained(run):
             return pd.Series(dtype=float)
+        # What a model holds beside its layers, such as prototypes, is not multiplied as weights are.
+        layers = {layer.name for layer in run.meta.layers}
         known = [p for p in run.meta.parameters if p.kind == "weight" and p.name in norms and p.fan_in
-                 and int(np.prod(p.shape)) >= self.size and structure.kind(run, p.layer) != "recurrent"]  # fmt: skip
+                 and (p.layer in layers or not layers) and int(np.prod(p.shape)) >= self.size
+                 and structure.kind(run, p.layer) != "recurrent"]  # fmt: skip
         return pd.Series(
             {p.name: float(norms[p.name].iloc[0]) / (int(np.prod(p.shape)) * 2 / p.fan_in) ** 0.5 for p in known},
             dtype=float,

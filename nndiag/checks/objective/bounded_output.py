@@ -13,6 +13,8 @@ from nndiag.objective import Objective
 from nndiag.progress import latest
 from nndiag.run import Run
 
+SCALE = "Multiply the cosines by a scale, such as 10 to 30, or divide them by a temperature, before the loss."
+
 
 @dataclass(frozen=True)
 class BoundedOutput(Check):
@@ -20,7 +22,8 @@ class BoundedOutput(Check):
 
     A sigmoid ends at 0 and 1, tanh at −1 and 1, a ReLU at 0. Targets beyond can never be hit: the outputs push against
     their bound, where the slope is next to nothing, and the error of those samples stays. So it does where logits end at −1
-    and 1: of ten classes none ever gets more than 45 %.
+    and 1: of ten classes none ever gets more than 45 %. Cosines of normalised features and weights are such logits, unless
+    they are scaled (Wang, Xiang, Cheng & Yuille 2017, section 3.3).
 
     Decides on real targets that lie more than `beyond` of their standard deviation outside what the head can put out: the
     range of its kind of layer, or, where the kind is not known, 0 and up for outputs that are never negative and exactly 0
@@ -63,7 +66,8 @@ class BoundedOutput(Check):
             yield self.finding(
                 f"the logits of {seen.loss} only go from {low:g} to {high:g} ({seen.head}): it cannot fall below {lowest:.2g}",
                 layer=self._layer(run), first_step=first, last_step=last, value=lowest, threshold=self.least,
-                fix=f"Leave the last layer linear (drop its {seen.head}): {seen.loss} expects logits of any size.",
+                fix=SCALE if seen.head == "cosine" else
+                f"Leave the last layer linear (drop its {seen.head}): {seen.loss} expects logits of any size.",
             )  # fmt: skip
 
     def _targets(self, run: Run, seen: Objective) -> Iterator[Finding]:

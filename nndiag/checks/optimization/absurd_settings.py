@@ -18,7 +18,8 @@ class AbsurdSettings(Check):
     """A setting has a value with which nothing can be trained.
 
     A learning rate below 0 climbs the loss, a momentum of 1 or more never forgets and grows without end, and dropout of
-    0.9 and more leaves a tenth of a layer, mostly because the share to keep was given for the share to drop.
+    0.9 and more leaves a tenth of a layer, mostly because the share to keep was given for the share to drop; so it is with label
+    smoothing above a half, of which a tenth is usual (Szegedy et al. 2016, section 7).
 
     Decides on the learning rate of every step and the one that the optimiser describes (below 0; exactly 0 is ND502's
     where it stays and ND505's where it begins so); on its momentum and betas (1 or more); and on the share that each
@@ -26,7 +27,7 @@ class AbsurdSettings(Check):
     (0.9 as set measures 0.89 at the least, a hundredth less behind a layer that is nearly all zero), and no more than the
     layer says that it drops; of inputs, of which zeros are not counted, what it says and what is zero behind it. A momentum
     or first beta of `long` or more whose memory of 1/(1 − m) updates is longer than the run is a matter of training, and so
-    is dropout above `strong` where training comes less than `learned` of its way.
+    is dropout above `strong` where training comes less than `learned` of its way. Label smoothing counts above `smoothed`.
     """
 
     code = "ND508"
@@ -41,11 +42,17 @@ class AbsurdSettings(Check):
     strong: float = 0.7
     learned: float = 0.6
     long: float = 0.999
+    smoothed: float = 0.5
 
     def not_checked(self, run: Run) -> str | None:
         if not run.reads:
             return "needs a step of training"
-        if run.meta.optimizer or len(run.series("metrics", "lr", "train")) or self._dropouts(run):
+        if (
+            run.meta.optimizer
+            or run.meta.loss.get("label_smoothing")
+            or len(run.series("metrics", "lr", "train"))
+            or self._dropouts(run)
+        ):
             return None
         return "needs the optimiser's settings, the learning rate or a dropout layer"
 
@@ -53,6 +60,7 @@ class AbsurdSettings(Check):
         yield from self._learning_rate(run)
         yield from self._momentum(run)
         yield from self._dropout(run)
+        yield from self._label_smoothing(run)
 
     def _learning_rate(self, run: Run) -> Iterator[Finding]:
         rates, described = run.series("metrics", "lr", "train"), run.meta.optimizer.get("lr")
@@ -101,6 +109,15 @@ class AbsurdSettings(Check):
                     causes=("the share to keep given for the share to drop",),
                     fix=f"Try dropout = {min(1 - share, 0.5):.1g}.",
                 )  # fmt: skip
+
+    def _label_smoothing(self, run: Run) -> Iterator[Finding]:
+        share = _number(run.meta.loss.get("label_smoothing"))
+        if share > self.smoothed:
+            yield self.finding(
+                f"label smoothing of {share:.3g} spreads more of each target over all classes than it leaves with its own",
+                first_step=0, value=share, threshold=self.smoothed,
+                causes=("the share to keep given for the share to spread",), fix="Try label_smoothing = 0.1.",
+            )  # fmt: skip
 
     def _hardly_learns(self, run: Run) -> bool:
         made = progress.training(run)

@@ -605,6 +605,25 @@ def test_what_else_multiplies_log_p_is_not_taken_for_ids(y: Tensor, z: Tensor) -
     assert "ids_multiply" not in graph.objective(-(y * F.log_softmax(z, 1)).sum(1).mean(), z).loss
 
 
+UNIT: dict[str, Callable[[Tensor], Tensor]] = {
+    "normalize": lambda v: F.normalize(v, dim=1),
+    "by hand": lambda v: v / v.norm(dim=1, keepdim=True),
+    "kept from 0": lambda v: v / v.norm(dim=1, keepdim=True).clamp(min=1e-6),
+}
+
+
+@pytest.mark.parametrize("unit", UNIT)
+def test_products_of_unit_vectors_are_cosines(unit: str, z: Tensor) -> None:
+    of_unit_length, ways = UNIT[unit], torch.randn(C, C, requires_grad=True)
+    cosines = of_unit_length(z) @ of_unit_length(ways).T
+
+    assert graph.objective(F.cross_entropy(cosines, IDS), cosines).head == "cosine"
+    assert graph.objective(F.cross_entropy(F.linear(of_unit_length(z), of_unit_length(ways)), IDS)).head == "cosine"
+    assert graph.objective(F.cross_entropy(10 * cosines, IDS)).head == "unknown"
+    for other in (z @ of_unit_length(ways).T, of_unit_length(z) @ ways.T, (z / z.detach().norm()) @ ways.T):
+        assert graph.objective(F.cross_entropy(other, IDS)).head != "cosine"
+
+
 @pytest.mark.parametrize(
     "y", [torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])[:, None], 1000 + IDS[:, None].float()]
 )

@@ -28,6 +28,17 @@ Case = tuple[int, nn.Module | None, Callable[[Tensor, Tensor], Tensor], Tensor]
 """Output units, what follows the last layer in the model, the loss of the loop, and targets."""
 
 
+class Cosines(nn.Module):
+    """Those between features and a learned vector for each class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ways = nn.Parameter(torch.randn(3, 3, generator=torch.Generator().manual_seed(2)))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return F.normalize(z, dim=1) @ F.normalize(self.ways, dim=1).T
+
+
 def report(case: Case) -> nndiag.Report:
     """What the checklist says of 5 epochs in a loop that logs its loss and nothing else."""
     units, head, loss_of, targets = case
@@ -66,6 +77,7 @@ SICK: dict[str, tuple[str, Case]] = {
     "ReLU on logits": ("ND106", (3, nn.ReLU(), F.cross_entropy, IDS)),
     "ReLU in the loop": ("ND106", (3, None, lambda z, y: F.cross_entropy(F.relu(z), y), IDS)),
     "broadcast": ("ND107", (1, None, F.mse_loss, REAL[:, 0])),
+    "cosines": ("ND104", (3, Cosines(), F.cross_entropy, IDS)),
     "ids for one-hot rows": ("ND107", (3, None, lambda z, y: -(y * z.log_softmax(1)).sum(1).mean(), IDS[:, None])),
     "broadcast by hand": ("ND107", (1, None, lambda z, y: ((z - y) ** 2).mean(), REAL[:, 0])),
     "broadcast distance": ("ND107", (1, None, F.l1_loss, REAL[:, 0])),
@@ -122,6 +134,7 @@ SOUND: dict[str, Case] = {
     "squared by hand": (1, None, lambda z, y: ((z - y) ** 2).mean(), REAL),
     "absolute": (1, None, F.l1_loss, REAL),
     "Huber": (1, None, F.huber_loss, REAL),
+    "scaled cosines": (3, Cosines(), lambda z, y: F.cross_entropy(8 * z, y), IDS),
     "scaled sigmoid": (1, nn.Sigmoid(), lambda p, y: F.mse_loss(12 * p - 6, y), REAL),
     "counts": (1, None, F.poisson_nll_loss, REAL.abs().round()),
     "mean and variance": (
