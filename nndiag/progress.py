@@ -112,12 +112,18 @@ def _progress(run: Run, losses: Array, tail: int, window: int) -> Progress:
     return Progress(start, now, min(now, float(smooth.min())), error, floor(run), known)
 
 
-def floats(run: Run) -> bool:
-    """Whether the loss weighs its samples by numbers of either sign, as a policy gradient does (Williams 1992).
+def floats(run: Run) -> str | None:
+    """Why the value of the loss says nothing of how far training has come; None where it does.
 
-    Its value may then be negative, has no floor, and says nothing of how far training has come.
+    So it is where samples are weighed by numbers of either sign, as a policy gradient does (Williams 1992): it may then be
+    negative, and has no floor. And where another network is trained against this one (Goodfellow et al. 2014): it goes up
+    where the other gets better.
     """
-    return run.meta.loss.get("scale", 1.0) is None and bool(((run.train < 0) & np.isfinite(run.train)).any())
+    if run.meta.loss.get("adversarial"):
+        return "another network is trained against this one: what the loss is worth depends on how that one does"
+    if run.meta.loss.get("scale", 1.0) is None and ((run.train < 0) & np.isfinite(run.train)).any():
+        return "samples are weighed by numbers that may be negative, as of a policy gradient: the loss has no floor"
+    return None
 
 
 STEADY = 10

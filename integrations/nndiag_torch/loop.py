@@ -19,7 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from nndiag.frames import EVALUATION, FRAMES
 from nndiag.held_out import SharedRows
-from nndiag.hooks import Hooks
+from nndiag.hooks import ALWAYS, Hooks
 from nndiag.recorder import Recorder
 from nndiag.row import Origin
 from nndiag_torch import compiled, description, graph, patches
@@ -95,6 +95,8 @@ class TorchLoop:
         self.holders = Holders(self.parts, dict.fromkeys(optimizers, 0))
         self.reached: set[int] = set()
         self._objectives: list[dict[str, Any]] = []
+        self.adversarial = False
+        self._trained_by: set[frozenset[Any]] = set()
         self._looked: dict[str, Any] = {}
         """The objective as it was when it was looked at last."""
         self.clipping_limit: dict[str, Any] = {"gradients": "unknown"}
@@ -169,8 +171,9 @@ class TorchLoop:
 
     @property
     def objective(self) -> Mapping[str, Any]:
-        """What the loss is made of, as its graph has shown last."""
-        return self._objectives[-1] if self._objectives else {}
+        """What the loss is made of, as its graph has shown last, and whether it is one of several that are at odds."""
+        facts = self._objectives[-1] if self._objectives else {}
+        return {**facts, "adversarial": True} if self.adversarial else facts
 
     @property
     def layers(self) -> list[Layer]:
@@ -501,6 +504,8 @@ class TorchLoop:
         What passes through to parameters of somebody else's is the loss of another. Where several optimisers have each a loss of
         their own, none of them is that of the run.
         """
+        if self.steps < ALWAYS and (self._strangers or len(self.optimizers) > 1) and not self.adversarial:
+            self._mind_opponents(loss)
         unheard = self._finished and (bool(self.compiled.traced) or not self.parts.order)
         known = self._loss_is_in or (self._finished and self._loss_seen)
         if self._failed or self._unscaled or (known and not unheard) or (parameter := self._reached_by(loss)) is None:
@@ -513,6 +518,21 @@ class TorchLoop:
         else:
             cleared, self._witness = _is_cleared(self._witness), parameter
             self._take_loss(loss, None, None, told=False, again=cleared)
+
+    def _mind_opponents(self, loss: torch.Tensor) -> None:
+        """A loss that reaches what two optimisers hold, beside one that only one of both holds, is adversarial.
+
+        So it is of a generator, whose loss goes back through the discriminator, and of an actor and its critic. Of optimisers
+        that work together each loss reaches all, or but one. Who holds parameters that are not ours counts as one of them.
+        """
+        owners = {id(t): one for one in self.optimizers for group in one.param_groups for t in group["params"]}
+        reached = [leaf for leaf in graph.leaves(loss) if isinstance(leaf, nn.Parameter)]
+        met = {owners.get(id(leaf)) for leaf in reached if id(leaf) in owners or id(leaf) not in self.parts.parameters}
+        if met:
+            self._trained_by.add(frozenset(met))
+        if len(self._trained_by) > 1 and any(len(trained) > 1 for trained in self._trained_by):
+            self.adversarial = True
+            self.recorder.describe(**self.describe())
 
     def _reached_by(self, loss: torch.Tensor) -> torch.Tensor | None:
         """A parameter of the model that `loss` reaches, if all that it reaches are the model's or in its optimisers.
@@ -579,7 +599,7 @@ class TorchLoop:
         same = next((one for one in self._objectives if one.get("name") == objective.get("name")), None)
         if same is None and objective and len(self._objectives) < MANY:
             self._objectives.append(objective)
-            self.recorder.describe(loss=objective)
+            self.recorder.describe(loss=self.objective)
         elif same is not None and "ignored" in objective and "ignored" not in same:
             same["ignored"] = objective["ignored"]
             self.recorder.describe(loss=same)

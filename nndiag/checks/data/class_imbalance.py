@@ -53,6 +53,8 @@ class ClassImbalance(Check):
             return reason
         if run.meta.loss.get("task") not in ("classes", "binary"):
             return "needs a loss over classes: describe(loss=…)"
+        if run.meta.loss.get("adversarial"):
+            return "the labels of a network that is trained against another say only which samples are made up"
         seen = latest(run, "data", "samples", "input")
         return (
             f"needs {self.samples} samples, has seen {seen:.0f}" if seen is not None and seen < self.samples else None

@@ -48,6 +48,9 @@ class Diverging(Check):
     restarts: int = 2
     again: float = 0.1
 
+    def not_checked(self, run: Run) -> str | None:
+        return super().not_checked(run) or progress.floats(run)
+
     def examine(self, run: Run) -> Iterator[Finding]:
         trained = progress.training(run)
         if trained is not None and len(anew := self._begins_anew(run, trained.start)) >= self.restarts:

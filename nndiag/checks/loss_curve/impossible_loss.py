@@ -52,14 +52,12 @@ class ImpossibleLoss(Check):
             return reason
         if self._bounded(run) or self._runs_away(run):
             return None
-        if progress.floats(run):
-            return "samples are weighed by numbers that may be negative, as of a policy gradient: there is no floor"
-        return "needs a loss with a known floor, such as a cross-entropy or a squared error"
+        return progress.floats(run) or "needs a loss with a known floor, such as a cross-entropy or a squared error"
 
     def _bounded(self, run: Run) -> bool:
         """Whether it is known what the loss cannot be below."""
         named = _plain(str(run.meta.loss.get("name", ""))) in NEVER_NEGATIVE
-        return not progress.floats(run) and (named or "floor" in run.meta.loss)
+        return progress.floats(run) is None and (named or "floor" in run.meta.loss)
 
     def _runs_away(self, run: Run) -> bool:
         """Whether the training loss has fallen to `away` times its first size below 0."""

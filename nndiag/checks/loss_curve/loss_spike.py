@@ -46,6 +46,9 @@ class LossSpike(Check):
     begin: int = 30
     begun: float = 0.1
 
+    def not_checked(self, run: Run) -> str | None:
+        return super().not_checked(run) or progress.floats(run)
+
     def examine(self, run: Run) -> Iterator[Finding]:
         trained, train = progress.training(run), run.train
         if trained is None or not trained.start > trained.floor:

@@ -42,6 +42,9 @@ class NotLearning(Check):
     reads: int = 200
     evaluations: int = 5
 
+    def not_checked(self, run: Run) -> str | None:
+        return super().not_checked(run) or progress.floats(run)
+
     def examine(self, run: Run) -> Iterator[Finding]:
         trained = progress.training(run)
         if trained is None or not np.isfinite(trained.now) or trained.poor is False or trained.value >= self.progress:

@@ -37,6 +37,9 @@ class Plateau(Check):
     flat: float = 0.01
     left: float = 0.1
 
+    def not_checked(self, run: Run) -> str | None:
+        return super().not_checked(run) or progress.floats(run)
+
     def examine(self, run: Run) -> Iterator[Finding]:
         trained = progress.training(run)
         if trained is None or not np.isfinite(trained.now):

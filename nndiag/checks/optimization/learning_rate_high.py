@@ -91,7 +91,7 @@ class LearningRateHigh(Check):
     def _rising(self, run: Run) -> Finding | None:
         early = run.train.iloc[: self.early]
         start = float(early.iloc[0])
-        if not start > 0:
+        if not start > 0 or progress.floats(run):
             return None  # a loss without a floor of 0 has no multiples
         if any(run.meta.loss.get(key) is not None for key in progress.WEIGHTED):
             start = max(start, float(early.iloc[: self.window].mean()))  # a batch without the heavy samples is cheap
