@@ -95,6 +95,7 @@ class TorchLoop:
         self.holders = Holders(self.parts, dict.fromkeys(optimizers, 0))
         self.reached: set[int] = set()
         self._objectives: list[dict[str, Any]] = []
+        self._ids: Callable[[], torch.Tensor | None] = _nothing
         self.adversarial = False
         self._trained_by: set[frozenset[Any]] = set()
         self._looked: dict[str, Any] = {}
@@ -229,6 +230,7 @@ class TorchLoop:
         # Of the model, where a tensor is passed by place, or of its first module.
         x = first_tensor((given, args), floating=False)
         if x is not None and self.teller.wants("on_step_begin"):
+            self._ids = _nothing if x.is_floating_point() else weakref.ref(x)
             self.teller.batch(x)
 
     def _is_over(self) -> bool:
@@ -579,7 +581,8 @@ class TorchLoop:
             return
         found = graph.objective(loss, self._output)
         self._output = None
-        self._know(found.loss, loss)
+        more = {"copies_input": True} if found.copies(self._ids()) else {}
+        self._know(found.loss | more, loss)
         given = first_tensor(outputs), first_tensor(targets, floating=False)
         seen = found.outputs if given[0] is None else given[0]
         wanted = found.targets if given[1] is None else given[1]

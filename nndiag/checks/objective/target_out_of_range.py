@@ -16,17 +16,19 @@ SIGNED = ("softmarginloss", "softmargin")
 
 @dataclass(frozen=True)
 class TargetOutOfRange(Check):
-    """Targets are no probabilities, or no class ids, where the loss takes them for such.
+    """Targets are no probabilities, or no class ids, where the loss takes them for such; or they are the inputs themselves.
 
     Binary cross-entropy against a target of 2 has no minimum: the loss falls below zero for ever while the outputs run
-    away. Class ids below 0, or with a fraction, pick a wrong entry or none. And an id that the loss is told to ignore, but which
-    is one of the classes, keeps that class from being learned.
+    away. Class ids below 0, or with a fraction, pick a wrong entry or none. And an id that the loss is told to ignore, but
+    which is one of the classes, keeps that class from being learned. A model of texts whose targets are its inputs, not
+    those of the place that follows, has only to copy what it sees.
 
-    Decides on every target seen: outside 0 … 1 by more than `tolerance` for a binary loss; for a loss over classes,
-    rows with values outside 0 … 1, or single values that are negative (but for the id that the loss ignores, −100 by
-    custom) or no whole numbers; for a soft margin, labels of 0 and 1. Beside a single output unit the loss over classes is
-    wrong, as ND105 says. The tolerance is rounding. An ignored class is a finding where samples were seen to have it and each
-    input has one label: in texts, such an id stands for padding.
+    Decides on every target seen: outside 0 … 1 by more than `tolerance` for a binary loss; for a loss over classes, rows
+    with values outside 0 … 1, or single values that are negative (but for the id that the loss ignores, −100 by custom) or
+    no whole numbers; for a soft margin, labels of 0 and 1. Beside a single output unit the loss over classes is wrong, as
+    ND105 says. The tolerance is rounding. An ignored class is a finding where samples were seen to have it and each input
+    has one label: in texts, such an id stands for padding. Targets that are the ids that went in count where every layer
+    keeps the places apart; an autoencoder of texts puts them together.
     """
 
     code = "ND110"
@@ -54,6 +56,14 @@ class TargetOutOfRange(Check):
         seen = Objective(run)
         low, high = seen.target_range
         outside, ids = max(-low, high - 1), seen.task == "classes" and seen.target_width == 1 and seen.width != 1
+        if self._copies(run):
+            first, last = seen.steps
+            yield self.finding(
+                "the targets are the inputs themselves, place by place: the model has only to copy what it sees", kind="training",
+                first_step=first, last_step=last,
+                fix="Shift them: inputs tokens[:, :-1] and targets tokens[:, 1:], or mask what is to be predicted.",
+            )  # fmt: skip
+            return
         if self._signed(run):
             if not (seen.integers and low == 0 and high == 1):
                 return
@@ -76,6 +86,11 @@ class TargetOutOfRange(Check):
         first, last = seen.steps
         yield self.finding(fact, first_step=first, last_step=last, value=outside, threshold=self.tolerance,
                            causes=("ND105",), fix=fix)  # fmt: skip
+
+    def _copies(self, run: Run) -> bool:
+        """Whether the targets were seen to be what went in, of a model of which each layer puts out something at each place."""
+        shapes = [layer.shape for layer in run.meta.layers if layer.shape and layer.kind != "embedding"]
+        return bool(run.meta.loss.get("copies_input")) and all(len(shape) > 1 for shape in shapes)
 
     def _ignored(self, run: Run) -> float:
         """The id of samples that the loss leaves out: -100 by custom."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 import nndiag  # noqa: E402
+from nndiag_torch import graph  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
 
@@ -154,3 +155,70 @@ def test_a_sound_objective_has_no_finding(name: str) -> None:
     found: list[Any] = [finding for finding in report(SOUND[name]).findings if finding.code.startswith("ND1")]
 
     assert found == []
+
+
+TOKENS = (torch.arange(96)[:, None] * 7 + 3 * torch.arange(13)) % 11
+
+
+class Reader(nn.Module):
+    """A model of texts: embeddings, a linear layer at each place, or one over all of them, and logits at each place."""
+
+    def __init__(self, together: bool) -> None:
+        super().__init__()
+        self.embedding, self.place, self.logits = nn.Embedding(11, 8), nn.Embedding(12, 8), nn.Linear(8, 11)
+        self.between = nn.Linear(96, 96) if together else nn.Linear(8, 8)
+        self.together = together
+
+    def forward(self, ids: Tensor) -> Tensor:
+        h = self.embedding(ids) + self.place(torch.arange(12))
+        h = self.between(h.flatten(1)).view(h.shape) if self.together else self.between(h)
+        z: Tensor = self.logits(h)
+        return z
+
+
+def flat(z: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(z.reshape(-1, 11), y.reshape(-1))
+
+
+def by_place(z: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(z.transpose(1, 2), y)
+
+
+@pytest.mark.parametrize("loss_of", [flat, by_place])
+@pytest.mark.parametrize(
+    ("inputs", "targets", "together", "found"),
+    [
+        (TOKENS[:, :-1], TOKENS[:, :-1], False, 1),
+        (TOKENS[:, :-1], TOKENS[:, 1:], False, 0),
+        (TOKENS[:, :-1], TOKENS[:, :-1], True, 0),
+        (TOKENS[:, :-1].where(torch.arange(12) % 5 > 0, torch.tensor(0)), TOKENS[:, :-1], False, 0),
+    ],
+    ids=["not shifted", "shifted", "an autoencoder", "masked"],
+)  # fmt: skip
+def test_targets_that_went_in_are_named(
+    inputs: Tensor, targets: Tensor, together: bool, found: int, loss_of: Callable[[Tensor, Tensor], Tensor]
+) -> None:
+    torch.manual_seed(0)
+    model = Reader(together)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for batch in torch.arange(96).repeat(4).split(16):
+            loss = loss_of(model(inputs[batch]), targets[batch])
+            recorder.log(loss=loss)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    findings = recorder.check(nndiag.Checklist(select="ND110")).findings
+
+    assert [each.kind for each in findings] == ["training"] * found
+    assert all("only to copy" in each.message for each in findings)
+
+
+def test_targets_of_which_only_some_are_taken_are_compared_as_well() -> None:
+    ids = torch.randint(0, 3, (40, 30), generator=GENERATOR)
+    for stride in (1, 2, 7, 33):
+        for some in (ids.reshape(-1)[::stride], ids[:, ::stride].reshape(-1)):
+            assert graph.Found(targets=some).copies(ids)
+            assert not graph.Found(targets=some.roll(1)).copies(ids)
+    assert not graph.Found(targets=torch.ones(1200, dtype=torch.int64)).copies(torch.ones(40, 30, dtype=torch.int64))
+    assert not graph.Found(targets=ids[0, :8]).copies(ids[:1, :8])
