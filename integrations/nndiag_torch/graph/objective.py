@@ -56,20 +56,28 @@ class Found:
     def copies(self, ids: Tensor | None) -> bool:
         """Whether the targets of a loss over classes are `ids` (N, T), which went in, place by place; on a CPU alone."""
         targets = self.targets
+        if ids is None or targets is None or ids.device.type != "cpu" or targets.device.type != "cpu":
+            return False
         if (
-            ids is None
-            or ids.ndim != 2
-            or ids.shape[1] < 2
-            or targets is None
+            ids.ndim != 2
             or targets.ndim != 1
+            or targets.is_floating_point()
+            or ids.shape[1] < 2
             or len(targets) < COPIES
         ):
             return False
-        if ids.device.type != "cpu" or targets.device.type != "cpu" or targets.is_floating_point():
-            return False
-        stride = -(-ids.numel() // len(targets))  # of very many, evenly spaced ones are taken
-        given = [ids.reshape(-1)[::stride], ids[:, ::stride].reshape(-1)]
-        return any(torch.equal(one, targets) for one in given) and bool((targets != targets[0]).any())
+        given = (_spaced(ids.reshape(1, -1), len(targets)), _spaced(ids, len(targets)))
+        same = any(torch.equal(one, targets) for found in given for one in found)
+        return same and bool((targets != targets[0]).any())
+
+
+def _spaced(rows: Tensor, number: int) -> Iterator[Tensor]:
+    """All ways to take a `number` of evenly spaced values of `rows` (N, T), as many of each from its first on, which are few."""
+    each, rest = divmod(number, len(rows))
+    if not rest and 0 < each <= rows.shape[1]:
+        most = -(-rows.shape[1] // (each - 1)) if each > 1 else rows.shape[1] + 1
+        for stride in range(-(-rows.shape[1] // each), most):
+            yield rows[:, ::stride].reshape(-1)
 
 
 def objective(loss: Tensor, output: Any = None) -> Found:
