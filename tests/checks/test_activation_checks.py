@@ -214,6 +214,15 @@ def counted(label: float, *, poor: bool) -> Run:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("labels", "width", "checked"), [(3, 1.0, False), (2, 1.0, True), (3, 3.0, True)])
+def test_counts_that_a_single_output_predicts_are_no_classes(labels: int, width: float, checked: bool) -> None:
+    predicted = {f"predicted {i}": 32.0 * (i == 1) for i in range(2)}
+    run = synthetic.run(outputs={"count": predicted, "width": {"outputs": width}},
+                        data={"count": {f"label {i}": 10.0 for i in range(labels)}})  # fmt: skip
+
+    assert (OutputCollapse().not_checked(run) is None) is checked
+
+
 @pytest.mark.parametrize(("label", "poor", "sick"), [(0.6, True, True), (0.6, False, False), (0.95, True, False)])
 def test_the_most_common_class_may_be_the_best_guess(label: float, poor: bool, sick: bool) -> None:
     assert bool(findings(OutputCollapse(), counted(label, poor=poor))) is sick

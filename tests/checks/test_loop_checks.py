@@ -463,6 +463,29 @@ def test_pretrained_weights_out_of_reach_are_a_remark_while_the_rest_trains() ->
     assert found.kind == "training"
 
 
+@pytest.mark.parametrize(
+    ("beside", "found"),
+    [
+        ({"fc.lora_a": (2, 32), "fc.lora_b": (3, 2)}, 0),
+        ({"fc.lora_A.default.weight": (4, 32), "fc.lora_B.default.weight": (3, 4)}, 1),
+        ({"fc.lora_A.default.weight": (2, 32), "fc.lora_B.default.weight": (3, 2)}, 0),
+        ({"fc.first.weight": (16, 32), "fc.second.weight": (3, 16)}, 1),
+        ({"other.weight": (2, 32), "another.weight": (3, 2)}, 1),
+    ],
+    ids=["parameters", "no low rank", "modules", "layers of their own", "elsewhere"],
+)
+def test_a_last_layer_that_is_frozen_under_an_adapter_is_a_remark(
+    beside: dict[str, tuple[int, int]], found: int
+) -> None:
+    weights = {"body.weight": (32, 8), **beside, "fc.base_layer.weight": (3, 32)}
+    parameters = [{"name": name, "shape": list(shape), "std": 0.3, "frozen": name.startswith("fc.base")}
+                  for name, shape in weights.items()]  # fmt: skip
+    run = synthetic.run(gradients={"norm": {name: float(not name.startswith("fc.base")) for name in weights}},
+                        parameters=parameters, train=0.5)  # fmt: skip
+
+    assert len([each for each in findings(ZeroGradient(), run) if "layers before it train" in each.message]) == found
+
+
 def test_a_frozen_body_is_one_remark_even_if_a_weight_of_it_looks_fresh() -> None:
     body = [{"name": f"layer{i}.weight", "shape": [64, 32], "std": HE * (1.0 if i == 2 else 0.6), "frozen": True}
             for i in range(9)]  # fmt: skip

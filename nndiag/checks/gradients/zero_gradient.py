@@ -49,6 +49,14 @@ def loaded(parameters: Sequence[ParameterMeta], errors: float = ERRORS) -> bool:
     return 2 * sum(size for p, size in sizes.items() if fresh(p, errors)) < sum(sizes.values())
 
 
+def adapted(frozen: ParameterMeta, weights: Sequence[ParameterMeta]) -> bool:
+    """Whether two trainable weights beside a frozen one are of low rank and of its shape together (Hu et al. 2022, LoRA)."""
+    beside = frozen.name.rpartition(".")[0].rpartition(".")[0]
+    pair = [p.shape for p in weights if not p.frozen and len(p.shape) == 2 and p.name.startswith(beside)]
+    ranks = [(a[0], a[1], b[0]) for a in pair for b in pair if a[0] == b[1] < min(a[1], b[0])]
+    return any(frozen.shape == (outputs, inputs) for _, inputs, outputs in ranks)
+
+
 @dataclass(frozen=True)
 class ZeroGradient(Check):
     """A weight never gets a gradient: it is frozen, detached, or not on the way from the inputs to the loss.
@@ -64,11 +72,12 @@ class ZeroGradient(Check):
     follows. In a recurrent layer whose other weights have a gradient nothing is cut: over sequences of a single step the weights
     of the state multiply zeros. That is a remark, unless the network does not train at all.
 
-    A weight declared frozen is a remark, as fine-tuning freezes on purpose, and so are pretrained ones out of reach. They are a
-    finding where there was nothing to preserve: their standard deviation is that of a fresh initialisation (He, Glorot, LeCun or
-    PyTorch's default, which is 1 for embeddings) to within `errors` standard errors of so many random numbers and half a percent,
-    for most of their numbers; where layers before a frozen one train and it is the last; or where the network does not train at
-    all. Of fewer than 150 numbers the standard deviation says nothing.
+    A weight declared frozen is a remark, as fine-tuning freezes on purpose, and so are pretrained ones out of reach. They
+    are a finding where there was nothing to preserve: their standard deviation is that of a fresh initialisation (He,
+    Glorot, LeCun or PyTorch's default, which is 1 for embeddings) to within `errors` standard errors of so many random
+    numbers and half a percent, for most of their numbers; where layers before a frozen one train, it is the last and no
+    pair of low rank beside it trains in its place; or where the network does not train at all. Of fewer than 150 numbers
+    the standard deviation says nothing.
     """
 
     code = "ND403"
@@ -162,7 +171,7 @@ class ZeroGradient(Check):
         random = [] if loaded(frozen, self.errors) else [p for p in frozen if fresh(p, self.errors)]
         notes = []
         for p in frozen:
-            head = p is weights[-1] and len(frozen) < len(weights)
+            head = p is weights[-1] and len(frozen) < len(weights) and not adapted(p, weights)
             kind: Kind = "training" if p in random or head else self._kept(run)
             how = " at its random initial values" if p in random else ", though layers before it train" if head else ""
             if kind == "note":
