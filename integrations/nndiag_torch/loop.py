@@ -102,7 +102,7 @@ class TorchLoop:
         """The objective as it was when it was looked at last."""
         self.clipping_limit: dict[str, Any] = {"gradients": "unknown"}
         self.compiled = compiled.Compiled(self.parts.layers, self._traced)
-        self._described = (0, 0, 0)
+        self._described: tuple[int, ...] = ()
         self._unheard = 0
         self._by_hand = 0
         self._turns: dict[Optimizer | None, Any] = {}
@@ -267,13 +267,22 @@ class TorchLoop:
         self._trains_in_evaluation_mode &= self._evaluation_mode > 0
         self.teller.iteration(self._backward_passes, self._updates, self._skips, self._gradients_kept(),
                               self._evaluation_mode, self._scale, by_hand=self._never_steps)  # fmt: skip
-        known = len(self.parts.order), len(self.reached), len(self.parts.parameters)
+        known = len(self.parts.order), len(self.reached), len(self.parts.parameters), *self._trainable
         if self._described != known:
             self._described = known
             self.recorder.describe(**self.describe())
         self.steps += 1
         self.teller.iteration_ends()
         self._new_iteration()
+
+    @property
+    def _trainable(self) -> tuple[int, ...]:
+        """How many parameters take gradients, on steps that are read: some are frozen, or thawed, on the way."""
+        return (
+            (sum([not p.frozen for p in self.parts.parameters.values()]),)
+            if self.teller.reading
+            else self._described[3:]
+        )
 
     def _settle_losses(self) -> None:
         """What was seen to go back counts where an optimiser has stepped, if any ever does; of micro-batches it may be a part."""

@@ -167,7 +167,10 @@ class ZeroGradient(Check):
 
     def _frozen(self, run: Run) -> Iterator[Finding]:
         weights = [p for p in run.meta.parameters if p.kind in HELD]
-        frozen = [p for p in weights if p.frozen]
+        trained = self._at_updates(run).max()
+        frozen = [
+            p for p in weights if p.frozen and not trained.get(p.name, 0.0) > 0
+        ]  # but for what was frozen on the way
         random = [] if loaded(frozen, self.errors) else [p for p in frozen if fresh(p, self.errors)]
         notes = []
         for p in frozen:

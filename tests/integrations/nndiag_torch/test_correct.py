@@ -815,3 +815,20 @@ def test_layers_that_a_model_calls_and_does_not_have_are_seen(kind: Any, optimis
 
     assert others == names
     assert headlines == (("ND504",) if names else ())
+
+
+@pytest.mark.parametrize("thaws", [True, False])
+def test_what_is_thawed_or_frozen_on_the_way_is_said_to_be_so(thaws):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    model[0].requires_grad_(not thaws)
+    with watched(model, optimizer) as recorder:
+        for number in range(60):
+            if number == 30:
+                model[0].requires_grad_(thaws)
+            step(model, optimizer, recorder, *programs.batches(8)[number % 3])
+    run = recorder.run
+
+    assert [run.meta.parameter(f"0.{name}").frozen for name in ("weight", "bias")] == [not thaws] * 2
+    assert nndiag.Checklist(select="ND403").examine(run).findings == ()
