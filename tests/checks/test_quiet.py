@@ -181,3 +181,29 @@ def test_a_finding_on_the_whole_run_waits_for_causes_that_take_an_epoch_to_see()
     _, headlines = arrange([found("ND301", first_step=500), found("ND601", first_step=0, last_step=2000)])
 
     assert headlines == ["ND301"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "epochs", "found"),
+    [
+        ("drift", False, 0),
+        ("drift", True, 1),
+        ("saw", False, 1),
+        ("saw", True, 1),
+        ("noise", False, 0),
+        ("jumps", False, 1),
+    ],
+)
+def test_targets_that_grow_as_a_network_learns_are_no_order_of_a_set(shape: str, epochs: bool, found: int) -> None:
+    time, random = np.linspace(0, 1, 120), np.random.default_rng(0)
+    means = {"drift": 1 - np.exp(-4 * time), "saw": 3 * time % 1, "noise": 0 * time, "jumps": random.random(120) > 0.5}[
+        shape
+    ]
+    data: synthetic.Statistics = {
+        "mean": {"target": means + 0.1 * random.standard_normal(120)},
+        "variance": {"target": 0.5},
+    }
+    run = synthetic.run(steps=120, train=1.0, data=data, outputs={"rows": {"outputs": 64.0}},
+                        epoch=np.arange(120) // 40 if epochs else 0, loss={"name": "MSELoss", "task": "real"})  # fmt: skip
+
+    assert codes(run, "ND007") == ["ND007"] * found
