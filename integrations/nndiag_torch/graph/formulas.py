@@ -145,9 +145,10 @@ def _soft(values: Values, node: Node) -> Term | None:
 
 
 def _are_ids(targets: Tensor, shape: tuple[int, ...]) -> bool:
-    """Whether `targets` (N, 1) are ids of three classes or more of outputs (N, C): whole, and no mask of 0 and 1."""
-    whole = len(shape) == 2 and shape[1] > 2 and torch.equal(targets, targets.round())
-    return whole and float(targets.min()) >= 0 and 1 < float(targets.max()) < shape[1]
+    """Whether `targets` (N, 1), on a CPU, are ids of three classes or more of outputs (N, C): whole, and no mask of 0 and 1."""
+    if len(shape) != 2 or shape[1] < 3 or targets.device.type != "cpu" or not torch.equal(targets, targets.round()):
+        return False
+    return float(targets.min()) >= 0 and 1 < float(targets.max()) < shape[1]
 
 
 def _distributions(q: Tensor, axis: int) -> bool:
