@@ -21,7 +21,8 @@ class HiddenSoftmax(Check):
     activation function.
 
     Decides on the outputs of each layer before the last one with weights: none is negative and their mean is 1 / units
-    within `tolerance`, relative, on every read, for 3 units or more; which is what rows that sum to 1 have in common.
+    within `tolerance`, relative, on every read, for 3 units or more; which is what rows that sum to 1 have in common. Where
+    it is known what goes into which layer, only what another takes as it is: weights of an attention are multiplied.
     """
 
     code = "ND112"
@@ -53,7 +54,9 @@ class HiddenSoftmax(Check):
 
     def _before_the_last(self, run: Run) -> list[str]:
         layers, weighted = structure.recorded(run, "mean"), structure.linear(run)
-        return layers[: layers.index(weighted[-1])] if weighted else []
+        before = layers[: layers.index(weighted[-1])] if weighted else []
+        told = {layer.after for layer in run.meta.layers if layer.after is not None}
+        return [layer for layer in before if layer in told] if told else before
 
     @classmethod
     def _run(cls, mean: float) -> Run:

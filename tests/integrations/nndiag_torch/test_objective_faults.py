@@ -222,3 +222,41 @@ def test_targets_of_which_only_some_are_taken_are_compared_as_well() -> None:
             assert not graph.Found(targets=some.roll(1)).copies(ids)
     assert not graph.Found(targets=torch.ones(1200, dtype=torch.int64)).copies(torch.ones(40, 30, dtype=torch.int64))
     assert not graph.Found(targets=ids[0, :8]).copies(ids[:1, :8])
+
+
+class Between(nn.Module):
+    """A softmax between two layers: as an activation function, a module or not, pooled or not, or as weights of a mean."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.softmax, self.pool = how, nn.Softmax(1), nn.MaxPool1d(2)
+        self.first, self.last = nn.Linear(8, 16), nn.Linear(8 if how == "pooled" else 16, 3)
+        self.score = nn.Linear(2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        if self.how == "weights":
+            weights = self.softmax(self.score(x.view(-1, 4, 2)))
+            h = h * (weights * x.view(-1, 4, 2)).sum((1, 2)).unsqueeze(1)
+        elif self.how == "pooled":
+            h = self.pool(self.softmax(h).unsqueeze(1)).flatten(1)
+        else:
+            h = self.softmax(h) if self.how == "module" else h.softmax(1)
+        z: Tensor = self.last(h)
+        return z
+
+
+@pytest.mark.parametrize(("how", "found"), [("module", 1), ("function", 1), ("pooled", 1), ("weights", 0)])
+def test_a_softmax_between_layers_is_told_from_the_weights_of_a_mean(how: str, found: int) -> None:
+    torch.manual_seed(0)
+    model = Between(how)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for batch in torch.arange(384).split(16):
+            loss = F.cross_entropy(model(X[batch]), IDS[batch])
+            recorder.log(loss=loss)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    assert len(recorder.check(nndiag.Checklist(select="ND112")).findings) == found
