@@ -144,7 +144,7 @@ def test_the_command_writes_its_tables(monkeypatch, tmp_path, options, tables):
 def test_too_few_rounds_and_what_there_is_not_are_refused(monkeypatch, capsys):
     for arguments, said in (
         (["A", "--rounds", "3"], "wanted 4 or more"),
-        (["B"], "no network B; there are A, C, T"),
+        (["Z"], "no network Z; there are A, C, B, T"),
         (["A", "--steps", "0"], "--steps 0: wanted 1 or more"),
         (["A", "--only", "none"], "no variant starts with 'none'; there are all hooks"),
     ):
