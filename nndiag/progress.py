@@ -75,12 +75,12 @@ class Progress:
 
 
 def training(run: Run) -> Progress | None:
-    """Progress of the training loss; None with fewer than `READS` reads, and of one that `floats`.
+    """Progress of the training loss; None with fewer than `READS` reads, and where the loss is `no_measure` of it.
 
     A run that ends in NaN has none left.
     """
     train = run.train
-    if floats(run):
+    if no_measure(run):
         return None
     if ended_nonfinite(run):
         start = float(np.median(train.to_numpy()[:5])) if len(train) else math.inf
@@ -112,7 +112,7 @@ def _progress(run: Run, losses: Array, tail: int, window: int) -> Progress:
     return Progress(start, now, min(now, float(smooth.min())), error, floor(run), known)
 
 
-def floats(run: Run) -> str | None:
+def no_measure(run: Run) -> str | None:
     """Why the value of the loss says nothing of how far training has come; None where it does.
 
     So it is where samples are weighed by numbers of either sign, as a policy gradient does (Williams 1992): it may then be
@@ -153,7 +153,7 @@ def unfinished(run: Run) -> float | None:
         return None
     start = begin(run)
     older, newer, span = losses[-2 * fifth : -fifth], losses[-fifth:], start - floor(run)
-    if not span > 0 or floats(run):
+    if not span > 0 or no_measure(run):
         return None
     error = float(np.std(np.diff(losses[-2 * fifth :]))) / math.sqrt(fifth)
     gain, left = float(older.mean() - newer.mean()), (float(newer.mean()) - floor(run)) / span

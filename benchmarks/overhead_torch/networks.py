@@ -112,6 +112,5 @@ NETWORKS = {
         Network("C-AdamW", _wide, adamw, lambda: samples(128, 784, 10), block=50),
     )
 }
-"""A: 20 layers of 256, batch 512; C: 784-1024-1024-10, batch 128; both with SGD, and again with AdamW. B: 4 layers of
-128, batch 64, whose step takes half a millisecond or so. T: a transformer of
-four layers of 256 with four heads, 16 sequences of 64, AdamW."""
+"""A: 20 layers of 256, batch 512; C: 784-1024-1024-10, batch 128; both with SGD, and again with AdamW. B: 4 layers of 128, batch
+64, SGD, whose step is short. T: a transformer of four layers of 256 with four heads, 16 sequences of 64, AdamW."""

@@ -35,7 +35,7 @@ def loop(loop: TorchLoop) -> dict[str, Any]:
             }
             for parameter in loop.parameters
         ],
-        "loss": {**({} if loop.objective.get("name") else _named(loop.loss)), **loop.objective},
+        "loss": {**_named(loop.loss), **loop.objective},
         "optimizer": next((optimizer(one) for one in loop.optimizers), {})
         | ({"in_turn": True} if loop.in_turn else {}),
         "clipping": loop.clipping_limit,

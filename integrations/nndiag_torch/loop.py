@@ -97,12 +97,14 @@ class TorchLoop:
         self._objectives: list[dict[str, Any]] = []
         self._ids: Callable[[], torch.Tensor | None] = _nothing
         self.adversarial = False
-        self._trained_by: set[frozenset[Any]] = set()
+        self._trained_by: set[frozenset[int | None]] = set()
+        """Ids of the optimisers that hold what a loss reaches, None for a stranger's, of each kind of loss."""
         self._looked: dict[str, Any] = {}
         """The objective as it was when it was looked at last."""
         self.clipping_limit: dict[str, Any] = {"gradients": "unknown"}
         self.compiled = compiled.Compiled(self.parts.layers, self._traced)
-        self._described: tuple[int, ...] = ()
+        self._described = (0, 0, 0, 0)
+        self._trainable = 0
         self._unheard = 0
         self._by_hand = 0
         self._turns: dict[Optimizer | None, Any] = {}
@@ -173,7 +175,10 @@ class TorchLoop:
     @property
     def objective(self) -> Mapping[str, Any]:
         """What the loss is made of, as its graph has shown last, and whether it is one of several that are at odds."""
-        facts = self._objectives[-1] if self._objectives else {}
+        return self._at_odds(self._objectives[-1] if self._objectives else {})
+
+    def _at_odds(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """The facts of a loss, with that it is adversarial where it is."""
         return {**facts, "adversarial": True} if self.adversarial else facts
 
     @property
@@ -267,22 +272,15 @@ class TorchLoop:
         self._trains_in_evaluation_mode &= self._evaluation_mode > 0
         self.teller.iteration(self._backward_passes, self._updates, self._skips, self._gradients_kept(),
                               self._evaluation_mode, self._scale, by_hand=self._never_steps)  # fmt: skip
-        known = len(self.parts.order), len(self.reached), len(self.parts.parameters), *self._trainable
+        if self.teller.reading:  # some are frozen, or thawed, on the way
+            self._trainable = sum([not parameter.frozen for parameter in self.parameters])
+        known = len(self.parts.order), len(self.reached), len(self.parts.parameters), self._trainable
         if self._described != known:
             self._described = known
             self.recorder.describe(**self.describe())
         self.steps += 1
         self.teller.iteration_ends()
         self._new_iteration()
-
-    @property
-    def _trainable(self) -> tuple[int, ...]:
-        """How many parameters take gradients, on steps that are read: some are frozen, or thawed, on the way."""
-        return (
-            (sum([not p.frozen for p in self.parts.parameters.values()]),)
-            if self.teller.reading
-            else self._described[3:]
-        )
 
     def _settle_losses(self) -> None:
         """What was seen to go back counts where an optimiser has stepped, if any ever does; of micro-batches it may be a part."""
@@ -536,7 +534,7 @@ class TorchLoop:
         So it is of a generator, whose loss goes back through the discriminator, and of an actor and its critic. Of optimisers
         that work together each loss reaches all, or but one. Who holds parameters that are not ours counts as one of them.
         """
-        owners = {id(t): one for one in self.optimizers for group in one.param_groups for t in group["params"]}
+        owners = {id(t): id(one) for one in self.optimizers for group in one.param_groups for t in group["params"]}
         reached = [leaf for leaf in graph.leaves(loss) if isinstance(leaf, nn.Parameter)]
         met = {owners.get(id(leaf)) for leaf in reached if id(leaf) in owners or id(leaf) not in self.parts.parameters}
         if met:
@@ -614,7 +612,7 @@ class TorchLoop:
             self.recorder.describe(loss=self.objective)
         elif same is not None and "ignored" in objective and "ignored" not in same:
             same["ignored"] = objective["ignored"]
-            self.recorder.describe(loss=same)
+            self.recorder.describe(loss=self._at_odds(same))
         if self.steps < LOOKED:
             self.reached |= graph.reached(loss)
 

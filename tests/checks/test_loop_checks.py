@@ -471,8 +471,9 @@ def test_pretrained_weights_out_of_reach_are_a_remark_while_the_rest_trains() ->
         ({"fc.lora_A.default.weight": (2, 32), "fc.lora_B.default.weight": (3, 2)}, 0),
         ({"fc.first.weight": (16, 32), "fc.second.weight": (3, 16)}, 1),
         ({"other.weight": (2, 32), "another.weight": (3, 2)}, 1),
+        ({"fc2.down": (2, 32), "fc2.up": (3, 2)}, 1),
     ],
-    ids=["parameters", "no low rank", "modules", "layers of their own", "elsewhere"],
+    ids=["parameters", "no low rank", "modules", "layers of their own", "elsewhere", "of another name"],
 )
 def test_a_last_layer_that_is_frozen_under_an_adapter_is_a_remark(
     beside: dict[str, tuple[int, int]], found: int

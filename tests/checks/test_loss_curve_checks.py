@@ -11,7 +11,17 @@ from sound_programs import SOUND, noisy_digits, some_digits, sound, train
 import nndiag
 from nndiag import Checklist, Finding, Verdict, nn, signals, synthetic
 from nndiag.check import Check
-from nndiag.checks import Budget, ConstantLoss, Diverging, ImpossibleLoss, LossSpike, NotLearning, Oscillating, Plateau
+from nndiag.checks import (
+    Budget,
+    ConstantLoss,
+    Diverging,
+    ImpossibleLoss,
+    LearningRateHigh,
+    LossSpike,
+    NotLearning,
+    Oscillating,
+    Plateau,
+)
 from nndiag.run import Run
 from nndiag.statistics import Array
 
@@ -79,6 +89,14 @@ def test_a_model_that_is_initialised_in_each_epoch_is_told_from_a_rate_that_is_t
 
     assert report.headlines == ("ND602",)
     assert "initialised anew" in report.findings[0].causes[0]
+
+
+def test_a_loss_that_begins_anew_is_no_sign_of_large_steps() -> None:
+    """Brisk updates are too large where the loss has come back for good, not where it starts again."""
+    updates = {"ratio": {"h1.weight": 0.01}}
+    for losses, found in ((saw(1.0)[:-40], 0), (np.concatenate([saw(1.0, 0), np.full(160, 2.2)]), 1)):
+        run = curve(losses, updates=updates)
+        assert len([each for each in findings(LearningRateHigh(), run) if "the loss is back" in each.message]) == found
 
 
 # ND603

@@ -58,13 +58,8 @@ class Found:
         targets = self.targets
         if ids is None or targets is None or ids.device.type != "cpu" or targets.device.type != "cpu":
             return False
-        if (
-            ids.ndim != 2
-            or targets.ndim != 1
-            or targets.is_floating_point()
-            or ids.shape[1] < 2
-            or len(targets) < COPIES
-        ):
+        texts = ids.ndim == 2 and ids.shape[1] > 1 and targets.ndim == 1 and not targets.is_floating_point()
+        if not texts or len(targets) < COPIES:
             return False
         given = (_spaced(ids.reshape(1, -1), len(targets)), _spaced(ids, len(targets)))
         same = any(torch.equal(one, targets) for found in given for one in found)

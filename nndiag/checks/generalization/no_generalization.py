@@ -47,7 +47,7 @@ class NoGeneralization(Check):
     fast: float = 10**-1.5
 
     def not_checked(self, run: Run) -> str | None:
-        if reason := super().not_checked(run) or progress.floats(run):
+        if reason := super().not_checked(run) or progress.no_measure(run):
             return reason
         if progress.trivial(run) is None:
             return "needs the loss of a trivial prediction: the kind of loss and the targets are not recorded"

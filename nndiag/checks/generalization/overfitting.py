@@ -40,7 +40,7 @@ class Overfitting(Check):
     evaluations: int = 3
 
     def not_checked(self, run: Run) -> str | None:
-        if reason := super().not_checked(run) or progress.floats(run):
+        if reason := super().not_checked(run) or progress.no_measure(run):
             return reason
         if not np.isfinite(run.validation).any():
             return "no validation loss is finite"

@@ -35,7 +35,7 @@ class Underfitting(Check):
     errors: float = 2.0
 
     def not_checked(self, run: Run) -> str | None:
-        if reason := super().not_checked(run) or progress.floats(run):
+        if reason := super().not_checked(run) or progress.no_measure(run):
             return reason
         if progress.trivial(run) is None:
             return "needs the loss of a trivial prediction: the kind of loss and the targets are not recorded"

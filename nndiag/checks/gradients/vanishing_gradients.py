@@ -65,12 +65,7 @@ class VanishingGradients(Check):
         layer = next(
             name for name in reversed(layers) if middle[name] < np.sqrt(limit) * middle[layers[-1]] or name == layers[0]
         )
-        causes: tuple[str, ...] = ("ND203", "saturating activation functions in a deep stack",
-                                   "too many layers without normalisation")  # fmt: skip
-        fix = ""
-        if structure.squashing(run):
-            cause, fix = structure.squashed_by(run)
-            causes = ("ND203", cause)
+        causes, fix = self._blamed(run)
         yield self.finding(
             f"δ in {layers[0]} is {worst:.2g} times that in {layers[-1]}: the first layers get next to no gradient"
             if worst > 0 else f"no gradient at all reaches {layers[0]}: δ there is exactly 0",
@@ -79,6 +74,14 @@ class VanishingGradients(Check):
             value=worst, threshold=limit,
             causes=causes, fix=fix,
         )  # fmt: skip
+
+    def _blamed(self, run: Run) -> tuple[tuple[str, ...], str]:
+        """Causes and fix: the activation functions, where some let through a quarter at most, or what else is usual."""
+        if not structure.squashing(run):
+            causes = "saturating activation functions in a deep stack", "too many layers without normalisation"
+            return ("ND203", *causes), self.advice
+        cause, fix = structure.squashed_by(run)
+        return ("ND203", cause), fix
 
     def _limit(self, run: Run, layers: int) -> float:
         made = progress.training(run)

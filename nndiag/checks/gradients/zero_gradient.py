@@ -52,7 +52,8 @@ def loaded(parameters: Sequence[ParameterMeta], errors: float = ERRORS) -> bool:
 def adapted(frozen: ParameterMeta, weights: Sequence[ParameterMeta]) -> bool:
     """Whether two trainable weights beside a frozen one are of low rank and of its shape together (Hu et al. 2022, LoRA)."""
     beside = frozen.name.rpartition(".")[0].rpartition(".")[0]
-    pair = [p.shape for p in weights if not p.frozen and len(p.shape) == 2 and p.name.startswith(beside)]
+    trainable = [p for p in weights if not p.frozen and len(p.shape) == 2]
+    pair = [p.shape for p in trainable if (p.name.startswith(f"{beside}.") if beside else "." not in p.name)]
     ranks = [(a[0], a[1], b[0]) for a in pair for b in pair if a[0] == b[1] < min(a[1], b[0])]
     return any(frozen.shape == (outputs, inputs) for _, inputs, outputs in ranks)
 
@@ -168,9 +169,7 @@ class ZeroGradient(Check):
     def _frozen(self, run: Run) -> Iterator[Finding]:
         weights = [p for p in run.meta.parameters if p.kind in HELD]
         trained = self._at_updates(run).max()
-        frozen = [
-            p for p in weights if p.frozen and not trained.get(p.name, 0.0) > 0
-        ]  # but for what was frozen on the way
+        frozen = [p for p in weights if p.frozen and not trained.get(p.name, 0.0) > 0]  # not those frozen on the way
         random = [] if loaded(frozen, self.errors) else [p for p in frozen if fresh(p, self.errors)]
         notes = []
         for p in frozen:

@@ -46,7 +46,7 @@ class Budget(Check):
     saturated: float = 0.005
 
     def not_checked(self, run: Run) -> str | None:
-        if reason := super().not_checked(run) or progress.floats(run):
+        if reason := super().not_checked(run) or progress.no_measure(run):
             return reason
         if run.meta.ended != "completed":
             return f"needs a completed run; this one is {run.meta.ended}"

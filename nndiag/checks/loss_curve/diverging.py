@@ -49,7 +49,7 @@ class Diverging(Check):
     again: float = 0.1
 
     def not_checked(self, run: Run) -> str | None:
-        return super().not_checked(run) or progress.floats(run)
+        return super().not_checked(run) or progress.no_measure(run)
 
     def examine(self, run: Run) -> Iterator[Finding]:
         trained = progress.training(run)

@@ -52,12 +52,12 @@ class ImpossibleLoss(Check):
             return reason
         if self._bounded(run) or self._runs_away(run):
             return None
-        return progress.floats(run) or "needs a loss with a known floor, such as a cross-entropy or a squared error"
+        return progress.no_measure(run) or "needs a loss with a known floor, such as a cross-entropy or a squared error"
 
     def _bounded(self, run: Run) -> bool:
         """Whether it is known what the loss cannot be below."""
         named = _plain(str(run.meta.loss.get("name", ""))) in NEVER_NEGATIVE
-        return progress.floats(run) is None and (named or "floor" in run.meta.loss)
+        return progress.no_measure(run) is None and (named or "floor" in run.meta.loss)
 
     def _runs_away(self, run: Run) -> bool:
         """Whether the training loss has fallen to `away` times its first size below 0."""

@@ -47,7 +47,7 @@ class LossSpike(Check):
     begun: float = 0.1
 
     def not_checked(self, run: Run) -> str | None:
-        return super().not_checked(run) or progress.floats(run)
+        return super().not_checked(run) or progress.no_measure(run)
 
     def examine(self, run: Run) -> Iterator[Finding]:
         trained, train = progress.training(run), run.train

@@ -43,7 +43,7 @@ class NotLearning(Check):
     evaluations: int = 5
 
     def not_checked(self, run: Run) -> str | None:
-        return super().not_checked(run) or progress.floats(run)
+        return super().not_checked(run) or progress.no_measure(run)
 
     def examine(self, run: Run) -> Iterator[Finding]:
         trained = progress.training(run)

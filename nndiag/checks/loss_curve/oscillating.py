@@ -49,7 +49,7 @@ class Oscillating(Check):
     noise: float = 3.0
 
     def not_checked(self, run: Run) -> str | None:
-        if reason := super().not_checked(run) or progress.floats(run):
+        if reason := super().not_checked(run) or progress.no_measure(run):
             return reason
         steps = np.diff(_late(run).index.to_numpy())
         return "needs neighbouring steps: of a long run only a sample is read" if np.median(steps) != 1 else None

@@ -38,7 +38,7 @@ class Plateau(Check):
     left: float = 0.1
 
     def not_checked(self, run: Run) -> str | None:
-        return super().not_checked(run) or progress.floats(run)
+        return super().not_checked(run) or progress.no_measure(run)
 
     def examine(self, run: Run) -> Iterator[Finding]:
         trained = progress.training(run)

@@ -57,12 +57,7 @@ class TargetOutOfRange(Check):
         low, high = seen.target_range
         outside, ids = max(-low, high - 1), seen.task == "classes" and seen.target_width == 1 and seen.width != 1
         if self._copies(run):
-            first, last = seen.steps
-            yield self.finding(
-                "the targets are the inputs themselves, place by place: the model has only to copy what it sees", kind="training",
-                first_step=first, last_step=last,
-                fix="Shift them: inputs tokens[:, :-1] and targets tokens[:, 1:], or mask what is to be predicted.",
-            )  # fmt: skip
+            yield self._of_copies(seen)
             return
         if self._signed(run):
             if not (seen.integers and low == 0 and high == 1):
@@ -91,6 +86,14 @@ class TargetOutOfRange(Check):
         """Whether the targets were seen to be what went in, of a model of which each layer puts out something at each place."""
         shapes = [layer.shape for layer in run.meta.layers if layer.shape and layer.kind != "embedding"]
         return bool(run.meta.loss.get("copies_input")) and all(len(shape) > 1 for shape in shapes)
+
+    def _of_copies(self, seen: Objective) -> Finding:
+        first, last = seen.steps
+        return self.finding(
+            "the targets are the inputs themselves, place by place: the model has only to copy what it sees", kind="training",
+            first_step=first, last_step=last,
+            fix="Shift them: inputs tokens[:, :-1] and targets tokens[:, 1:], or mask what is to be predicted.",
+        )  # fmt: skip
 
     def _ignored(self, run: Run) -> float:
         """The id of samples that the loss leaves out: -100 by custom."""

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nndiag import progress, signals, structure, synthetic
+from nndiag.causes import ANEW
 from nndiag.check import Check, Finding
 from nndiag.checks.activations.dead_units import DeadUnits
 from nndiag.checks.loss_curve.diverging import Diverging
@@ -91,7 +92,7 @@ class LearningRateHigh(Check):
     def _rising(self, run: Run) -> Finding | None:
         early = run.train.iloc[: self.early]
         start = float(early.iloc[0])
-        if not start > 0 or progress.floats(run):
+        if not start > 0 or progress.no_measure(run):
             return None  # a loss without a floor of 0 has no multiples
         if any(run.meta.loss.get(key) is not None for key in progress.WEIGHTED):
             start = max(start, float(early.iloc[: self.window].mean()))  # a batch without the heavy samples is cheap
@@ -169,7 +170,7 @@ class LearningRateHigh(Check):
         above = known is not None and min(later, trained.now) > (1 + self.above) * known
         if above and not progress.closing(run):
             return f"the loss stays at {later:.3g}, where a trivial prediction costs {known:.3g}"
-        if trained.best_value > self.gained and Diverging().found(run):
+        if trained.best_value > self.gained and any(found.place != ANEW for found in Diverging().found(run)):
             return f"the loss is back at {trained.now:.3g} after a best of {trained.best:.3g}"
         return ""
 

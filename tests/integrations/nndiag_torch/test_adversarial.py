@@ -83,6 +83,27 @@ def test_a_discriminator_of_five_steps_for_one_of_the_generator_is_known_all_the
     assert adversaries("Wasserstein", "d", logged=True, rounds=5).meta.loss["adversarial"] is True
 
 
+def test_what_is_learned_of_the_loss_later_leaves_it_adversarial() -> None:
+    torch.manual_seed(0)
+    g, d = nn.Linear(4, 8), nn.Linear(8, 3)
+    of_g, of_d = Adam(g.parameters(), 2e-3), Adam(d.parameters(), 2e-3)
+    with nndiag.watch(g, of_g, every=1) as recorder:
+        for number in range(30):
+            made, ids = g(torch.randn(N, 4)), torch.arange(N) % (3 if number > 10 else 2)
+            of_d.zero_grad()
+            F.cross_entropy(d(made.detach()), ids).backward()
+            of_d.step()
+            loss = F.cross_entropy(d(made), ids, ignore_index=2)
+            recorder.log(loss=loss)
+            of_g.zero_grad()
+            loss.backward()
+            of_g.step()
+    loss = recorder.run.meta.loss
+
+    assert loss["ignored"] > 0
+    assert loss["adversarial"] is True
+
+
 class Together(nn.Module):
     """An encoder and a decoder."""
 
