@@ -13,7 +13,6 @@ from typing import Any, Concatenate, ParamSpec
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
@@ -25,6 +24,7 @@ from nndiag.row import Origin
 from nndiag_torch import compiled, description, graph, patches
 from nndiag_torch.arrays import first_tensor, hook_of, on_gradient, same_start, version_of
 from nndiag_torch.device import Later, is_for
+from nndiag_torch.hearing import Hearing
 from nndiag_torch.layers import ALIKE, PASSING, Layer, Parameter, function_before, reshapes
 from nndiag_torch.parts import Holders, Parts
 from nndiag_torch.telling import Now
@@ -75,9 +75,9 @@ class TorchLoop:
     """A model, its optimisers and its loss in a loop of the user's own.
 
     The model itself is left alone: the forward hook is one for all modules of the process, and those of the optimisers are,
-    too. A loss that nobody logs is seen as it goes back. An iteration begins with the first training pass (gradients on)
-    after the last one ended, and ends when every optimiser has stepped. It stays open until the next begins, for what is
-    logged late.
+    too. Within a pass that is not read no module is heard (`Hearing`). A loss that nobody logs is seen as it goes back. An
+    iteration begins with the first training pass (gradients on) after the last one ended, and ends when every optimiser has
+    stepped. It stays open until the next begins, for what is logged late.
     Hooks are told of events as they happen, or later where the model lies on another device than the CPU (`deferred`).
     """
 
@@ -123,7 +123,8 @@ class TorchLoop:
         self._evaluated_in_training_mode: bool | None = None
         self._output: Any = None
         self._entering: tuple[Any, ...] = ()
-        self._within = False
+        self._within = self._batch_to_come = self._loss_within = False
+        self._hearing: Hearing | None = None
         self._handles: list[Any] = []
         self._new_iteration()
 
@@ -134,9 +135,8 @@ class TorchLoop:
         compiled.forget(self.model)
         compiled.quiet()
         self.compiled.reading = self.teller.wants("on_forward")
+        self._hearing = Hearing(self._entered, self._called)
         self._handles = [
-            register_module_forward_pre_hook(self._entered),
-            register_module_forward_hook(self._called),
             register_optimizer_step_pre_hook(self._before_step),
             register_optimizer_step_post_hook(self._after_step),
         ]
@@ -145,16 +145,23 @@ class TorchLoop:
 
     def leave(self) -> None:
         """Hear no more, and leave nothing behind."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._take_off()
         self.compiled.reading = False
         compiled.loud()
-        patches.remove(self)
         self._finish()
         self.teller.leave()
         self.hooks.remove(self.recorder)
         self._output = None
+
+    def _take_off(self) -> None:
+        """Take every hook off."""
+        if self._hearing is not None:
+            self._hearing.leave()
+            self._hearing = None
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        patches.remove(self)
 
     def _fail(self, where: str, fault: Exception) -> None:
         """Something here is broken: hear no more, and say so."""
@@ -162,10 +169,7 @@ class TorchLoop:
             raise fault
         log.error("the PyTorch adapter failed in %s and is detached; training goes on", where, exc_info=fault)
         self._failed = True
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        patches.remove(self)
+        self._take_off()
         self.recorder.fault("TorchLoop", where, fault, FRAMES)
 
     def describe(self) -> dict[str, Any]:
@@ -218,7 +222,7 @@ class TorchLoop:
         self._witness: torch.Tensor | None = None
         self.compiled.reading = self.teller.wants("on_forward")
 
-    def _begin_pass(self, args: Any) -> None:
+    def _begin_pass(self) -> None:
         """A training pass begins: of a new iteration, or one more of the iteration under way."""
         if self._is_over():
             self._finish()
@@ -231,10 +235,13 @@ class TorchLoop:
         self._reads = self.teller.reading
         self._evaluation_mode = min(self._evaluation_mode, float(self.parts.in_evaluation_mode))
         self._begin()
+        self._batch_to_come = True
+
+    def _take_batch(self, args: Any) -> None:
+        """The batch of a pass is what went into the model, where a tensor is passed by place, or else its first module."""
+        self._batch_to_come = False
         given, self._entering = self._entering, ()
-        # Of the model, where a tensor is passed by place, or of its first module.
-        x = first_tensor((given, args), floating=False)
-        if x is not None and self.teller.wants("on_step_begin"):
+        if self.teller.wants("on_step_begin") and (x := first_tensor((given, args), floating=False)) is not None:
             self._ids = _nothing if x.is_floating_point() else weakref.ref(x)
             self.teller.batch(x)
 
@@ -270,10 +277,10 @@ class TorchLoop:
             self._trains_in_evaluation_mode = self._goes_back_in_evaluation_mode
             self._evaluation_mode = float(self._goes_back_in_evaluation_mode)
         self._trains_in_evaluation_mode &= self._evaluation_mode > 0
-        self.teller.iteration(self._backward_passes, self._updates, self._skips, self._gradients_kept(),
-                              self._evaluation_mode, self._scale, by_hand=self._never_steps)  # fmt: skip
-        if self.teller.reading:  # some are frozen, or thawed, on the way
-            self._trainable = sum([not parameter.frozen for parameter in self.parameters])
+        if self.teller.reading:
+            self.teller.iteration(self._backward_passes, self._updates, self._skips, self._gradients_kept(),
+                                  self._evaluation_mode, self._scale, by_hand=self._never_steps)  # fmt: skip
+            self._trainable = sum([not parameter.frozen for parameter in self.parameters])  # some are frozen on the way
         known = len(self.parts.order), len(self.reached), len(self.parts.parameters), self._trainable
         if self._described != known:
             self._described = known
@@ -317,15 +324,44 @@ class TorchLoop:
             self._inside, self._within = False, torch.is_grad_enabled()  # a pass before may have ended in an exception
             self._thread = get_ident()
             self._entering = args if self._within else ()
+            if self._within and module.training and self._hearing is not None:
+                self._really_entered(module, args)
+
+    @guarded
+    def _really_entered(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """A training pass of the model begins: if nobody reads it, its modules are not heard, but that it is over."""
+        if self._loss_within or self._compiles or _backward_under_way() != -1 or not _has_values():
+            return
+        if not self._passing or self._in_backward:
+            self._begin_pass()
+        if self._reads or self.teller.reading or self._hearing is None:
+            return
+        if self._batch_to_come and self.teller.wants("on_step_begin"):
+            if first_tensor(args, floating=False) is None:
+                return  # it is what goes into the first module
+            self._take_batch(args)
+        self._batch_to_come, self._entering = False, ()
+        self._hearing.skip(module, self._skipped_over)
+
+    def _skipped_over(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """A pass of the model of which nothing was heard is over."""
+        self._within = False
+        if not self._loss_tells:
+            self._called(module, args, output)
+
+    @property
+    def _compiles(self) -> bool:
+        """Whether a part of the model is compiled, as far as is known: its graphs are made of what hooks hear."""
+        return bool(self.compiled.traced) or self.parts.compiled
 
     def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Any module of the process has been called. While a graph is traced, what this gives back is handed on instead."""
         if torch.compiler.is_compiling():
             return None if compiled.exporting() else self.compiled.passed(module, output)
-        if self._inside and not (self._reads or self.recorder.recording) and id(module) in self.parts.inner:
+        if self._inside and not (self._reads or self.teller.reading) and id(module) in self.parts.inner:
             return None  # within a pass that is not read
-        if torch._C._functorch.peek_interpreter_stack() is None and not torch.jit.is_tracing():
-            self._really_called(module, args, output)  # what runs under vmap and the like has no values
+        if _has_values():
+            self._really_called(module, args, output)
         return None
 
     @guarded
@@ -380,7 +416,9 @@ class TorchLoop:
                 self._await_gradient(layer, first_tensor(output))
             return
         if not self._passing or self._in_backward:
-            self._begin_pass(args)
+            self._begin_pass()
+        if self._batch_to_come:
+            self._take_batch(args)
         self._inside = not root
         if not self._reads:
             if root and not self._loss_tells and (tensor := first_tensor(output)) is not None and tensor.requires_grad:
@@ -453,6 +491,7 @@ class TorchLoop:
     # The loss
 
     def _take_loss_module(self, args: tuple[Any, ...], output: Any) -> None:
+        self._loss_within = self._loss_within or self._within
         if self._passing and isinstance(output, torch.Tensor) and output.requires_grad and len(args) > 1:
             self._take_loss(output, args[0], args[1])
 
@@ -506,9 +545,14 @@ class TorchLoop:
         self._passing = self._inside = self._loss_is_in = False
         self._output = None
 
-    @guarded
     def goes_back(self, loss: torch.Tensor) -> None:
-        """A backward pass from `loss` is about to begin: unless that was told, it is seen now.
+        """A backward pass from `loss` is about to begin."""
+        if self._finished or not self._loss_is_in or self.steps < ALWAYS:  # else it was told
+            self._really_goes_back(loss)
+
+    @guarded
+    def _really_goes_back(self, loss: torch.Tensor) -> None:
+        """Unless it was told, the loss is seen now.
 
         What passes through to parameters of somebody else's is the loss of another. Where several optimisers have each a loss of
         their own, none of them is that of the run.
@@ -573,7 +617,8 @@ class TorchLoop:
     ) -> None:
         known = self._loss_is_in or (self._loss_seen and not told)
         if self._finished and known and (self.compiled.traced or not self.parts.order):
-            self._begin_pass(())  # one that was compiled as a whole, or whose modules nobody calls
+            self._begin_pass()  # one that was compiled as a whole, or whose modules nobody calls
+            self._take_batch(())
         self._begin()
         self._collect_outputs()
         value, looked = self.teller.mean(loss), self._loss_seen
@@ -645,8 +690,11 @@ class TorchLoop:
         if self._adds_up and not self._finished:
             return
         if self._finished:
-            self._begin_pass(())  # one that was compiled as a whole
+            self._begin_pass()  # one that was compiled as a whole
+            self._take_batch(())
         if not self._in_backward:
+            if self._hearing is not None:
+                self._hearing.resume()  # it goes back within a call of the model
             self._collect_outputs()
             self._in_backward, self._inside, self._output, self._collected = True, False, None, False
             self._backward_passes += 1
@@ -725,8 +773,7 @@ class TorchLoop:
 
     @guarded
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        parameters = self._ours(optimizer)
-        if not parameters and optimizer not in self.optimizers:
+        if not self._is_ours(optimizer):
             return
         if optimizer in self._stepped:
             self._finish()
@@ -735,6 +782,7 @@ class TorchLoop:
         if not (self._reads or self.teller.reading):
             return
         self._collect_gradients()
+        parameters = self._owned_by(optimizer)
         scale = getattr(optimizer, "grad_scale", None)  # fused optimisers take the scale off themselves
         if scale is not None or self._unscales:
             self._unscales = True
@@ -753,11 +801,11 @@ class TorchLoop:
 
     @guarded
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        parameters = self._ours(optimizer)
-        if not parameters and optimizer not in self.optimizers:
+        if not self._is_ours(optimizer):
             return
         self._stepping = False
-        self.teller.update_ends(optimizer, parameters)
+        if self._reads or self.teller.reading:
+            self.teller.update_ends(optimizer, self._owned_by(optimizer))
         self.optimizers[optimizer] += 1
         self._updates += 1
         skipped = getattr(optimizer, "found_inf", None)  # fused optimisers leave a step out themselves
@@ -773,7 +821,11 @@ class TorchLoop:
             self._passing = self._inside = False
             self._settle_losses()
 
-    def _ours(self, optimizer: Optimizer) -> list[Parameter]:
+    def _is_ours(self, optimizer: Optimizer) -> bool:
+        """Whether `optimizer` is one of this loop's."""
+        return optimizer in self.optimizers or bool(self._owned_by(optimizer))
+
+    def _owned_by(self, optimizer: Optimizer) -> list[Parameter]:
         """Parameters of the model that `optimizer` updates; one that has some is one of ours from now on."""
         owned = self.holders.of(optimizer)
         if not owned and optimizer not in self._strangers:
@@ -802,5 +854,10 @@ _backward_under_way = torch._C._current_graph_task_id
 """The number of the backward pass under way, -1 without any: a forward pass within one is a checkpoint's second."""
 
 
-for _heard in (TorchLoop._called, TorchLoop._entered, TorchLoop._really_called):
+def _has_values() -> bool:
+    """Whether tensors have values just now: what runs under vmap and the like, or is traced for TorchScript, has none."""
+    return torch._C._functorch.peek_interpreter_stack() is None and not torch.jit.is_tracing()
+
+
+for _heard in (TorchLoop._called, TorchLoop._entered, TorchLoop._really_called, TorchLoop._really_entered):
     compiled.keep_out(_heard.__code__)
