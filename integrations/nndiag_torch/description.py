@@ -8,6 +8,7 @@ import torch
 from torch.optim import Optimizer
 
 from nndiag.meta import versions
+from nndiag_torch.optimizers import moving_group
 
 if TYPE_CHECKING:
     from nndiag_torch.loop import TorchLoop
@@ -50,16 +51,11 @@ def _named(loss: Any) -> dict[str, Any]:
 
 
 def optimizer(one: Optimizer) -> dict[str, Any]:
-    """Name, learning rate and settings of the first group."""
-    group = one.param_groups[0]
+    """Name, learning rate and settings of the first group that moves."""
+    group = moving_group(one)
     settings = {name: group[name] for name in SETTINGS if name in group}
     if "weight_decay" in group:
         settings.setdefault("decoupled_weight_decay", type(one).__name__.endswith("W"))
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
-    lr = learning_rate(one)
+    lr = group.get("lr")
     return {"name": type(one).__name__, **({} if lr is None else {"lr": float(lr)}), **plain}
-
-
-def learning_rate(one: Optimizer) -> Any:
-    """That of the first group, a number or a tensor; None where the optimiser finds its own."""
-    return one.param_groups[0].get("lr")

@@ -26,6 +26,7 @@ from nndiag_torch.arrays import first_tensor, hook_of, on_gradient, same_start, 
 from nndiag_torch.device import Later, is_for
 from nndiag_torch.hearing import Hearing
 from nndiag_torch.layers import ALIKE, PASSING, Layer, Parameter, function_before, reshapes
+from nndiag_torch.optimizers import moving, moving_group
 from nndiag_torch.parts import Holders, Parts
 from nndiag_torch.telling import Now
 
@@ -344,9 +345,9 @@ class TorchLoop:
         self._hearing.skip(module, self._skipped_over)
 
     def _skipped_over(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        """A pass of the model of which nothing was heard is over."""
+        """A pass of the model of which nothing was heard is over, or another after that ended in an exception."""
         self._within = False
-        if not self._loss_tells:
+        if not (self._loss_tells and module.training and torch.is_grad_enabled()):
             self._called(module, args, output)
 
     @property
@@ -449,7 +450,8 @@ class TorchLoop:
             self._function_forward(x)
             if layer.after is None:
                 layer.after = self._source(x)
-        self.parts.order.setdefault(layer.name, layer)
+        if layer.name not in self.parts.order:
+            self.parts.place(layer, self._previous)
         self._tell_forward(layer, x, output)
 
     def _follows(self, layer: Layer, x: torch.Tensor) -> bool:
@@ -665,8 +667,7 @@ class TorchLoop:
         """A function between the last layer and the loss is a layer, too."""
         before = self._previous
         if before is not None and kind not in ("", self._function):
-            layer = self.parts.order.setdefault(f"{before.name}.{kind}", Layer(f"{before.name}.{kind}", kind, None))
-            self._tell_forward(layer, None, outputs)
+            self._tell_forward(self.parts.function(before, kind), None, outputs)
 
     # Backward
 
@@ -790,8 +791,8 @@ class TorchLoop:
                 parameter.scale = 1.0 if scale is None else self.teller.number(scale)
         others = [] if self._stepped else self.holders.unowned
         self._tell_gradients([*parameters, *others] if others else parameters)
-        lr = description.learning_rate(optimizer)
-        self.teller.update_begins(parameters, math.nan if lr is None else lr)
+        lr = moving_group(optimizer).get("lr")
+        self.teller.update_begins(moving(optimizer, parameters), math.nan if lr is None else lr)
 
     def _take_turns(self) -> None:
         """An optimiser has stepped again before another has: from now on each pass after a step is one of a new iteration."""
@@ -804,8 +805,8 @@ class TorchLoop:
         if not self._is_ours(optimizer):
             return
         self._stepping = False
-        if self._reads or self.teller.reading:
-            self.teller.update_ends(optimizer, self._owned_by(optimizer))
+        if self._reads or self.teller.reading or self.hooks.foreign:
+            self.teller.update_ends(optimizer, moving(optimizer, self._owned_by(optimizer)))
         self.optimizers[optimizer] += 1
         self._updates += 1
         skipped = getattr(optimizer, "found_inf", None)  # fused optimisers leave a step out themselves

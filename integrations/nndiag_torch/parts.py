@@ -87,8 +87,13 @@ class Parts:
         if name not in self.order:
             layer = Layer(name, kind, None)
             layer.after = before.name
-            self.order = _inserted(self.order, before.name, layer)
+            self.place(layer, before)
         return self.order[name]
+
+    def place(self, layer: Layer, before: Layer | None) -> None:
+        """Put a layer into the order, unless it is there, right behind the layer `before`; without one, it is the first."""
+        if layer.name not in self.order:
+            self.order = _inserted(self.order, before, layer)
 
 
 class Holders:
@@ -183,11 +188,10 @@ def _sum(tensor: torch.Tensor) -> float:
     return float(tensor.detach().double().sum())
 
 
-def _inserted(order: dict[str, Layer], before: str, layer: Layer) -> dict[str, Layer]:
-    """`order` with `layer` behind the one called `before`."""
-    items: list[tuple[str, Layer]] = []
-    for name, each in order.items():
-        items.append((name, each))
-        if name == before:
-            items.append((layer.name, layer))
-    return dict(items)
+def _inserted(order: dict[str, Layer], before: Layer | None, layer: Layer) -> dict[str, Layer]:
+    """`order` with `layer` behind the layer `before` and what was compiled between the two, or as the first without one."""
+    items = list(order.items())
+    place = 0 if before is None else next(i for i, (name, _) in enumerate(items, 1) if name == before.name)
+    while place < len(items) and items[place][1].slots is not None:
+        place += 1
+    return dict([*items[:place], (layer.name, layer), *items[place:]])

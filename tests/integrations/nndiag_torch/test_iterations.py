@@ -555,3 +555,63 @@ def test_who_goes_on_with_another_model_is_told(width, warns, tmp_path, caplog):
                 step(model, optimizer, recorder)
     assert recorder.run.steps == 8
     assert caplog.text.count("was recorded of other layers") == warns
+
+
+def test_layers_that_come_later_stand_where_they_are_called():
+    class Grows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 3)
+            self.between = nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 8)])
+            self.passes = 0
+
+        def forward(self, x):
+            self.passes += 1
+            x = self.first(x) if self.passes < 4 else x
+            for layer in [self.between[-1:], self.between[-1:], self.between][min(self.passes - 1, 2)]:
+                x = F.relu(layer(x))
+            return self.last(x)
+
+    model = Grows()
+    optimizer = sgd(model)
+    with nndiag.watch(model, optimizer, every=1, strict=True) as recorder:
+        for _ in range(4):
+            step(model, optimizer, recorder)
+    assert [layer.name for layer in recorder.meta.layers] == [
+        "first", "between.0", "between.0.relu", "between.1", "between.1.relu", "last",
+    ]  # fmt: skip
+
+
+def test_a_layer_that_is_first_in_a_later_pass_stands_before_those_that_are_known():
+    class Either(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other, self.head = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+            self.passes = 0
+
+        def forward(self, x):
+            self.passes += 1
+            return self.head((self.one if self.passes % 2 else self.other)(x))
+
+    model = Either()
+    optimizer = sgd(model)
+    with nndiag.watch(model, optimizer, every=1, strict=True) as recorder:
+        for _ in range(4):
+            step(model, optimizer, recorder)
+    assert [layer.name for layer in recorder.meta.layers] == ["other", "one", "head"]
+
+
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Adam])
+@pytest.mark.parametrize("rates", [(0.0, 0.1), (0.1, 0.0), (0.0, 0.0), (0.1, 0.2)])
+def test_a_group_that_rests_beside_others_has_no_updates(make, rates):
+    model = net()
+    weights = [[p] for p in model.parameters()][:2]
+    optimizer = make([{"params": ps, "lr": lr} for ps, lr in zip(weights, rates, strict=True)])
+    with nndiag.watch(model, optimizer, every=1, strict=True) as recorder:
+        for _ in range(6):
+            step(model, optimizer, recorder)
+    names = [name for name, _ in model.named_parameters()][:2]
+    moved = [name for name, lr in zip(names, rates, strict=True) if lr or not any(rates)]
+    assert set(recorder.run.updates["update_norm"].dropna(axis=1)) == set(moved)
+    assert recorder.run.metrics["lr", "train"].unique().tolist() == [next(filter(None, rates), 0.0)]
+    assert recorder.meta.optimizer["lr"] == next(filter(None, rates), 0.0)

@@ -111,12 +111,16 @@ def test_an_exception_in_such_a_pass_is_the_users_and_leaves_nothing(fault):
         model.raises = None
         for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
             assert torch.equal(twin(data[2][0]), twin.layer(data[2][0]))
+        model.eval()
         with torch.no_grad():
-            model(data[2][0])  # an evaluation
+            model(data[2][0])
+        model.train()
+        recorder.log(validation_loss=1.0)
         for batch in data[2:9]:
             step(model, optimizer, batch, recorder)
     assert steps(recorder.run.losses) == list(range(9))
     assert steps(recorder.run.activations) == [0, 4, 8]
+    assert recorder.run.loop["training_mode"].dropna().to_dict() == {2: 0.0}
     assert hooks_on(model) == [0, 0, 0]
 
 
