@@ -117,13 +117,31 @@ def no_measure(run: Run) -> str | None:
 
     So it is where samples are weighed by numbers of either sign, as a policy gradient does (Williams 1992): it may then be
     negative, and has no floor. And where another network is trained against this one (Goodfellow et al. 2014): it goes up
-    where the other gets better.
+    where the other gets better. And where the targets are not those of the beginning, as of a network that makes them for itself
+    (Mnih et al. 2015): it goes up with each copy of that network.
     """
     if run.meta.loss.get("adversarial"):
         return "another network is trained against this one: what the loss is worth depends on how that one does"
-    if run.meta.loss.get("scale", 1.0) is None and ((run.train < 0) & np.isfinite(run.train)).any():
+    scale, negative = run.meta.loss.get("scale", 1.0), ((run.train < 0) & np.isfinite(run.train)).any()
+    if run.meta.loss.get("signed_weights") or (scale is None and negative):
         return "samples are weighed by numbers that may be negative, as of a policy gradient: the loss has no floor"
+    if _targets_move(run):
+        return "the targets move as training goes on, as those that a network makes for itself: so does the loss"
     return None
+
+
+def _targets_move(run: Run) -> bool:
+    """Whether the mean of real targets is not where it was at first, by their own standard deviation and far beyond chance."""
+    means, variances = run.series("data", "mean", "target"), run.series("data", "variance", "target")
+    rows = run.series("outputs", "rows", "outputs")
+    if run.meta.loss.get("task") != "real" or len(means) < 4 * MOVED or not len(rows):
+        return False
+    moved = abs(float(means.iloc[-MOVED:].median() - means.iloc[:MOVED].median()))
+    return moved > max(1.0, 4 / math.sqrt(float(rows.median()))) * math.sqrt(float(variances.median()))
+
+
+MOVED = 5
+"""First and last reads of which the median is taken to see whether targets move."""
 
 
 STEADY = 10

@@ -346,8 +346,20 @@ def _unusual_units(rows: Array, flat: Array) -> tuple[Summary, Array, float]:
     if summary.zeros == len(flat) > 0:
         return summary, np.zeros(rows.shape[1]), 0.0
     sums = np.asarray(np.add.reduce(rows, axis=0, dtype=np.float64))
-    between = float(np.var(sums / max(1, len(rows))))
-    return summary, sums, max(0.0, summary.variance - between) if flat.size else math.nan
+    if not summary.count:
+        return summary, sums, math.nan
+    if summary.nonfinite:
+        return summary, sums, _within_finite(rows)
+    return summary, sums, max(0.0, summary.variance - float(np.var(sums / len(rows))))
+
+
+def _within_finite(rows: Array) -> float:
+    """Variance over inputs of the finite values alone, such as those of logits of which some are masked with -inf."""
+    finite = np.isfinite(rows)
+    values = np.where(finite, rows, 0).astype(np.float64)
+    counts = np.count_nonzero(finite, axis=0)
+    deviation = np.where(finite, values - values.sum(axis=0) / np.maximum(1, counts), 0)
+    return float(np.vdot(deviation, deviation)) / int(counts.sum())
 
 
 def silent_units(units: Array, rows: Array, sums: Array, low: float) -> Array:

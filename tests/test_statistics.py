@@ -160,6 +160,18 @@ def test_batch_variance_leaves_out_what_differs_between_units() -> None:
     assert found == pytest.approx(array.var(axis=0).mean(), rel=1e-6)
 
 
+def test_batch_variance_is_that_of_the_finite_values() -> None:
+    array = np.random.default_rng(0).standard_normal((200, 6)) + np.arange(6)
+    array[:, 4] = -np.inf
+    array[::2, 5] = np.inf
+
+    deviations = [
+        column[np.isfinite(column)] - column[np.isfinite(column)].mean() for column in array.T[[0, 1, 2, 3, 5]]
+    ]
+    assert st.summarize_units(array)[2] == pytest.approx(np.concatenate(deviations).var(), rel=1e-9)
+    assert np.isnan(st.summarize_units(np.full((4, 2), np.nan))[2])
+
+
 def test_identical_rows_are_seen_through_rounding_only() -> None:
     rows = np.ones((5, 3), np.float32)
 

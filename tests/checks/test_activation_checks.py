@@ -133,6 +133,17 @@ def test_the_first_collapsed_layer_is_named() -> None:
     assert findings(CollapsedRepresentation(), collapsed())[0].layer == "h2"
 
 
+@pytest.mark.parametrize(("sound", "found"), [(0, 1), (1, 1), (2, 0), (10, 0)])
+def test_a_layer_that_has_come_back_is_not_collapsed(sound: int, found: int) -> None:
+    spread = np.where(np.arange(60) < 60 - sound, 0.0, 0.1)
+    run = synthetic.run(
+        steps=60, activations={"mean": {"h": 0.5}, "variance": {"h": 0.1}, "batch_variance": {"h": spread, "out": 0.1}},
+        layers=[{"name": "h", "kind": "tanh"}, {"name": "out", "kind": "affine"}], outputs={"rows": {"outputs": 64.0}},
+    )  # fmt: skip
+
+    assert len(findings(CollapsedRepresentation(), run)) == found
+
+
 def test_what_stands_behind_a_dead_layer_is_not_collapsed() -> None:
     assert not findings(CollapsedRepresentation(), collapsed(first=0.0))
 

@@ -290,6 +290,15 @@ def test_hard_batches_of_a_converged_run_are_no_explosion() -> None:
     assert not findings(ExplodingGradients(), synthetic.run(steps=200, gradients={"norm": {"w": norm}}))
 
 
+@pytest.mark.parametrize(("end", "found"), [(-1.0, 0), (0.1, 1), (1.0, 1)])
+def test_a_density_that_sharpens_has_gradients_that_grow(end: float, found: int) -> None:
+    norm = 1.0 + 0.1 * np.random.default_rng(0).standard_normal(100)
+    norm[80:] *= 30.0
+    loss = np.where(np.arange(100) < 80, np.linspace(0.5, -0.1 if end < 0 else 0.2, 100), end)
+
+    assert len(findings(ExplodingGradients(), synthetic.run(train=loss, gradients={"norm": {"w": norm}}))) == found
+
+
 def test_norms_near_overflow_are_named_at_once() -> None:
     norm = np.ones(60)
     norm[55] = 1e36
@@ -527,6 +536,21 @@ def test_large_targets_are_a_remark_where_the_outputs_explain_them(error: float,
     assert len(findings(TargetScale(), run)) == found
 
 
+@pytest.mark.parametrize(
+    ("mean", "variance", "found"), [(198_000.0, 25e6, 0), (180_000.0, 25e6, 1), (200_000.0, 2e4, 1), (0.0, 1.0, 1)]
+)
+def test_large_targets_are_nothing_to_outputs_that_are_in_place_from_the_start(
+    mean: float, variance: float, found: int
+) -> None:
+    run = synthetic.run(
+        train=synthetic.decay(end=1.0), outputs={"mean": {"outputs": mean}, "variance": {"outputs": variance}},
+        data={"rms": {"target": 2e5}, "mean": {"target": 2e5}, "total_variance": {"target": 25e6}},
+        loss={"name": "MSELoss", "task": "real"},
+    )  # fmt: skip
+
+    assert len(findings(TargetScale(), run)) == found
+
+
 def test_a_learning_rate_of_zero_is_named() -> None:
     run = synthetic.run(train=2.3, metrics={"lr": {"train": 0.0}}, updates={"ratio": {"w": 0.0}})
     (found,) = findings(LearningRateLow(), run)
@@ -589,6 +613,21 @@ def test_the_first_tensor_in_the_order_of_a_step_is_named() -> None:
 
     assert (found.layer, found.first_step) == ("output", 7)
     assert "an overflow" in found.message
+
+
+@pytest.mark.parametrize(
+    ("finite_reads", "broken", "found"),
+    [(0, "", 0), (5, "", 0), (15, "", 1), (100, "", 0), (0, "loss", 1), (0, "gradient", 1), (0, "first read", 1)],
+)
+def test_logits_that_are_masked_with_infinity_are_no_fault(finite_reads: int, broken: str, found: int) -> None:
+    masked = np.full(100, 16.0)
+    masked[1 : 1 + finite_reads] = 0
+    masked[0] = 0 if broken == "first read" or finite_reads == 100 else 16
+    gradients = {"nonfinite": {"w": np.arange(100) == 99}} if broken == "gradient" else {"norm": {"w": 1.0}}
+    more = {"first_nonfinite": {"step": 99, "what": "loss"}} if broken == "loss" else {}
+    run = synthetic.run(train=1.0, outputs={"nonfinite": {"outputs": masked}}, gradients=gradients, **more)
+
+    assert len(findings(Nonfinite(), run)) == found
 
 
 def test_a_loss_alone_that_is_nan_is_found() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nndiag
-from nndiag import Checklist, Recorder, nn, synthetic
+from nndiag import Checklist, Recorder, nn, progress, synthetic
 from nndiag.causes import arrange
 from nndiag.check import Finding, Verdict
 from nndiag.checks import TargetBroadcast, UnshuffledBatches
@@ -163,6 +163,15 @@ def test_frames_are_read_together_however_long_the_run(steps: int) -> None:
     assert [finding.code for finding in TargetBroadcast().examine(run.thinned())] == ["ND107"]
 
 
+@pytest.mark.parametrize(("moved", "measured"), [(0.0, True), (0.9, True), (1.1, False)])
+def test_a_loss_of_targets_that_move_measures_no_progress(moved: float, measured: bool) -> None:
+    means = np.concatenate([np.zeros(50), np.linspace(0, moved, 45), np.full(5, moved)])
+    run = synthetic.run(train=1.0, data={"mean": {"target": means}, "variance": {"target": 1.0}},
+                        outputs={"rows": {"outputs": 64.0}}, loss={"name": "MSELoss", "task": "real"})  # fmt: skip
+
+    assert (progress.no_measure(run) is None) is measured
+
+
 def found(code: str, kind: str = "training", first_step: int = 0, last_step: int | None = None) -> Finding:
     verdict = Verdict.FAIL if kind == "exact" else Verdict.WARN
     return Finding(code, code, "", kind, verdict, first_step=first_step, last_step=last_step)  # type: ignore[arg-type]
@@ -192,13 +201,16 @@ def test_a_finding_on_the_whole_run_waits_for_causes_that_take_an_epoch_to_see()
         ("saw", True, 1),
         ("noise", False, 0),
         ("jumps", False, 1),
+        ("stairs", False, 0),
+        ("stairs down", False, 0),
+        ("stairs", True, 1),
     ],
 )
 def test_targets_that_grow_as_a_network_learns_are_no_order_of_a_set(shape: str, epochs: bool, found: int) -> None:
     time, random = np.linspace(0, 1, 120), np.random.default_rng(0)
-    means = {"drift": 1 - np.exp(-4 * time), "saw": 3 * time % 1, "noise": 0 * time, "jumps": random.random(120) > 0.5}[
-        shape
-    ]
+    stairs = np.concatenate([np.zeros(100), np.arange(20) // 4])  # late in a run, reads are far apart
+    means = {"drift": 1 - np.exp(-4 * time), "saw": 3 * time % 1, "noise": 0 * time, "jumps": random.random(120) > 0.5,
+             "stairs": stairs, "stairs down": -stairs}[shape]  # fmt: skip
     data: synthetic.Statistics = {
         "mean": {"target": means + 0.1 * random.standard_normal(120)},
         "variance": {"target": 0.5},

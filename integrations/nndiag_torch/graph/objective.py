@@ -14,7 +14,7 @@ from torch import Tensor
 from nndiag_torch.graph.rows import Rows
 from nndiag_torch.graph.terms import Path, Term
 from nndiag_torch.graph.values import Step, Values, applied, head_of
-from nndiag_torch.graph.walk import terms_of
+from nndiag_torch.graph.walk import is_weighed_either_way, terms_of
 
 TERMS = 32
 """Terms of one kind whose outputs are joined."""
@@ -33,8 +33,9 @@ class Found:
     where the number is not the plain mean or sum of the loss's own formula: how many times that, None where not known.
     `broadcast` are the shapes of outputs and targets of which every one is compared with every other, `ids_multiply` is the
     number of classes whose logarithms are all multiplied with the id of one, `softmax_axis` the
-    axis of a softmax that does not run over the classes, `axes_mixed` the shapes around a reshape that mixes them up, and
-    `unguarded` says that a logarithm is taken of a softmax or sigmoid as it is.
+    axis of a softmax that does not run over the classes, `axes_mixed` the shapes around a reshape that mixes them up,
+    `unguarded` says that a logarithm is taken of a softmax or sigmoid as it is, and `signed_weights` that samples are weighed by
+    numbers of either sign, as of a policy gradient.
 
     `outputs` goes into the loss, before a softmax or sigmoid of the loss's own; for a loss over classes it is (samples,
     classes), and `targets` (samples,) or (samples, classes), without the samples that the loss leaves out. Of very many values
@@ -113,11 +114,12 @@ def _objective(loss: Tensor, output: Any) -> Found:
     if not isinstance(loss, Tensor) or loss.grad_fn is None:
         return Found()
     every, alone = terms_of(loss, Values(output, loss))
+    signed = {"signed_weights": True} if is_weighed_either_way(loss) else {}
     if not every:
-        return Found()
+        return Found(signed)
     terms = _alike(every)
     main = terms[0][0]
-    facts = _facts(terms, loss.numel() > 1, alone=alone and len(terms) == len(every))
+    facts = _facts(terms, loss.numel() > 1, alone=alone and len(terms) == len(every)) | signed
     rows = [Rows.of(*pair) for pair in terms[:TERMS]]
     outputs, targets = _joined([_pair(term, shape) for (term, _), shape in zip(terms, rows, strict=False)])
     source, head = main.value.source, head_of(main.value.edge)

@@ -81,6 +81,16 @@ def _masked(edge: Edge, path: Path, other: Tensor, shape: tuple[int, ...]) -> Pa
     return [(edge, replace(path, weighted=path.weighted or not by_class, more=(*path.more, "weight")).times(None))]
 
 
+def is_weighed_either_way(node: Node) -> bool:
+    """Whether a node multiplies samples, each by a given number, and those are of either sign."""
+    live = inputs_of(node) if node.name() == "MulBackward0" else []
+    if len(live) != 1:
+        return False
+    other, shape = saved_by(node, "self" if live[0][0] else "other"), shape_of((node, 0))
+    one_each = isinstance(other, Tensor) and bool(shape) and other.numel() == shape[0] > 1
+    return one_each and bool((other < 0).any()) and bool((other > 0).any())
+
+
 def _keeping(path: Path, kept: Tensor, shape: tuple[int, ...]) -> Path:
     """`path` with only the elements of losses of `shape` that `kept` is True for; the mean may be over those alone."""
     if tuple(kept.shape) != shape or path.kept is not None:

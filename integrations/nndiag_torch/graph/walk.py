@@ -7,10 +7,10 @@ from collections import deque
 
 from torch import Tensor
 
+from nndiag_torch.graph import paths
 from nndiag_torch.graph.formulas import FORMULAS
 from nndiag_torch.graph.losses import LOSSES
-from nndiag_torch.graph.nodes import Edge, Node
-from nndiag_torch.graph.paths import through
+from nndiag_torch.graph.nodes import Edge, Node, inputs_of
 from nndiag_torch.graph.terms import Path, Term
 from nndiag_torch.graph.values import Values
 
@@ -40,11 +40,27 @@ def terms_of(loss: Tensor, values: Values) -> tuple[list[tuple[Term, Path]], boo
             terms.append((term, path))
         elif term is not None and _is_turned(term, path):
             turned.append((term, path))
-        elif term is None and (further := through(edge, path)) is not None:
+        elif term is None and (further := paths.through(edge, path)) is not None:
             queue.extend(further)
         else:
             alone = False
     return terms, False
+
+
+def is_weighed_either_way(loss: Tensor) -> bool:
+    """Whether a part of `loss` is a sum over samples, each times a number of either sign, or the smaller of two such."""
+    queue: deque[Node] = deque([loss.grad_fn])
+    for _ in range(NODES):
+        if not queue:
+            return False
+        node = queue.popleft()
+        if paths.is_weighed_either_way(node):
+            return True
+        name, live = node.name(), [edge[0] for _, edge in inputs_of(node)]
+        alone = len(live) == 1 or not name.startswith(("Mul", "Div"))  # a cosine is a product over others
+        if alone and (name in paths.PASSES or name in ("MinimumBackward0", "MaximumBackward0")):
+            queue.extend(live)
+    return False
 
 
 def _term(node: Node, values: Values) -> Term | None:

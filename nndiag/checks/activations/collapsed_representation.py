@@ -24,7 +24,8 @@ class CollapsedRepresentation(Check):
     sixteenth of the variance, around a mean of ½), and so do biases that outgrow the weights or units all saturated.
 
     Decides on the variance over the inputs, averaged over units, of what a hidden layer puts out, over its mean square:
-    below `share` on 3 reads in a row and on most of the last `window` reads with a batch of 2 or more. A float32 layer
+    below `share` on 3 reads in a row and on most of the last `window` reads with a batch of 2 or more, and of the last `last`:
+    late in a run reads are far apart. A float32 layer
     resolves 1e-14, the recording about 1e-7. Names the first such layer. Layers behind one that is zero throughout are not
     read (its units are dead: ND205, ND301), nor outputs, whose classes may well draw together at the end of training
     (Papyan, Han & Donoho 2020).
@@ -40,6 +41,7 @@ class CollapsedRepresentation(Check):
 
     share: float = 1e-6
     window: int = 20
+    last: int = 3
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -61,7 +63,8 @@ class CollapsedRepresentation(Check):
         bad = (spread < self.share * square) & ~silent
         for column, layer in enumerate(layers):
             at = signals.onset(bad[:, column])
-            if at is not None and bad[-self.window :, column].mean() > 0.5:
+            lasts = bad[-self.window :, column].mean() > 0.5 and bad[-self.last :, column].mean() > 0.5
+            if at is not None and lasts:
                 yield self._finding(layer, steps, bad[:, column], at, spread[:, column] / square[:, column])
                 return
 

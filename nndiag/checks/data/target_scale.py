@@ -10,7 +10,7 @@ import numpy as np
 from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
 from nndiag.objective import Objective
-from nndiag.progress import latest
+from nndiag.progress import first, latest
 from nndiag.run import Run
 
 
@@ -22,7 +22,9 @@ class TargetScale(Check):
     millions of times larger than any learning rate is meant for, or leave the last bias to crawl towards the mean.
 
     Decides on real targets over all batches: root mean square above `high`, or a mean more than `shift` times their standard
-    deviation from 0. It is a remark where the outputs explain more than `learned` of their variance all the same, in the
+    deviation from 0. It is nothing where the outputs of the first read are in place: their mean within `near` of the targets'
+    standard deviations, and their own `spread` times that or more, as of a network that scales its outputs itself. It is a
+    remark where the outputs explain more than `learned` of their variance all the same, in the
     last quarter of the reads; where that is not known, where training has come so much of its way.
     """
 
@@ -38,6 +40,8 @@ class TargetScale(Check):
     high: float = 20.0
     shift: float = 10.0
     learned: float = 0.8
+    near: float = 3.0
+    spread: float = 0.03
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -48,6 +52,8 @@ class TargetScale(Check):
         means, rms = run.series("data", "mean", "target"), run.series("data", "rms", "target")
         mean, size = abs(float(means.mean())), float(rms.median())
         std = (latest(run, "data", "total_variance", "target") or 0.0) ** 0.5
+        if self._in_place(run, float(means.mean()), std):
+            return
         if size > self.high or (std > 0 and mean > self.shift * std and mean > 1):
             value, threshold = (size, self.high) if size > self.high else (mean / std, self.shift)
             yield self.finding(
@@ -56,6 +62,13 @@ class TargetScale(Check):
                 first_step=int(rms.index[0]), last_step=int(rms.index[-1]), value=value, threshold=threshold,
                 fix=f"Train on (y - {means.mean():.3g}) / {std or 1:.3g}, and undo it on predictions.",
             )  # fmt: skip
+
+    def _in_place(self, run: Run, mean: float, std: float) -> bool:
+        """Whether the outputs are where the targets are from the start on."""
+        begun, variance = (first(run, "outputs", statistic, "outputs") for statistic in ("mean", "variance"))
+        if begun is None or variance is None:
+            return False
+        return abs(begun - mean) < self.near * std and variance**0.5 > self.spread * std
 
     def _learned(self, run: Run, std: float) -> float:
         """Share of the targets' variance that the outputs explain, or else how far training has come."""

@@ -27,7 +27,8 @@ class ExplodingGradients(Check):
     Decides on the norm of all gradients together, before clipping, in log10: more than `factor` times the median of the
     `window` reads before and of the first 20 reads, and more than `z` robust standard deviations above, on 3 reads in a
     row after the warm-up; or on any read within `headroom` of the largest number of the dtype. There is no absolute
-    threshold besides: sound norms span many orders of magnitude.
+    threshold besides: sound norms span many orders of magnitude. Nor are they oversized where the loss is below 0, and lower than
+    on all reads before: a density has no highest value, and its gradients grow with its precision.
     """
 
     code = "ND402"
@@ -54,9 +55,16 @@ class ExplodingGradients(Check):
             yield self._finding(norms, step, int(norms.index[near[-1]]), float(norms.max(axis=1).iloc[near[0]]), limit)
         elif len(total) >= self.min_reads and (at := signals.onset(self._bad(total))) is not None:
             bad = np.flatnonzero(self._bad(total))
+            if self._sharpens(run, total.index[bad]):
+                return
             usual = self.factor * float(total.iloc[:at].median())
             value = float(total.iloc[bad].max())
             yield self._finding(norms, int(total.index[at]), int(total.index[bad[-1]]), value, usual)
+
+    def _sharpens(self, run: Run, steps: pd.Index[int]) -> bool:
+        """Whether the loss at `steps` is negative and, for most of them, lower than ever before."""
+        at, before = run.train.reindex(steps).dropna(), run.train[run.train.index < steps[0]].dropna()
+        return len(at) > 0 and len(before) > 0 and float(at.median()) < min(0.0, float(before.min()))
 
     def _bad(self, total: pd.Series[float]) -> Array:
         size = pd.Series(np.log10(total.to_numpy()))

@@ -14,6 +14,8 @@ from nndiag.run import Run
 PLACES = (("activations", "output"), ("outputs", "output of the network"), ("gradients", "gradient"))
 """Frames with a count of non-finite values in the order in which a step computes them, and what they count."""
 
+FORWARD = ("activations", "outputs")
+
 
 @dataclass(frozen=True)
 class Nonfinite(Check):
@@ -29,7 +31,8 @@ class Nonfinite(Check):
     sigmoid as it is, and the loss or a gradient is the first, whatever made a probability 0. Gradients alone do not count
     where a gradient scaler is at work: it tries how far it can go, and leaves out the update where they overflow (ND804).
     In the very first forward pass it is the initialisation that does not fit, and what the rest of the run shows follows
-    from it.
+    from it. What goes forward does not count where it is not finite on the first read and on `masked` of all, and every loss
+    and gradient is finite all the same: so it is where some logits or scores are masked with minus infinity.
     """
 
     code = "ND801"
@@ -42,6 +45,7 @@ class Nonfinite(Check):
     passed = "every number is finite"
 
     growth: float = 1e3
+    masked: float = 0.9
 
     def not_checked(self, run: Run) -> str | None:
         return None if run.meta.first_nonfinite else super().not_checked(run)
@@ -91,10 +95,17 @@ class Nonfinite(Check):
                     found.append((int(bad[0]), order, column, place, frame, str(name)))
         if run.meta.first_nonfinite:
             found.append((int(run.meta.first_nonfinite["step"]), 1.5, 0, "the loss", "losses", "train"))
+        if all(frame in FORWARD for *_, frame, _ in found):
+            found = [one for one in found if not self._is_masked(run, *one[-2:])]
         if not found:
             return None
         step, _, _, place, frame, name = min(found)
         return step, place, frame, name
+
+    def _is_masked(self, run: Run, frame: str, name: str) -> bool:
+        """Whether a tensor has never been finite, which the loss copes with."""
+        bad = run.series(frame, "nonfinite", name) > 0
+        return len(run.train) > 0 and bool(bad.iloc[0]) and float(bad.mean()) >= self.masked
 
     def _grew(self, run: Run, step: int, frame: str, name: str) -> bool:
         """Whether the tensor, or the loss, was huge or had grown a thousandfold before `step`."""

@@ -145,7 +145,9 @@ class LossTaskMismatch(Check):
         return made is not None and made.trivial is not None and made.value > limit
 
     def _remark(self, seen: Objective) -> bool:
-        """Whether targets are labels for which squared error works, if slowly."""
+        """Whether targets are labels for which squared error works, if slowly; beside a policy gradient they are returns."""
+        if seen.run.meta.loss.get("signed_weights"):
+            return False
         classes = seen.ids and seen.target_range == (0.0, seen.classes - 1.0)
         per_class = seen.one_hot or (classes and seen.width == seen.classes > 2)
         return seen.task == "real" and (per_class or (classes and seen.width == 1 and seen.classes == 2))

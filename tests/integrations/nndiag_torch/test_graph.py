@@ -322,6 +322,8 @@ UNKNOWN: dict[str, Callable[[Tensor], Tensor]] = {
     "neighbours": lambda z: F.mse_loss(z[1:], z[:-1]),
     "distances": lambda z: (z[:, None] - z[None]).abs().mean(),
 }
+EITHER_WAY = ("policy gradient", "policy gradient, by torch")
+"""Those of which it is known that samples are weighed by numbers of either sign."""
 
 
 def test_minus_a_loss_of_what_the_model_returned_is_that_loss(z: Tensor) -> None:
@@ -336,9 +338,33 @@ def test_minus_a_loss_of_what_the_model_returned_is_that_loss(z: Tensor) -> None
 def test_what_is_not_known_is_not_guessed(name: str, z: Tensor) -> None:
     found = graph.objective(UNKNOWN[name](z), z)
 
-    assert found.loss == {}
+    assert found.loss == ({"signed_weights": True} if name in EITHER_WAY else {})
     assert found.outputs is None
     assert found.targets is None
+
+
+SIGNED = torch.linspace(-1, 1, N)
+
+
+@pytest.mark.parametrize(
+    ("signed", "loss"),
+    [
+        (True, lambda z: -(torch.distributions.Categorical(logits=z).log_prob(IDS) * SIGNED).mean()),
+        (True, lambda z: -torch.minimum(z[:, 0].exp() * SIGNED, z[:, 0].exp().clamp(0.8, 1.2) * SIGNED).mean()),
+        (True, lambda z: F.mse_loss(z[:, 0], SIGNED) - 0.1 * (F.log_softmax(z, 1)[:, 1] * SIGNED).mean()),
+        (True, lambda z: (z[:, :1] * SIGNED[:, None]).mean()),
+        (False, lambda z: -(F.log_softmax(z, 1)[:, 1] * SIGNED.abs()).mean()),
+        (False, lambda z: 1 - (F.normalize(z) * F.normalize(REAL)).sum(1).mean()),
+        (False, lambda z: 1 - (z[:, 0] * SIGNED).sum() / (z[:, 0].norm() * SIGNED.norm())),
+        (False, lambda z: F.relu(1 - z[:, 0] * SIGNED.sign()).mean()),
+        (False, lambda z: ((z[:, 0] * SIGNED - 1) ** 2).mean()),
+    ],
+    ids=["likelihood", "clipped", "beside another", "critic", "positive", "cosine", "correlation", "hinge", "squared"],
+)
+def test_a_loss_whose_samples_are_weighed_either_way_says_so(
+    signed: bool, loss: Callable[[Tensor], Tensor], z: Tensor
+) -> None:
+    assert graph.objective(loss(z), z).loss.get("signed_weights", False) is signed
 
 
 def test_a_penalty_on_parameters_is_no_objective() -> None:

@@ -200,6 +200,164 @@ def sigmoids() -> nndiag.Report:
     return train(model, lambda model, x, y: F.cross_entropy(model(x), y), epochs=10, lr=1e-2)
 
 
+def loop(
+    model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, loss_of: Callable[[int], Tensor],
+    after: Callable[[int], None] | None = None,
+) -> nndiag.Report:  # fmt: skip
+    """The report on so many updates of what `loss_of(step)` gives, read as the default has it."""
+    with nndiag.watch(model, optimizer) as recorder:
+        for step in range(steps):
+            loss = loss_of(step)
+            recorder.log(loss=loss)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if after is not None:
+                after(step)
+    return recorder.check()
+
+
+def played(policy: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probabilities of actions, and whether each was right, which the sign of the first of four numbers says."""
+    states = torch.randn(64, 4)
+    chosen = torch.distributions.Categorical(logits=policy(states))
+    actions = chosen.sample()
+    return chosen.log_prob(actions), ((states[:, 0] > 0).long() == actions).float(), states
+
+
+def policy_gradient() -> nndiag.Report:
+    policy = nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Linear(32, 2))
+
+    def loss(_: int) -> Tensor:
+        log_p, rewards, _ = played(policy)
+        return -(log_p * (rewards - rewards.mean())).mean()
+
+    return loop(policy, Adam(policy.parameters(), 5e-3), 300, loss)
+
+
+def actor_and_critic() -> nndiag.Report:
+    actor, critic = mlp(4, 32, 2), mlp(4, 32, 1)
+
+    def loss(_: int) -> Tensor:
+        log_p, rewards, states = played(actor)
+        values = critic(states).squeeze(1)
+        return -(log_p * (rewards - values.detach())).mean() + 0.5 * F.mse_loss(values, rewards)
+
+    both = nn.ModuleDict({"actor": actor, "critic": critic})
+    return loop(both, Adam(both.parameters(), 3e-3), 400, loss)
+
+
+def q_learning_with_a_copy() -> nndiag.Report:
+    """The targets come from a copy that is made anew every 100 steps: the loss jumps with each."""
+    network = mlp(4, 32, 2)
+    copied = copy.deepcopy(network)
+
+    def loss(_: int) -> Tensor:
+        states, actions = torch.randn(64, 4), torch.randint(2, (64,))
+        rewards = ((states[:, 0] > 0).long() == actions).float()
+        with torch.no_grad():
+            targets = rewards + 0.9 * copied(torch.randn(64, 4)).max(1).values
+        return F.smooth_l1_loss(network(states).gather(1, actions[:, None]).squeeze(1), targets)
+
+    def after(step: int) -> None:
+        if step % 100 == 99:
+            copied.load_state_dict(network.state_dict())
+
+    return loop(network, Adam(network.parameters(), 1e-3), 600, loss, after)
+
+
+class StochasticDepth(nn.Module):
+    """Residual blocks that are left out at random (Huang et al. 2016); the ReLU before the head is a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Linear(64, 48), nn.Linear(48, 10)
+        self.blocks = nn.ModuleList([mlp(48, 48, 48) for _ in range(4)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.enter(x)
+        for block in self.blocks:
+            if not self.training or torch.rand(()) > 0.3:
+                h = h + block(F.relu(h))
+        logits: Tensor = self.leave(F.relu(h))
+        return logits
+
+
+def stochastic_depth() -> nndiag.Report:
+    return train(StochasticDepth(), lambda model, x, y: F.cross_entropy(model(x), y), epochs=8, lr=1e-3)
+
+
+class Masked(nn.Module):
+    """Logits of twelve classes of which the last two cannot be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = mlp(64, 64, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x).masked_fill(torch.arange(12) > 9, -torch.inf)
+
+
+def masked_logits() -> nndiag.Report:
+    return train(Masked(), lambda model, x, y: F.cross_entropy(model(x), y), epochs=8)
+
+
+def regression() -> tuple[Tensor, Tensor]:
+    x = torch.randn(2000, 10)
+    y = torch.sin(x[:, 0]) + x[:, 1] * x[:, 2] + 0.05 * torch.randn(2000)
+    return x, (y - y.mean()) / y.std()
+
+
+def density() -> nndiag.Report:
+    """Mean and variance are learned: as the variance shrinks, gradients grow, and the loss falls below 0."""
+    x, y = regression()
+    model = mlp(10, 64, 64, 2)
+    rows = list(batches(x, y, 20))
+
+    def loss(step: int) -> Tensor:
+        means, logs = model(rows[step][0]).unbind(1)
+        return F.gaussian_nll_loss(means, rows[step][1], logs.exp())
+
+    return loop(model, Adam(model.parameters(), 1e-3), len(rows), loss)
+
+
+class Prices(nn.Module):
+    """A network that scales its outputs to what is wanted by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = mlp(10, 64, 64, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scaled: Tensor = self.body(x).squeeze(1) * 5_000 + 200_000
+        return scaled
+
+
+def scaled_outputs() -> nndiag.Report:
+    x, y = regression()
+    return train(
+        Prices(),
+        lambda model, x, y: F.mse_loss(model(x) / 5_000, y / 5_000),
+        x,
+        y * 5_000 + 200_000,
+        epochs=12,
+        lr=1e-3,
+    )
+
+
+def kept_base() -> nndiag.Report:
+    """The base rests, by a learning rate of 0 for its group, until the head has learned."""
+    model = nn.Sequential(*mlp(64, 64, 64), nn.ReLU(), nn.Linear(64, 10))
+    optimizer = Adam([{"params": model[:-1].parameters(), "lr": 0.0}, {"params": model[-1].parameters()}], 3e-3)
+    rows = list(batches(X, Y, 12))
+
+    def after(step: int) -> None:
+        if step == 400:
+            optimizer.param_groups[0]["lr"] = 1e-3
+
+    return loop(model, optimizer, len(rows), lambda step: F.cross_entropy(model(rows[step][0]), rows[step][1]), after)
+
+
 PROGRAMS = (
     scaled_cosines,
     contrastive,
@@ -211,6 +369,14 @@ PROGRAMS = (
     steps_first,
     gates,
     sigmoids,
+    policy_gradient,
+    actor_and_critic,
+    q_learning_with_a_copy,
+    stochastic_depth,
+    masked_logits,
+    density,
+    scaled_outputs,
+    kept_base,
 )
 
 
