@@ -305,13 +305,25 @@ def plain_name(run: Run) -> str:
 
 
 def floor(run: Run) -> float:
-    """Lowest loss there is: 0, or the entropy of a smoothed label."""
+    """Lowest loss there is: 0, the entropy of a smoothed label, or a bound of that of targets that are probabilities."""
     if "floor" in run.meta.loss:
         return float(run.meta.loss["floor"])
     if not _plain_mean(run):
         return 0.0
     smoothing, classes = _smoothing(run)
-    return smoothed_floor(smoothing, classes)
+    return max(smoothed_floor(smoothing, classes), _entropy_of_rows(run))
+
+
+def _entropy_of_rows(run: Run) -> float:
+    """What the entropy of targets that are rows of probabilities exceeds, over the last reads: -log Σ p² (Rényi 1961)."""
+    names = ("width", "mean", "variance", "row_sum_min", "row_sum_max")
+    reads = [run.series("outputs", name, "targets").iloc[-EVALUATIONS:] for name in names]
+    if run.meta.loss.get("task") != "classes" or not all(map(len, reads)):
+        return 0.0
+    width, mean, variance, low, high = (float(values.median()) for values in reads)
+    if width < 2 or abs(low - 1) > 1e-3 or abs(high - 1) > 1e-3:
+        return 0.0
+    return max(0.0, -math.log(width * (variance + mean * mean)))
 
 
 def smoothed_floor(smoothing: float, classes: float) -> float:

@@ -239,3 +239,20 @@ def test_an_untrained_classifier_begins_with_an_even_guess(task: str, width: flo
 
     assert progress.begin(rare) == pytest.approx(begin)
     assert progress.begin(run(np.full(100, 0.2), data=data, loss=loss)) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("smooth", "task"), [(0.0, "classes"), (0.3, "classes"), (0.3, "real")])
+def test_the_entropy_of_targets_that_are_probabilities_is_no_way_to_go(smooth: float, task: str) -> None:
+    rows = np.full((50, 8), smooth / 8)
+    rows[np.arange(50), np.arange(50) % 8] += 1 - smooth
+    rows[:10] = 1 / 8 if smooth else rows[:10]
+    entropy = float(-(rows * np.log(np.maximum(rows, 1e-30))).sum(axis=1).mean())
+    outputs: synthetic.Statistics = {
+        "width": {"targets": 8.0}, "mean": {"targets": rows.mean()}, "variance": {"targets": rows.var()},
+        "row_sum_min": {"targets": 1.0}, "row_sum_max": {"targets": 1.0},
+    }  # fmt: skip
+    run = synthetic.run(train=2.0, outputs=outputs, loss={"name": "CrossEntropyLoss", "task": task})
+
+    found = progress.floor(run)
+    assert 0 <= found <= entropy + 1e-12
+    assert (found > 0.4 * entropy) is (smooth > 0 and task == "classes")

@@ -137,6 +137,17 @@ def test_xavier_with_relu_is_sound() -> None:
     assert not findings(ActivationVariance(), run)
 
 
+@pytest.mark.parametrize(("kind", "found"), [("embedding", 0), ("affine", 1)])
+def test_ids_are_no_signal_that_could_shrink(kind: str, found: int) -> None:
+    layers = [{"name": "first", "kind": kind}, {"name": "h", "kind": "affine"}, {"name": "h.relu", "kind": "relu"},
+              {"name": "output", "kind": "affine"}]  # fmt: skip
+    activations = {"mean": dict.fromkeys(("first", "h", "h.relu", "output"), 0.0),
+                   "variance": {"first": 1.0, "h": 0.3, "h.relu": 0.1, "output": 0.1}}  # fmt: skip
+    run = synthetic.run(activations=activations, layers=layers, data={"rms": {"input": 5e3}})
+
+    assert len(findings(ActivationVariance(), run)) == found
+
+
 def test_normalised_nets_are_exempt_from_activation_variance() -> None:
     reason = ActivationVariance().not_checked(deep(0.2, norm="layer"))
 

@@ -25,19 +25,19 @@ class ActivationVariance(Check):
     one of 1.9e14, where He's 0.088 keeps it near 1 (He et al. 2015, equation 10). Gradients suffer the same way back.
 
     Decides on what varies with the input at the first read: the standard deviation over the inputs of what each hidden
-    block hands on (around a mean, as a sigmoid's ½, nothing is told), over that of the input. Outside 1/`total` … `total`
-    end to end, or more than `per_layer` times up or down a layer, in the geometric mean over at least `depth` layers. A
-    recurrent layer that keeps all it sees adds up as many inputs as it has steps (Le, Jaitly & Hinton 2015 begin with the
-    identity); one that grows the signal more than `sums` times that multiplies from step to step. Xavier with ReLU shrinks
-    1.44 times a layer and PyTorch's default between 2.4 and 3 times (√3 for its weights, and √2 or √(2π / (π − 1)) for a
-    ReLU as it sees a large mean or none): sound; a sigmoid shrinks it 4 times, and is named where the signal would have
-    kept its size without that. Or on the weights of a single layer: a standard deviation of more than `large` times He's,
-    √(2 / fan-in), over `size` weights or more, where every scheme in use lies between 0.4 and 1 times that; recurrent
-    layers, which go by the number of their units, and what is no layer's, are left out. Weights of a hidden layer below
-    `small` times He's, if not zero, count where the loss then still falls at the end with more than `left` of its way left.
-    A signal that is lost in fewer than `shallow` layers is a remark where training comes more than half of its way: a few
-    updates mend it there. Networks with normalisation are exempt. From the first layer on with 90 % of its units silent the
-    signal is not followed: that is ND205's.
+    block hands on (around a mean, as a sigmoid's ½, nothing is told), over that of the input, or of embeddings that come
+    first. Outside 1/`total` … `total` end to end, or more than `per_layer` times up or down a layer, in the geometric mean
+    over at least `depth` layers. A recurrent layer that keeps all it sees adds up as many inputs as it has steps (Le,
+    Jaitly & Hinton 2015 begin with the identity); one that grows the signal more than `sums` times that multiplies from
+    step to step. Xavier with ReLU shrinks 1.44 times a layer and PyTorch's default between 2.4 and 3 times (√3 for its
+    weights, and √2 or √(2π / (π − 1)) for a ReLU as it sees a large mean or none): sound; a sigmoid shrinks it 4 times, and
+    is named where the signal would have kept its size without that. Or on the weights of a single layer: a standard
+    deviation of more than `large` times He's, √(2 / fan-in), over `size` weights or more, where every scheme in use lies
+    between 0.4 and 1 times that; recurrent layers, which go by the number of their units, and what is no layer's, are left
+    out. Weights of a hidden layer below `small` times He's, if not zero, count where the loss then still falls at the end
+    with more than `left` of its way left. A signal that is lost in fewer than `shallow` layers is a remark where training
+    comes more than half of its way: a few updates mend it there. Networks with normalisation are exempt. From the first
+    layer on with 90 % of its units silent the signal is not followed: that is ND205's.
     """
 
     code = "ND203"
@@ -177,8 +177,16 @@ class ActivationVariance(Check):
         if "dead_fraction" in now.index:
             silent = [i for i, name in enumerate(layers) if now.get(("dead_fraction", name), 0.0) >= self.silent]
             signal = signal.iloc[: silent[0]] if silent else signal
-        entrance = np.sqrt(first(run, "data", "variance", "input") or (first(run, "data", "rms", "input") or 0.0) ** 2)
-        return pd.concat([pd.Series({"input": float(entrance)}), signal]) if entrance > 0 else signal
+        entrance = self._entrance(run, now, alone)
+        return pd.concat([pd.Series({"input": entrance}), signal]) if entrance > 0 else signal
+
+    def _entrance(self, run: Run, now: pd.Series[float], alone: bool) -> float:
+        """Size of the input; of ids, which are no signal, that of the embeddings that stand for them."""
+        begin = next(iter(structure.recorded(run, "mean")), "")
+        if structure.kind(run, begin) == "embedding" and np.isfinite(now.get(("mean", begin), np.nan)):
+            return self._varying(now, begin, alone)
+        variance, rms = (first(run, "data", statistic, "input") or 0.0 for statistic in ("variance", "rms"))
+        return float(np.sqrt(variance)) or rms
 
     def _varying(self, now: pd.Series[float], layer: str, alone: bool) -> float:
         """Standard deviation over the inputs; the root mean square where that is not known, as for one that comes `alone`."""
