@@ -13,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
@@ -24,7 +25,6 @@ from nndiag.row import Origin
 from nndiag_torch import compiled, description, graph, patches
 from nndiag_torch.arrays import first_tensor, hook_of, on_gradient, same_start, version_of
 from nndiag_torch.device import Later, is_for
-from nndiag_torch.hearing import Hearing
 from nndiag_torch.layers import ALIKE, PASSING, Layer, Parameter, function_before, reshapes
 from nndiag_torch.optimizers import moving, moving_group
 from nndiag_torch.parts import Holders, Parts
@@ -76,9 +76,9 @@ class TorchLoop:
     """A model, its optimisers and its loss in a loop of the user's own.
 
     The model itself is left alone: the forward hook is one for all modules of the process, and those of the optimisers are,
-    too. Within a pass that is not read no module is heard (`Hearing`). A loss that nobody logs is seen as it goes back. An
-    iteration begins with the first training pass (gradients on) after the last one ended, and ends when every optimiser has
-    stepped. It stays open until the next begins, for what is logged late.
+    too. A loss that nobody logs is seen as it goes back. An iteration begins with the first training pass (gradients on)
+    after the last one ended, and ends when every optimiser has stepped. It stays open until the next begins, for what is
+    logged late.
     Hooks are told of events as they happen, or later where the model lies on another device than the CPU (`deferred`).
     """
 
@@ -124,8 +124,7 @@ class TorchLoop:
         self._evaluated_in_training_mode: bool | None = None
         self._output: Any = None
         self._entering: tuple[Any, ...] = ()
-        self._within = self._batch_to_come = self._loss_within = False
-        self._hearing: Hearing | None = None
+        self._within = False
         self._handles: list[Any] = []
         self._new_iteration()
 
@@ -136,8 +135,9 @@ class TorchLoop:
         compiled.forget(self.model)
         compiled.quiet()
         self.compiled.reading = self.teller.wants("on_forward")
-        self._hearing = Hearing(self._entered, self._called)
         self._handles = [
+            register_module_forward_pre_hook(self._entered),
+            register_module_forward_hook(self._called),
             register_optimizer_step_pre_hook(self._before_step),
             register_optimizer_step_post_hook(self._after_step),
         ]
@@ -156,9 +156,6 @@ class TorchLoop:
 
     def _take_off(self) -> None:
         """Take every hook off."""
-        if self._hearing is not None:
-            self._hearing.leave()
-            self._hearing = None
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -223,7 +220,7 @@ class TorchLoop:
         self._witness: torch.Tensor | None = None
         self.compiled.reading = self.teller.wants("on_forward")
 
-    def _begin_pass(self) -> None:
+    def _begin_pass(self, args: Any) -> None:
         """A training pass begins: of a new iteration, or one more of the iteration under way."""
         if self._is_over():
             self._finish()
@@ -236,12 +233,8 @@ class TorchLoop:
         self._reads = self.teller.reading
         self._evaluation_mode = min(self._evaluation_mode, float(self.parts.in_evaluation_mode))
         self._begin()
-        self._batch_to_come = True
-
-    def _take_batch(self, args: Any) -> None:
-        """The batch of a pass is what went into the model, where a tensor is passed by place, or else its first module."""
-        self._batch_to_come = False
         given, self._entering = self._entering, ()
+        # Of the model, where a tensor is passed by place, or of its first module.
         if self.teller.wants("on_step_begin") and (x := first_tensor((given, args), floating=False)) is not None:
             self._ids = _nothing if x.is_floating_point() else weakref.ref(x)
             self.teller.batch(x)
@@ -325,35 +318,6 @@ class TorchLoop:
             self._inside, self._within = False, torch.is_grad_enabled()  # a pass before may have ended in an exception
             self._thread = get_ident()
             self._entering = args if self._within else ()
-            if self._within and module.training and self._hearing is not None:
-                self._really_entered(module, args)
-
-    @guarded
-    def _really_entered(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """A training pass of the model begins: if nobody reads it, its modules are not heard, but that it is over."""
-        if self._loss_within or self._compiles or _backward_under_way() != -1 or not _has_values():
-            return
-        if not self._passing or self._in_backward:
-            self._begin_pass()
-        if self._reads or self.teller.reading or self._hearing is None:
-            return
-        if self._batch_to_come and self.teller.wants("on_step_begin"):
-            if first_tensor(args, floating=False) is None:
-                return  # it is what goes into the first module
-            self._take_batch(args)
-        self._batch_to_come, self._entering = False, ()
-        self._hearing.skip(module, self._skipped_over)
-
-    def _skipped_over(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        """A pass of the model of which nothing was heard is over, or another after that ended in an exception."""
-        self._within = False
-        if not (self._loss_tells and module.training and torch.is_grad_enabled()):
-            self._called(module, args, output)
-
-    @property
-    def _compiles(self) -> bool:
-        """Whether a part of the model is compiled, as far as is known: its graphs are made of what hooks hear."""
-        return bool(self.compiled.traced) or self.parts.compiled
 
     def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Any module of the process has been called. While a graph is traced, what this gives back is handed on instead."""
@@ -361,8 +325,8 @@ class TorchLoop:
             return None if compiled.exporting() else self.compiled.passed(module, output)
         if self._inside and not (self._reads or self.teller.reading) and id(module) in self.parts.inner:
             return None  # within a pass that is not read
-        if _has_values():
-            self._really_called(module, args, output)
+        if torch._C._functorch.peek_interpreter_stack() is None and not torch.jit.is_tracing():
+            self._really_called(module, args, output)  # what runs under vmap and the like has no values
         return None
 
     @guarded
@@ -417,9 +381,7 @@ class TorchLoop:
                 self._await_gradient(layer, first_tensor(output))
             return
         if not self._passing or self._in_backward:
-            self._begin_pass()
-        if self._batch_to_come:
-            self._take_batch(args)
+            self._begin_pass(args)
         self._inside = not root
         if not self._reads:
             if root and not self._loss_tells and (tensor := first_tensor(output)) is not None and tensor.requires_grad:
@@ -493,7 +455,6 @@ class TorchLoop:
     # The loss
 
     def _take_loss_module(self, args: tuple[Any, ...], output: Any) -> None:
-        self._loss_within = self._loss_within or self._within
         if self._passing and isinstance(output, torch.Tensor) and output.requires_grad and len(args) > 1:
             self._take_loss(output, args[0], args[1])
 
@@ -619,8 +580,7 @@ class TorchLoop:
     ) -> None:
         known = self._loss_is_in or (self._loss_seen and not told)
         if self._finished and known and (self.compiled.traced or not self.parts.order):
-            self._begin_pass()  # one that was compiled as a whole, or whose modules nobody calls
-            self._take_batch(())
+            self._begin_pass(())  # one that was compiled as a whole, or whose modules nobody calls
         self._begin()
         self._collect_outputs()
         value, looked = self.teller.mean(loss), self._loss_seen
@@ -691,11 +651,8 @@ class TorchLoop:
         if self._adds_up and not self._finished:
             return
         if self._finished:
-            self._begin_pass()  # one that was compiled as a whole
-            self._take_batch(())
+            self._begin_pass(())  # one that was compiled as a whole
         if not self._in_backward:
-            if self._hearing is not None:
-                self._hearing.resume()  # it goes back within a call of the model
             self._collect_outputs()
             self._in_backward, self._inside, self._output, self._collected = True, False, None, False
             self._backward_passes += 1
@@ -855,10 +812,5 @@ _backward_under_way = torch._C._current_graph_task_id
 """The number of the backward pass under way, -1 without any: a forward pass within one is a checkpoint's second."""
 
 
-def _has_values() -> bool:
-    """Whether tensors have values just now: what runs under vmap and the like, or is traced for TorchScript, has none."""
-    return torch._C._functorch.peek_interpreter_stack() is None and not torch.jit.is_tracing()
-
-
-for _heard in (TorchLoop._called, TorchLoop._entered, TorchLoop._really_called, TorchLoop._really_entered):
+for _heard in (TorchLoop._called, TorchLoop._entered, TorchLoop._really_called):
     compiled.keep_out(_heard.__code__)

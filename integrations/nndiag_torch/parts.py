@@ -11,7 +11,6 @@ from torch.autograd.graph import get_gradient_edge
 from torch.optim import Optimizer
 
 from nndiag_torch.arrays import version_of
-from nndiag_torch.compiled import is_region
 from nndiag_torch.layers import Layer, Parameter, is_there, kind_of, layers_of, parameters_of
 
 MANY = 8
@@ -30,8 +29,6 @@ class Parts:
         self.modules: dict[int, nn.Module] = {}
         self.roots: dict[int, nn.Module] = {id(model): model}
         self.inner: set[int] = set()
-        self.compiled = False
-        """Whether a module of the model was compiled, at the last survey."""
         self.layers: dict[int, Layer] = {}
         self.order: dict[str, Layer] = {}
         self.parameters: dict[int, Parameter] = {}
@@ -43,7 +40,6 @@ class Parts:
         """Find the layers and parameters of the model, also those that it has got since."""
         self.modules |= {id(module): module for module in self.model.modules()}
         self.inner = self.modules.keys() - self.roots.keys()
-        self.compiled = any(map(is_region, self.modules.values()))
         for module, name in layers_of(self.model):
             if id(module) not in self.layers:
                 self.layers[id(module)] = Layer(name, kind_of(module), module)
