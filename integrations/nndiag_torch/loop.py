@@ -511,11 +511,11 @@ class TorchLoop:
     def goes_back(self, loss: torch.Tensor) -> None:
         """A backward pass from `loss` is about to begin."""
         if self._finished or not self._loss_is_in or self.steps < ALWAYS:  # else it was told
-            self._really_goes_back(loss)
+            self._goes_back_untold(loss)
 
     @guarded
-    def _really_goes_back(self, loss: torch.Tensor) -> None:
-        """Unless it was told, the loss is seen now.
+    def _goes_back_untold(self, loss: torch.Tensor) -> None:
+        """Unless it was told after all, the loss is seen now.
 
         What passes through to parameters of somebody else's is the loss of another. Where several optimisers have each a loss of
         their own, none of them is that of the run.

@@ -15,6 +15,7 @@ PLACES = (("activations", "output"), ("outputs", "output of the network"), ("gra
 """Frames with a count of non-finite values in the order in which a step computes them, and what they count."""
 
 FORWARD = ("activations", "outputs")
+"""Frames of what goes forward."""
 
 
 @dataclass(frozen=True)
