@@ -119,7 +119,7 @@ ARITHMETIC = frozenset(
 class Value:
     """What goes into a loss along `edge`, of `shape`: a tensor of the graph and the views taken of it since.
 
-    `source` is None where none can be read; `matched` says that it is what the model returned.
+    `source` is None where none can be read; `matched` says that it is what the model returned, or an elementwise function of it.
     """
 
     edge: Edge
@@ -217,12 +217,23 @@ class Values:
             if (tensor := self.returned(edge)) is not None:
                 return Value(start, shape, tensor, tuple(reversed(steps)), True)
             if name_of(edge) in FUNCTIONS and saved is None and (result := saved_by(edge[0], "result")) is not None:
-                return Value(start, shape, result, tuple(reversed(steps)))
+                return Value(start, shape, result, tuple(reversed(steps)), self._made_of_returned(edge))
             if (step := view(edge)) is None:
                 break
             steps.append(step)
             edge = edge[0].next_functions[0]
         return Value(start, shape, saved)
+
+    def _made_of_returned(self, edge: Edge) -> bool:
+        """Whether between `edge` and what the model returned there are only functions such as the softmax of a user's loss."""
+        for _ in range(DEPTH):
+            if self.returned(edge) is not None:
+                return True
+            inputs = inputs_of(edge[0]) if name_of(edge) in FUNCTIONS or name_of(edge) in VIEWS else []
+            if len(inputs) != 1:
+                return False
+            edge = inputs[0][1]
+        return False
 
     def side(self, node: Node) -> tuple[int, Value] | None:
         """Which input of a loss of two is the output, and its value: the one that the model returned, or else the first.

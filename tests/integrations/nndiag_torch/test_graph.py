@@ -549,6 +549,15 @@ def test_of_several_losses_that_of_what_the_model_returned_is_taken(z: Tensor) -
     assert graph.objective(loss, value).loss["name"] == "MSELoss with other terms"
 
 
+def test_a_function_of_what_the_model_returned_counts_as_that(z: Tensor) -> None:
+    value = linear(1)(X)
+    loss = 0.5 * F.mse_loss(value, torch.zeros(N, 1)) + F.cross_entropy(z.softmax(1), IDS)
+
+    found = graph.objective(loss, (z, value))
+
+    assert (found.loss["name"], found.head) == ("CrossEntropyLoss with other terms", "softmax")
+
+
 @pytest.mark.parametrize(
     ("penalty"),
     [
