@@ -518,6 +518,17 @@ def test_clipping_that_cannot_be_judged_says_why(clipping: dict[str, Any] | None
     assert words in (ClippedAlways().not_checked(run) or "")
 
 
+@pytest.mark.parametrize(("norm", "found"), [(3.9, 0), (4.1, 1)])
+def test_clipping_to_less_than_a_quarter_holds_back_a_loss_that_still_falls(norm: float, found: int) -> None:
+    run = synthetic.run(
+        steps=200, train=np.linspace(2.3, 1.5, 200), data={"entropy": {"target": 2.3}}, gradients={"norm": {"w": norm}},
+        clipping={"max_norm": 1.0, "gradients": "before"}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings(ClippedAlways(), run)) == found
+    assert len(notes(ClippedAlways(), run)) == 1 - found
+
+
 @pytest.mark.parametrize("maximize", [False, True])
 def test_an_optimiser_that_is_told_to_maximise_goes_uphill_on_purpose(maximize: bool) -> None:
     run = synthetic.run(

@@ -20,8 +20,8 @@ class ClippedAlways(Check):
     instead: the learning rate no longer means what it says (Zhang et al. 2020).
 
     Decides on the global norm before clipping over the limit: clipped on more than `most` of the reads is a remark; it is a
-    finding where less than `left` of the norm is left in the median, or where the loss still falls at the end
-    (`nndiag.progress.unfinished`) with more than `way` of its way left, so that the limit is what holds it back.
+    finding where less than `left` of the norm is left in the median, or less than `short` where the loss still falls at the
+    end (`nndiag.progress.unfinished`) with more than `way` of its way left, so that the limit is what holds it back.
     """
 
     code = "ND404"
@@ -34,6 +34,7 @@ class ClippedAlways(Check):
 
     most: float = 0.5
     left: float = 1e-3
+    short: float = 0.25
     way: float = 0.2
 
     def not_checked(self, run: Run) -> str | None:
@@ -58,7 +59,7 @@ class ClippedAlways(Check):
             median = float(np.median(kept))
             yield self.finding(
                 f"gradients are clipped on {clipped:.0%} of the reads, to {median:.2g} of their norm in the median",
-                kind=self.kind if median < self.left or self._slow(run) else "note",
+                kind=self.kind if median < self.left or (median < self.short and self._slow(run)) else "note",
                 first_step=int(steps[0]), last_step=int(steps[-1]), value=median, threshold=self.left,
                 fix=f"Clip at {np.quantile(norms, 0.9):.2g}, the 90th percentile of the norms seen, instead of {limit:.3g}.",
             )  # fmt: skip
