@@ -378,6 +378,21 @@ def test_a_leap_at_the_first_steps_loses_the_initialisation_where_there_is_one(
     assert len(findings(LearningRateHigh(), run)) == found
 
 
+@pytest.mark.parametrize(("weight", "end", "found"), [(3.5, 1.5, 1), (3.3, 1.5, 0), (3.3, 2.4, 1)])
+def test_large_updates_of_weights_that_begin_small_are_no_learning_rate_where_it_learns(
+    weight: float, end: float, found: int
+) -> None:  # 0.15 of He's standard deviation makes a norm of 3.39 of 256 × 64 weights
+    means = {"h1": 0.1, "output": 0.1}
+    run = synthetic.run(
+        train=synthetic.decay(end=end), updates={"ratio": {"w": 0.05}, "weight_norm": {"w": weight}},
+        activations={"mean": means}, layers=[{"name": name, "kind": "affine"} for name in means],
+        parameters=[{"name": "w", "shape": [256, 64], "layer": "h1"}], data={"entropy": {"target": 2.3}},
+        **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings(LearningRateHigh(), run)) == found
+
+
 LOST = np.concatenate([np.linspace(2.3, 1.0, 50), np.full(150, 2.1)])
 KEPT = np.concatenate([np.linspace(2.3, 1.0, 50), np.full(150, 1.6)])
 

@@ -36,7 +36,7 @@ class LearningRateHigh(Check):
     the median of the first `window` reads. Sound runs begin with up to 0.06; a leap of a tenth of all weights at each of
     the first steps loses the initialisation. Without hidden layers, or where most weights begin below `small` of He's
     standard deviation, there is none to lose, and the leap counts where training makes poor progress. So do large updates to
-    the end without hidden layers: a linear model's weights may well be small beside what the batches add to them.
+    the end without hidden layers, and where weights begin small: both may well be small beside what the batches add to them.
 
     Or updates are `brisk`, five times as large as usual, in the median of the `first` reads, and the run shows that it is
     thrown about: its second half and its end stay `above` the loss of a trivial prediction, which the last bias alone could
@@ -125,7 +125,8 @@ class LearningRateHigh(Check):
         first = float(early.dropna().median())
         if first > self.leap and (trained.poor or self._has_a_beginning(run, weights)):
             return self._of_updates(run, first, int(early.index[0]), int(early.index[-1]), limit=self.leap)
-        if structure.recorded(run, "mean") and not structure.hidden(run) and not trained.poor:
+        linear = structure.recorded(run, "mean") and not structure.hidden(run)
+        if (linear or self._begins_small(run, weights)) and not trained.poor:
             return None
         bad = (later > self.ratio).to_numpy()
         if len(bad) < 20 or bad.mean() < self.most or (at := signals.onset(bad)) is None:
@@ -135,12 +136,19 @@ class LearningRateHigh(Check):
 
     def _has_a_beginning(self, run: Run, weights: list[str]) -> bool:
         """Whether there are hidden layers, and most weights begin with `small` of He's standard deviation or more."""
-        if not structure.hidden(run):
-            return False
+        sizes = self._beginnings(run, weights)
+        return bool(structure.hidden(run)) and len(sizes) > 0 and float(np.median(sizes)) >= self.small
+
+    def _begins_small(self, run: Run, weights: list[str]) -> bool:
+        """Whether most weights are known to begin with less."""
+        sizes = self._beginnings(run, weights)
+        return len(sizes) > 0 and float(np.median(sizes)) < self.small
+
+    def _beginnings(self, run: Run, weights: list[str]) -> list[float]:
+        """Standard deviation of each weight at the first read over He's, of those where it is known."""
         norms = run.statistic("updates", "weight_norm")
         known = [p for p in map(run.meta.parameter, weights) if p.fan_in and p.name in norms]
-        sizes = [float(norms[p.name].iloc[0]) / (int(np.prod(p.shape)) * 2 / p.fan_in) ** 0.5 for p in known]
-        return len(sizes) > 0 and float(np.median(sizes)) >= self.small
+        return [float(norms[p.name].iloc[0]) / (int(np.prod(p.shape)) * 2 / p.fan_in) ** 0.5 for p in known]
 
     def _thrown_about(self, run: Run) -> Finding | None:
         """Brisk updates, with what shows that they are too large."""
