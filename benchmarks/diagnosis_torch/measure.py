@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import nndiag
 from benchmarks.diagnosis import split
@@ -13,7 +14,9 @@ from benchmarks.diagnosis.programs import EVERY_STEP, Cadence
 from benchmarks.diagnosis_torch import harm
 from benchmarks.diagnosis_torch.bases import BASES
 from benchmarks.diagnosis_torch.faults import FAULTS, Fault
-from benchmarks.diagnosis_torch.programs import Program, train
+from benchmarks.diagnosis_torch.programs import Program, Watch, train
+from benchmarks.diagnosis_torch.zoo import ZOO
+from benchmarks.diagnosis_torch.zoo import train as train_of_zoo
 from nndiag.check import Finding
 from nndiag.checklist import Checklist
 from nndiag.report import Report
@@ -25,10 +28,10 @@ SEEDS = range(3)
 
 @dataclass(frozen=True)
 class Job:
-    """A program to run: a base with a fault at a level, or a base by itself.
+    """A program to run: a base with a fault at a level, a base by itself, or one of the zoo.
 
     The split is that of the NumPy half: by the same hash with the same salt, so that a fault or base of the same name
-    lies on the same side in both.
+    lies on the same side in both. The zoo is for development alone: its programs were written to find false alarms.
     """
 
     base: str
@@ -43,28 +46,36 @@ class Job:
 
     @property
     def group(self) -> str:
-        """All sound programs are bases."""
-        return "bases"
+        """The zoo or the bases."""
+        return "zoo" if self.base in ZOO else "bases"
 
     @property
     def kind(self) -> str:
-        """Each base is a kind of its own."""
-        return self.base
+        """What kind of program of the zoo it is; each base is a kind of its own."""
+        return ZOO[self.base].kind if self.base in ZOO else self.base
+
+    def train(self, watch: Watch, *, logged: bool = True) -> tuple[float, Any]:
+        """Train it: its final error, and the recorder; its loss is `logged` or, but for the zoo, left to be seen."""
+        if self.base in ZOO:
+            return train_of_zoo(self.base, self.seed, watch)
+        return train(self.program, self.seed, watch, logged=logged)
 
     @property
     def program(self) -> Program:
-        """The program itself."""
+        """A base, with its fault if it has one."""
         base = BASES[self.base]
         return FAULTS[self.fault].inject(base, self.level) if self.fault else base
 
     @property
     def held_out(self) -> bool:
         """Whether it is kept from tuning."""
+        if self.base in ZOO:
+            return False
         return split.pair_held_out(self.base, self.fault) if self.fault else split.held_out("base", self.base)
 
 
 def jobs(part: Part, base: str = "", fault: str = "") -> list[Job]:
-    """Every job of one part: pairs at their harmful levels, then sound bases; of one base or fault where given."""
+    """Every job of one part: pairs at their harmful levels, then sound bases and zoo; of one base or fault where given."""
     wanted = {"develop": (False,), "held-out": (True,), "all": (False, True)}[part]
     found = [*pair_jobs(), *sound_jobs()]
     return [job for job in found if job.held_out in wanted and base in ("", job.base) and fault in ("", job.fault)]
@@ -76,13 +87,13 @@ def pair_jobs() -> Iterator[Job]:
 
 
 def sound_jobs() -> Iterator[Job]:
-    """The bases as they are."""
-    return (Job(name, seed) for name in BASES for seed in SEEDS)
+    """The bases as they are, and the zoo."""
+    return (Job(name, seed) for name in (*BASES, *ZOO) for seed in SEEDS)
 
 
 def measure(job: Job, cadence: Cadence = EVERY_STEP, *, logged: bool = True) -> Outcome:
     """Run one job, read so often, and examine it; the loss of training is `logged` or left to be seen."""
-    error, recorder = train(job.program, job.seed, partial(nndiag.watch, **cadence), logged=logged)
+    error, recorder = job.train(partial(nndiag.watch, **cadence), logged=logged)
     recorder.close()
     run: Run = recorder.run
     report = Checklist().examine(run)

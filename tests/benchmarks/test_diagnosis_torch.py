@@ -20,11 +20,12 @@ import nndiag  # noqa: E402
 from benchmarks.diagnosis import split  # noqa: E402
 from benchmarks.diagnosis.harm import SOUND_SEEDS  # noqa: E402
 from benchmarks.diagnosis_torch import __main__ as command  # noqa: E402
-from benchmarks.diagnosis_torch import gate, harm, loops  # noqa: E402
+from benchmarks.diagnosis_torch import gate, harm, loops, zoo  # noqa: E402
 from benchmarks.diagnosis_torch.bases import BASES  # noqa: E402
 from benchmarks.diagnosis_torch.faults import FAULTS, pairs  # noqa: E402
 from benchmarks.diagnosis_torch.measure import Job, jobs, measure  # noqa: E402
 from benchmarks.diagnosis_torch.programs import Program, Slices, train  # noqa: E402
+from benchmarks.diagnosis_torch.zoo import ZOO  # noqa: E402
 from nndiag.catalogue import catalogue  # noqa: E402
 
 PLANNED = {"ND204", "ND705", "ND803"}
@@ -59,6 +60,7 @@ def test_there_is_enough_of_everything() -> None:
     assert len(BASES) >= 15
     assert len(FAULTS) >= 60
     assert len(pairs()) >= 45
+    assert len(ZOO) >= 100
 
 
 @pytest.mark.parametrize(("kind", "names"), [("base", BASES), ("fault", FAULTS)])
@@ -212,6 +214,28 @@ def test_a_job_goes_through_from_end_to_end() -> None:
     assert outcome.right_headline
     assert outcome.failed
     assert outcome.steps_to_right is not None
+
+
+def test_a_program_of_the_zoo_is_the_same_each_time_and_with_a_recorder() -> None:
+    outcome = measure(Job("policy-gradient", 0))
+
+    assert (outcome.job.group, outcome.job.kind, outcome.held_out) == ("zoo", "reinforcement learning", False)
+    assert outcome.error == zoo.examine(("policy-gradient", 0)) <= ZOO["policy-gradient"].most
+    assert not outcome.alarm
+
+
+def test_names_in_the_zoo_are_those_of_no_base() -> None:
+    assert not ZOO.keys() & BASES.keys()
+    assert len({program.train for program in ZOO.values()}) == len(ZOO)
+
+
+def test_what_has_not_learned_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    program = zoo.sound.Sound("no-way", "none", 0.5, lambda watch: watch(None, None).log() or float("nan"))
+    monkeypatch.setattr(zoo.sound, "ZOO", {"no-way": program})
+    monkeypatch.setattr(command, "ZOO", {"no-way": program})
+
+    assert command.main(["zoo", "--jobs", "1"]) == 1
+    assert "no-way (seed 2): error inf, at most 0.5" in capsys.readouterr().out
 
 
 def test_the_command_writes_tables_and_outcomes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
