@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_the_two_commands_stand_at_the_top() -> None:
     commands = re.findall(r"```\n(.*?)\n```", README, re.DOTALL)
 
-    assert commands[:2] == ["pip install . && nndiag demo", "pip install '.[test]' && pytest"]
+    assert commands[:2] == ["pip install . && nndiag demo", "pip install '.[test]' && pytest -n auto"]
 
 
 def test_links_lead_somewhere() -> None:
