@@ -10,7 +10,7 @@ from benchmarks.diagnosis_torch.zoo import ZOO
 
 FILE = Path(__file__).with_name("floors.json")
 FAULTY = 30
-ZOO_PROGRAMS = 25
+ZOO_PROGRAMS = 15
 
 
 def jobs() -> list[Job]:
