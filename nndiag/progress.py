@@ -118,8 +118,10 @@ def no_measure(run: Run) -> str | None:
     So it is where samples are weighed by numbers of either sign, as a policy gradient does (Williams 1992): it may then be
     negative, and has no floor. And where another network is trained against this one (Goodfellow et al. 2014): it goes up
     where the other gets better. And where the targets are not those of the beginning, as of a network that makes them for itself
-    (Mnih et al. 2015): it goes up with each copy of that network.
+    (Mnih et al. 2015): it goes up with each copy of that network. And where the optimiser is told to maximise: it is to go up.
     """
+    if run.meta.optimizer.get("maximize"):
+        return "the optimiser is told to maximise: the loss is to grow"
     if run.meta.loss.get("adversarial"):
         return "another network is trained against this one: what the loss is worth depends on how that one does"
     scale, negative = run.meta.loss.get("scale", 1.0), ((run.train < 0) & np.isfinite(run.train)).any()

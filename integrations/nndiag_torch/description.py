@@ -56,6 +56,8 @@ def optimizer(one: Optimizer) -> dict[str, Any]:
     settings = {name: group[name] for name in SETTINGS if name in group}
     if "weight_decay" in group:
         settings.setdefault("decoupled_weight_decay", type(one).__name__.endswith("W"))
+    if group.get("maximize"):
+        settings["maximize"] = True
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
     lr = group.get("lr")
     return {"name": type(one).__name__, **({} if lr is None else {"lr": float(lr)}), **plain}

@@ -539,6 +539,25 @@ def test_an_optimiser_that_is_told_to_maximise_goes_uphill_on_purpose(maximize: 
     assert len(notes(GradientSign(), run)) == maximize
 
 
+@pytest.mark.parametrize(("direction", "found"), [(-1.0, 1), (1.0, 0)])
+def test_a_weight_that_is_left_out_of_every_other_step_goes_uphill_in_the_others(direction: float, found: int) -> None:
+    descent = np.where(np.arange(100) % 2, 0.0, direction)
+    run = synthetic.run(gradients={"norm": {"w": 1.0}}, updates={"descent": {"w": descent}})
+
+    assert len(findings(GradientSign(), run)) == found
+
+
+@pytest.mark.parametrize(
+    ("along", "maximize", "found"), [(0.2, False, 0), (-0.2, False, 1), (0.2, True, 1), (-0.2, True, 0)]
+)
+def test_where_the_optimiser_maximises_the_other_direction_is_right(along: float, maximize: bool, found: int) -> None:
+    run = synthetic.run(
+        gradients={"norm": {"w": 1.0}}, outputs={"alignment": {"outputs": along}}, optimizer={"maximize": maximize}
+    )
+
+    assert len(findings(GradientSign(), run)) == found
+
+
 # ND804 and ND801
 
 

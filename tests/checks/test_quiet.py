@@ -11,7 +11,7 @@ import nndiag
 from nndiag import Checklist, Recorder, nn, progress, synthetic
 from nndiag.causes import arrange
 from nndiag.check import Finding, Verdict
-from nndiag.checks import TargetBroadcast, UnshuffledBatches
+from nndiag.checks import ImpossibleLoss, NotLearning, TargetBroadcast, UnshuffledBatches
 from nndiag.run import Run
 from nndiag.statistics import Array
 
@@ -170,6 +170,13 @@ def test_a_loss_of_targets_that_move_measures_no_progress(moved: float, measured
                         outputs={"rows": {"outputs": 64.0}}, loss={"name": "MSELoss", "task": "real"})  # fmt: skip
 
     assert (progress.no_measure(run) is None) is measured
+
+
+def test_a_loss_that_is_to_grow_is_not_judged_by_its_fall() -> None:
+    run = synthetic.run(train=np.linspace(-2.3, -0.1, 100), optimizer={"maximize": True}, **synthetic.CLASSES)
+
+    assert "maximise" in (ImpossibleLoss().not_checked(run) or "")
+    assert "maximise" in (NotLearning().not_checked(run) or "")
 
 
 def found(code: str, kind: str = "training", first_step: int = 0, last_step: int | None = None) -> Finding:

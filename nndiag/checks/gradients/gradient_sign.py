@@ -23,8 +23,8 @@ class GradientSign(Check):
     direction in which the outputs approach their targets is below −`against` on `most` of the reads; at a minimum it is 0,
     in descent positive. Or updates go along the gradient instead of against it, Δw · g > 0, on `most` of the first `early`
     reads in most weights: later, momentum overshoots on up to half of the steps. Reads do not count where weight decay
-    moves the weights about as much as the gradient does (ND506). Where the optimiser is told to maximise, that its updates go
-    uphill is a remark.
+    moves the weights about as much as the gradient does (ND506). Where the optimiser is told to maximise, δ is to point the
+    other way, and that updates go uphill is a remark.
     """
 
     code = "ND408"
@@ -41,13 +41,15 @@ class GradientSign(Check):
     early: int = 20
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        along = run.series("outputs", "alignment", "outputs").to_numpy()
+        told = bool(run.meta.optimizer.get("maximize"))
+        along = run.series("outputs", "alignment", "outputs").to_numpy() * (-1 if told else 1)
         if len(along) >= self.min_reads and np.mean(along < -self.against) >= self.most:
-            fact = "descent along the gradient of the loss moves the outputs away from their targets"
+            way = "ascent, as the optimiser is told to maximise," if told else "descent"
+            fact = f"{way} along the gradient of the loss moves the outputs away from their targets"
             yield self._finding(run, fact, float(np.median(along)), -self.against)
         elif (uphill := self._uphill(run)) is not None:
             fact = f"updates go uphill, along the gradient, on {uphill:.0%} of the reads"
-            if run.meta.optimizer.get("maximize"):
+            if told:
                 yield self.note(f"{fact}, as the optimiser is told to maximise")
             else:
                 yield self._finding(run, fact, uphill, self.most)
@@ -55,7 +57,8 @@ class GradientSign(Check):
     def _uphill(self, run: Run) -> float | None:
         """Share of the early reads with an update along the gradient, in the median of the weights; None if it is no rule."""
         descent = run.statistic("updates", "descent").reindex(columns=structure.weights(run, "updates", "descent"))
-        seen = descent.where(~self._decayed(run, descent)).iloc[: self.early]
+        moved = descent != 0  # a weight that was left out of a step has no gradient and no update
+        seen = descent.where(moved & ~self._decayed(run, descent)).iloc[: self.early]
         seen = seen[seen.notna().any(axis=1)]
         if len(seen) < self.min_reads:
             return None
