@@ -214,6 +214,7 @@ class TorchLoop:
         self._scale: Any = 1.0
         self._output = None
         self._previous: Layer | None = None
+        self._heard: set[str] = set()
         self._function = ""
         self._latest: tuple[Callable[[], torch.Tensor | None], int] = (_nothing, 0)
         self._loss_is_in = self._loss_seen = self._unscaled = self._collected = False
@@ -229,6 +230,7 @@ class TorchLoop:
         self._in_backward = self._adds_up = self._collected = False
         self._loss_is_in = self._loss_seen = self._unscaled = False
         self._previous = self._output = None
+        self._heard.clear()
         self._function = ""
         self._reads = self.teller.reading
         self._evaluation_mode = min(self._evaluation_mode, float(self.parts.in_evaluation_mode))
@@ -413,7 +415,7 @@ class TorchLoop:
             if layer.after is None:
                 layer.after = self._source(x)
         if layer.name not in self.parts.order:
-            self.parts.place(layer, self._previous)
+            self.parts.place(layer, self._heard)
         self._tell_forward(layer, x, output)
 
     def _follows(self, layer: Layer, x: torch.Tensor) -> bool:
@@ -439,6 +441,7 @@ class TorchLoop:
 
     def _tell_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
         self._previous, self._latest = layer, (weakref.ref(output), version_of(output))
+        self._heard.add(layer.name)
         if layer.kind not in PASSING and not (layer.kind == "unknown" and reshapes(x, output)):
             self._function = ALIKE.get(layer.kind, layer.kind)
         if layer.shape is None:

@@ -83,13 +83,16 @@ class Parts:
         if name not in self.order:
             layer = Layer(name, kind, None)
             layer.after = before.name
-            self.place(layer, before)
+            self.place(layer, {before.name})
         return self.order[name]
 
-    def place(self, layer: Layer, before: Layer | None) -> None:
-        """Put a layer into the order, unless it is there, right behind the layer `before`; without one, it is the first."""
+    def place(self, layer: Layer, heard: Collection[str]) -> None:
+        """Put a layer into the order, unless it is there, behind all that are `heard`; before all others where none is.
+
+        Not behind the latest alone: a module that is called twice stands where it was called first.
+        """
         if layer.name not in self.order:
-            self.order = _inserted(self.order, before, layer)
+            self.order = _inserted(self.order, heard, layer)
 
 
 class Holders:
@@ -184,10 +187,10 @@ def _sum(tensor: torch.Tensor) -> float:
     return float(tensor.detach().double().sum())
 
 
-def _inserted(order: dict[str, Layer], before: Layer | None, layer: Layer) -> dict[str, Layer]:
-    """`order` with `layer` behind the layer `before` and what was compiled between the two, or as the first without one."""
+def _inserted(order: dict[str, Layer], heard: Collection[str], layer: Layer) -> dict[str, Layer]:
+    """`order` with `layer` behind all that are `heard` and what was compiled between, or as the first where none is."""
     items = list(order.items())
-    place = 0 if before is None else next(i for i, (name, _) in enumerate(items, 1) if name == before.name)
+    place = max((i for i, (name, _) in enumerate(items, 1) if name in heard), default=0)
     while place < len(items) and items[place][1].slots is not None:
         place += 1
     return dict([*items[:place], (layer.name, layer), *items[place:]])

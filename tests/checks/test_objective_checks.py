@@ -411,6 +411,14 @@ def test_words_that_are_ignored_are_counted_by_the_first_batch() -> None:
     assert not findings("ND110", told(loss, {"rows": 300.0}, data=samples))
 
 
+@pytest.mark.parametrize(("low", "found"), [(0.0, 1), (-0.1, 0)])
+def test_no_relu_has_put_out_what_is_negative(low: float, found: int) -> None:
+    layers = [{"name": "output", "kind": "affine"}, {"name": "output.relu", "kind": "relu"}]
+    run = told(NLL, {"min": low, "max": 2.0, "zero_fraction": 0.0}, layers=layers)
+
+    assert len(findings("ND106", run)) == found
+
+
 def test_clipped_logarithms_of_probabilities_want_a_log_softmax() -> None:
     layers = [{"name": "output", "kind": "affine"}, {"name": "output.relu", "kind": "relu"}]
     (finding,) = findings("ND106", told(NLL, {"min": 0.0, "zero_fraction": 0.5}, layers=layers))

@@ -396,6 +396,29 @@ def self_normalising(watch: Watch) -> float:
     return wrong(model)
 
 
+class OneOfEach(nn.Module):  # type: ignore[misc]
+    """Three linear layers that share one ReLU and one dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.below, self.middle, self.head = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10)
+        self.relu, self.dropout = nn.ReLU(), nn.Dropout(0.2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (self.below, self.middle):
+            x = self.dropout(self.relu(layer(x)))
+        logits: Tensor = self.head(x)
+        return logits
+
+
+@sound(KIND, 0.1)
+def shared_modules(watch: Watch) -> float:
+    """One module stands for every ReLU, and one for every dropout."""
+    model = OneOfEach()
+    epochs_of(watch, model, Adam(model.parameters(), 2e-3), classified, validate=lambda: classified(model).item())
+    return wrong(model)
+
+
 @sound(KIND, 0.1)
 def raw_inputs(watch: Watch) -> float:
     """Inputs around 140, which batch normalisation scales as the first layer."""

@@ -22,7 +22,8 @@ class ClippedLogits(Check):
     numbers that are none.
 
     Decides on values that go into a loss over classes: never negative, on every one of at least 3 reads, with `zeros` of
-    them or more exactly 0 in the median, and not confined to 0 … 1 as probabilities are; or on a ReLU as last layer. Logits
+    them or more exactly 0 in the median, and not confined to 0 … 1 as probabilities are; or on a ReLU as last layer, unless
+    an output is negative all the same. Logits
     of a linear layer have both signs and are never exactly 0. A twentieth is far above any chance.
     """
 
@@ -46,11 +47,12 @@ class ClippedLogits(Check):
         seen = Objective(run)
         zeros = float(np.median(seen.of("zero_fraction")))
         by_value = seen.head == "unknown" and seen.range[0] == 0 and seen.range[1] > 1 + 1e-3 and zeros >= self.zeros
-        if seen.head == "relu" or by_value:
+        by_layer = seen.head == "relu" and not seen.range[0] < 0
+        if by_layer or by_value:
             first, last = seen.steps
             yield self.finding(
                 f"{zeros:.0%} of the outputs are exactly 0 and none is negative: a ReLU sits between them and {seen.loss}",
-                layer=run.meta.layers[-1].name if seen.head == "relu" else None, first_step=first, last_step=last,
+                layer=run.meta.layers[-1].name if by_layer else None, first_step=first, last_step=last,
                 value=zeros, threshold=self.zeros, fix=self._fix(seen),
             )  # fmt: skip
 

@@ -148,6 +148,35 @@ def test_tuples_and_attention(name):
         assert close(activations["mean", "rnn"].iloc[0], states.mean())
 
 
+@pytest.mark.parametrize(
+    ("shared", "function", "names"),
+    [
+        (nn.ReLU(), False, ["one", "shared", "two", "three"]),
+        (nn.Dropout(0.1), True, ["one", "one.relu", "shared", "two", "two.relu", "three"]),
+    ],
+    ids=["ReLU", "dropout"],
+)
+def test_what_follows_a_module_that_is_called_again_stands_behind_all_before(shared, function, names):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two, self.three, self.shared = nn.Linear(8, 6), nn.Linear(6, 6), nn.Linear(6, 3), shared
+
+        def forward(self, x):
+            for layer in (self.one, self.two):
+                x = layer(x)
+                x = self.shared(torch.relu(x) if function else x)
+            return self.three(x)
+
+    model = Twice()
+    optimizer = sgd(model)
+    with watched(model, optimizer) as recorder:
+        for batch in programs.batches(8)[:2]:
+            step(model, optimizer, recorder, *batch)
+
+    assert [layer.name for layer in recorder.run.meta.layers] == names
+
+
 def test_a_shared_module_merges_its_calls():
     class Shared(nn.Module):
         def __init__(self):

@@ -16,7 +16,7 @@ from benchmarks.diagnosis_torch import zoo  # noqa: E402
 AT_EVERY_STEP = (
     "scaled-cosines", "contrastive", "learned-prototypes", "low-rank-adaptation", "counts", "q-learning-with-a-slow-copy",
     "learned-pooling", "steps-first", "gated-channels", "sigmoids", "stochastic-depth", "infinite-mask", "scaled-outputs",
-    "maximised-likelihood",
+    "maximised-likelihood", "shared-modules",
 )  # fmt: skip
 AS_THE_DEFAULT_READS = (
     "policy-gradient", "actor-and-critic", "q-learning-with-a-copy", "gaussian-likelihood", "resting-base",
