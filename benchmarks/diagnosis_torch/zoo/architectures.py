@@ -407,8 +407,7 @@ class OneOfEach(nn.Module):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Tensor:
         for layer in (self.below, self.middle):
             x = self.dropout(self.relu(layer(x)))
-        logits: Tensor = self.head(x)
-        return logits
+        return self.head(x)
 
 
 @sound(KIND, 0.1)
