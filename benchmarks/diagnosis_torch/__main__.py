@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if options.part == "zoo":
             return check_zoo(apply)
-        chosen = gate.jobs() if options.part == "ci" else jobs(options.part, options.base, options.fault)
+        wanted = options.part, options.base, options.fault, options.group
+        chosen = gate.jobs() if options.part == "ci" else jobs(*wanted)
         cadence = SELDOM if options.seldom else EVERY_STEP
         outcomes = list(apply(partial(measure, cadence=cadence, logged=not options.unlogged), chosen))
     publish(options, outcomes)
@@ -59,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         "--base", choices=[*BASES, *ZOO], metavar="NAME", default="", help="of this base or zoo program"
     )
     parser.add_argument("--fault", choices=FAULTS, metavar="NAME", default="", help="of this fault")
+    parser.add_argument(
+        "--group", choices=("bases", "zoo"), default="", help="the bases and their faults, or the zoo, alone"
+    )
     parser.add_argument("--verbose", action="store_true", help="tell of each miss and each false alarm")
     parser.add_argument("--update", action="store_true", help="with ci: make what is measured the floor")
     parser.add_argument("--seldom", action="store_true", help="read as few steps as the default ever does, and not all")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.diagnosis import split
-from benchmarks.diagnosis_torch.measure import SEEDS, Job, pair_jobs, sound_jobs
-from benchmarks.diagnosis_torch.zoo import ZOO
+from benchmarks.diagnosis_torch.measure import Job, pair_jobs, sound_jobs
+from benchmarks.diagnosis_torch.zoo import SEEDS, ZOO
 
 FILE = Path(__file__).with_name("floors.json")
 FAULTY = 30

@@ -15,15 +15,12 @@ from benchmarks.diagnosis_torch import harm
 from benchmarks.diagnosis_torch.bases import BASES
 from benchmarks.diagnosis_torch.faults import FAULTS, Fault
 from benchmarks.diagnosis_torch.programs import Program, Watch, train
-from benchmarks.diagnosis_torch.zoo import ZOO
+from benchmarks.diagnosis_torch.zoo import SEEDS, ZOO
 from benchmarks.diagnosis_torch.zoo import train as train_of_zoo
 from nndiag.check import Finding
 from nndiag.checklist import Checklist
 from nndiag.report import Report
 from nndiag.run import Run
-
-SEEDS = range(3)
-"""Of the sound programs."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +71,14 @@ class Job:
         return split.pair_held_out(self.base, self.fault) if self.fault else split.held_out("base", self.base)
 
 
-def jobs(part: Part, base: str = "", fault: str = "") -> list[Job]:
-    """Every job of one part: pairs at their harmful levels, then sound bases and zoo; of one base or fault where given."""
+def jobs(part: Part, base: str = "", fault: str = "", group: str = "") -> list[Job]:
+    """Every job of one part: pairs at their harmful levels, then sound bases and zoo; of one base, fault or group where given."""
     wanted = {"develop": (False,), "held-out": (True,), "all": (False, True)}[part]
     found = [*pair_jobs(), *sound_jobs()]
-    return [job for job in found if job.held_out in wanted and base in ("", job.base) and fault in ("", job.fault)]
+    return [
+        job for job in found
+        if job.held_out in wanted and base in ("", job.base) and fault in ("", job.fault) and group in ("", job.group)
+    ]  # fmt: skip
 
 
 def pair_jobs() -> Iterator[Job]:

@@ -224,13 +224,20 @@ def test_a_program_of_the_zoo_is_the_same_each_time_and_with_a_recorder() -> Non
     assert not outcome.alarm
 
 
+def test_a_group_can_be_had_alone() -> None:
+    bases, zoo_alone = jobs("all", group="bases"), jobs("all", group="zoo")
+
+    assert {job.base for job in zoo_alone} == ZOO.keys()
+    assert [*bases, *zoo_alone] == jobs("all")
+
+
 def test_names_in_the_zoo_are_those_of_no_base() -> None:
     assert not ZOO.keys() & BASES.keys()
     assert len({program.train for program in ZOO.values()}) == len(ZOO)
 
 
 def test_what_has_not_learned_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    program = zoo.sound.Sound("no-way", "none", 0.5, lambda watch: watch(None, None).log() or float("nan"))
+    program = zoo.sound.Sound("none", 0.5, lambda watch: watch(None, None).log() or float("nan"))
     monkeypatch.setattr(zoo.sound, "ZOO", {"no-way": program})
     monkeypatch.setattr(command, "ZOO", {"no-way": program})
 

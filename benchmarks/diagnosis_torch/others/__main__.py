@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"{missing.name} is not installed; {Path(tools.__file__).name} says how, --tool leaves others out")
     with workers(options.jobs) as apply:
         # Tools are put into the loops of the bases; a program of the zoo has a loop of its own
-        programs = [job for job in jobs(options.part, options.base, options.fault) if job.group == "bases"]
+        programs = jobs(options.part, options.base, options.fault, group="bases")
         results = list(apply(measure, [(tool, job) for tool in chosen for job in programs]))
     text = report(results, title)
     print(text)

@@ -58,7 +58,7 @@ def trained_before(model: nn.Module, rate: float, epochs: int, label_smoothing: 
 
 def scheduled(watch: Watch, model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: Any) -> float:
     """Epochs with a step of `scheduler` after each update."""
-    epochs_of(watch, model, optimizer, classified, scheduler=scheduler, validate=lambda: validation_loss(model))
+    epochs_of(watch, model, optimizer, classified, scheduler=scheduler, validate=lambda: classified(model).item())
     return wrong(model)
 
 

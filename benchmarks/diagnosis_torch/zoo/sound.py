@@ -18,6 +18,7 @@ from benchmarks.diagnosis_torch.programs import Watch
 from nndiag.datasets import digits
 
 SEEDS = range(3)
+"""Of sound programs."""
 
 _SPLIT = digits()
 X, Y = torch.tensor(_SPLIT.x, dtype=torch.float32), torch.tensor(_SPLIT.y)
@@ -35,7 +36,6 @@ class Sound:
     What the error is, its module or it itself says.
     """
 
-    name: str
     kind: str
     most: float
     train: Callable[[Watch], float]
@@ -48,8 +48,7 @@ def sound(kind: str, most: float) -> Callable[[Callable[[Watch], float]], Callab
     """Puts a program into the zoo, under the name of its function."""
 
     def put(train: Callable[[Watch], float]) -> Callable[[Watch], float]:
-        name = train.__name__.replace("_", "-")
-        ZOO[name] = Sound(name, kind, most, train)
+        ZOO[train.__name__.replace("_", "-")] = Sound(kind, most, train)
         return train
 
     return put
