@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -84,6 +85,19 @@ def normalized(run: Run) -> bool:
 def weights(run: Run, frame: str, statistic: str) -> list[str]:
     """Parameters of kind weight that have `statistic`: biases and norm scales have no meaningful ratio."""
     return [name for name in run.statistic(frame, statistic).columns if run.meta.parameter(name).kind == "weight"]
+
+
+def over_he(run: Run, weights: Iterable[str]) -> pd.Series[float]:
+    """Standard deviation of each of `weights` at the first read over He's, √(2 / fan-in), of those where it is known.
+
+    He et al. 2015, equation 10.
+    """
+    norms = run.statistic("updates", "weight_norm")
+    known = [p for p in map(run.meta.parameter, weights) if p.fan_in and p.name in norms]
+    return pd.Series(
+        {p.name: float(norms[p.name].iloc[0]) / (int(np.prod(p.shape)) * 2 / p.fan_in) ** 0.5 for p in known},
+        dtype=float,
+    )
 
 
 def without_gradient(run: Run, like: pd.DataFrame) -> pd.DataFrame:

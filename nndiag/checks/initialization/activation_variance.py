@@ -148,13 +148,9 @@ class ActivationVariance(Check):
             return pd.Series(dtype=float)
         # What a model holds beside its layers, such as prototypes, is not multiplied as weights are.
         layers = {layer.name for layer in run.meta.layers}
-        known = [p for p in run.meta.parameters if p.kind == "weight" and p.name in norms and p.fan_in
-                 and (p.layer in layers or not layers) and int(np.prod(p.shape)) >= self.size
-                 and structure.kind(run, p.layer) != "recurrent"]  # fmt: skip
-        return pd.Series(
-            {p.name: float(norms[p.name].iloc[0]) / (int(np.prod(p.shape)) * 2 / p.fan_in) ** 0.5 for p in known},
-            dtype=float,
-        )
+        multiplied = (p.name for p in run.meta.parameters if p.kind == "weight" and (p.layer in layers or not layers)
+                      and int(np.prod(p.shape)) >= self.size and structure.kind(run, p.layer) != "recurrent")  # fmt: skip
+        return structure.over_he(run, multiplied)
 
     def _trained(self, run: Run) -> bool:
         """Whether the network knows something before the first update: its weights are no initialisation."""

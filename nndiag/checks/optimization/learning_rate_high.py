@@ -136,19 +136,11 @@ class LearningRateHigh(Check):
 
     def _has_a_beginning(self, run: Run, weights: list[str]) -> bool:
         """Whether there are hidden layers, and most weights begin with `small` of He's standard deviation or more."""
-        sizes = self._beginnings(run, weights)
-        return bool(structure.hidden(run)) and len(sizes) > 0 and float(np.median(sizes)) >= self.small
+        return bool(structure.hidden(run)) and bool(structure.over_he(run, weights).median() >= self.small)
 
     def _begins_small(self, run: Run, weights: list[str]) -> bool:
         """Whether most weights are known to begin with less."""
-        sizes = self._beginnings(run, weights)
-        return len(sizes) > 0 and float(np.median(sizes)) < self.small
-
-    def _beginnings(self, run: Run, weights: list[str]) -> list[float]:
-        """Standard deviation of each weight at the first read over He's, of those where it is known."""
-        norms = run.statistic("updates", "weight_norm")
-        known = [p for p in map(run.meta.parameter, weights) if p.fan_in and p.name in norms]
-        return [float(norms[p.name].iloc[0]) / (int(np.prod(p.shape)) * 2 / p.fan_in) ** 0.5 for p in known]
+        return bool(structure.over_he(run, weights).median() < self.small)
 
     def _thrown_about(self, run: Run) -> Finding | None:
         """Brisk updates, with what shows that they are too large."""
