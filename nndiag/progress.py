@@ -191,12 +191,16 @@ def begin(run: Run) -> float:
     An untrained classifier of C classes guesses evenly, at ln C, however rare some of them are.
     """
     early, known = float(np.median(run.train.to_numpy()[:5])), trivial(run)
-    if known is None:
-        return early
-    classes = run.meta.loss.get("task") in ("classes", "binary")
-    width = latest(run, "outputs", "width", "outputs") or 1.0 if classes else 1.0
-    even = math.log(2.0 if run.meta.loss.get("task") == "binary" else max(1.0, width))
-    return min(early, max(known, even))
+    return early if known is None else min(early, max(known, even(run)))
+
+
+def even(run: Run) -> float:
+    """Loss of the guess that every class is as likely as any other: ln C, or ln 2 for each label; 0 of other losses."""
+    loss = run.meta.loss
+    if loss.get("task") == "binary":
+        return math.log(2.0) * (float(seen.sum()) if (seen := _weighed_shares(run)) is not None else 1.0)
+    width = latest(run, "outputs", "width", "outputs") or 1.0
+    return math.log(max(1.0, width)) if loss.get("task") == "classes" else 0.0
 
 
 def ahead(run: Run, start: float) -> float:
@@ -285,8 +289,10 @@ def trivial(run: Run) -> float | None:
         return float(loss["trivial"])
     if takes_turns(run):
         return None
-    if not _plain_mean(run) or any(loss.get(key) is not None for key in WEIGHTED):
+    if not _plain_mean(run):
         return None
+    if any(loss.get(key) is not None for key in WEIGHTED):
+        return _weighed(run)
     if loss.get("task") in ("classes", "binary") and name not in NO_ENTROPY:
         known = latest(run, "data", "entropy", "target") or None  # of a single class, 0: nothing to be told apart
         smoothing, classes = _smoothing(run)
@@ -294,6 +300,35 @@ def trivial(run: Run) -> float | None:
         return known if known is None or not smoothing else (1 - smoothing) * known + smoothing * math.log(classes)
     statistic = {"total_variance": SQUARED, "absolute_deviation": ABSOLUTE}
     return next((latest(run, "data", which, "target") for which, names in statistic.items() if name in names), None)
+
+
+def _weighed(run: Run) -> float | None:
+    """Loss of the best constant prediction where classes have weights: the entropy of their weighed shares.
+
+    Divided by the mean weight of the samples, as PyTorch's cross-entropy with `weight` does; with `pos_weight` it is not.
+    """
+    if (seen := _weighed_shares(run)) is None:
+        return None
+    shares = seen[seen > 0] / seen.sum()
+    entropy = -float(shares.dot(np.log(shares)))  # of a single class, 0: nothing to be told apart
+    return entropy * (float(seen.sum()) if run.meta.loss.get("task") == "binary" else 1.0) or None
+
+
+def _weighed_shares(run: Run) -> Array | None:
+    """Share of each class among the samples, times its weight; None without weights of classes that are known.
+
+    They are known as `weight` of a loss over classes, and as `pos_weight` of a single output, the weight of the label 1.
+    """
+    loss = run.meta.loss
+    given = [key for key in WEIGHTED if loss.get(key) is not None]
+    if given != {"classes": ["weight"], "binary": ["pos_weight"]}.get(str(loss.get("task"))):
+        return None
+    weights, binary = loss[given[0]], loss["task"] == "binary"
+    if not isinstance(weights, list) or loss.get("label_smoothing") or (binary and len(weights) != 1):
+        return None
+    by_class = np.array([1.0, *weights] if binary else weights)
+    counts = np.array([run.series("data", "count", f"label {label}").sum() for label in range(len(by_class))])
+    return by_class * counts / counts.sum() if counts.sum() else None
 
 
 def _plain_mean(run: Run) -> bool:

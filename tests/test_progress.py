@@ -180,6 +180,49 @@ def test_a_number_that_is_not_the_plain_mean_of_its_loss_is_compared_with_nothin
     assert (progress.floor(made) > 0) == ("scale" not in told and told.get("reduction") != "sum")
 
 
+LABELS = {"label 0": 60.0, "label 1": 30.0, "label 2": 10.0}
+
+
+def weighed(loss: dict[str, object], counts: dict[str, float] = LABELS) -> Run:
+    data = {"entropy": {"target": 0.9}, "count": counts}
+    return run(np.full(60, 1.0), data=data, outputs={"width": {"outputs": 3.0}}, loss=loss)
+
+
+def test_classes_with_weights_cost_the_entropy_of_their_weighed_shares() -> None:
+    """Weights against the frequencies make every class as dear as any other: ln 3."""
+    loss = {"name": "CrossEntropyLoss", "task": "classes", "reduction": "mean", "weight": [1.0, 2.0, 6.0]}
+
+    assert progress.trivial(weighed(loss)) == pytest.approx(math.log(3))
+    assert progress.trivial(weighed(loss | {"weight": [1.0, 1.0, 0.0]})) == pytest.approx(0.6365, abs=1e-4)
+    assert progress.trivial(weighed(loss | {"weight": [0.0, 1.0, 0.0]})) is None
+    assert progress.trivial(weighed(loss | {"weight": True})) is None
+    assert progress.trivial(weighed(loss | {"label_smoothing": 0.1})) is None
+    assert progress.trivial(weighed(loss, {"label 7": 3.0})) is None
+
+
+@pytest.mark.parametrize(("weight", "positives"), [(9.0, 10.0), (9.0, 50.0), (0.2, 30.0)])
+def test_a_weighed_label_costs_least_at_one_guess_and_is_even_at_half(weight: float, positives: float) -> None:
+    loss = {"name": "BCEWithLogitsLoss", "task": "binary", "reduction": "mean", "pos_weight": [weight]}
+    made = weighed(loss, {"label 0": 100 - positives, "label 1": positives})
+    p, y = np.linspace(1e-4, 1 - 1e-4, 9999), positives / 100
+    guesses = -weight * y * np.log(p) - (1 - y) * np.log(1 - p)
+
+    assert progress.trivial(made) == pytest.approx(guesses.min(), rel=1e-5)
+    assert progress.even(made) == pytest.approx(guesses[4999])
+    assert progress.trivial(weighed(loss | {"pos_weight": [weight, 1.0]})) is None
+    assert progress.trivial(weighed(loss | {"weight": True})) is None
+
+
+@pytest.mark.parametrize(("weight", "found"), [(1.0, True), (9.0, False)])
+def test_an_even_guess_of_a_weighed_label_is_no_bad_beginning(weight: float, found: bool) -> None:
+    """At 9 times the weight for half of the samples an even guess costs 3.5, with 1.6 for the best."""
+    loss = {"name": "BCEWithLogitsLoss", "task": "binary", "reduction": "mean", "pos_weight": [weight]}
+    data = {"entropy": {"target": 0.69}, "count": {"label 0": 50.0, "label 1": 50.0}}
+    made = run(synthetic.decay(200, 3.5, 0.6), data=data, outputs={"width": {"outputs": 1.0}}, loss=loss)
+
+    assert bool(Checklist(select="ND201").examine(made).findings) is found
+
+
 @pytest.mark.parametrize(("first", "fourth", "even"), [(2.0, 1.6, True), (1.0, 1.6, True), (2.0, 1.8, False)])
 def test_validations_are_even_from_the_second_on(first: float, fourth: float, even: bool) -> None:
     validation = [first, 1.9, 1.75, fourth, *np.linspace(1.5, 1.0, progress.STEADY)]

@@ -35,12 +35,26 @@ def _native(values: Values, node: Node) -> Term | None:
         return None
     place, value = side
     targets = saved_by(node, "is_target" if name == "MultilabelMarginLossBackward0" else ("target", "self")[place])
-    more: dict[str, Any] = {key: True for key in ("weight", "pos_weight") if saved_by(node, key) is not None}
+    more: dict[str, Any] = {} if saved_by(node, "weight") is None else {"weight": True}
+    more |= _weights(node, "pos_weight")
     both = shape_of(value.edge) if targets is None else tuple(targets.shape)
     if both != value.shape and targets is not None:
         targets = _unexpanded(targets)
         more |= broadcast(value.shape, tuple(targets.shape), both)
     return Term(*NATIVE[name], value, targets, node._saved_reduction, math.prod(both), more=more)
+
+
+MOST_WEIGHTS = 1000
+"""Classes whose weights are kept with the description of the loss."""
+
+
+def _weights(node: Node, key: str) -> dict[str, Any]:
+    """The weights of classes; only that there are some, where they are many or on a device, which nobody waits for."""
+    weights = saved_by(node, key)
+    if weights is None:
+        return {}
+    known = weights.device.type == "cpu" and weights.numel() <= MOST_WEIGHTS
+    return {key: weights.reshape(-1).tolist() if known else True}
 
 
 def _unexpanded(tensor: Tensor) -> Tensor:
@@ -88,8 +102,7 @@ def nll(values: Values, node: Node) -> Term | None:
     more: dict[str, Any] = {"label_smoothing": 0.0} if kind == "logits" else {}
     if kind == "probabilities":
         more |= unguarded(behind_logarithm(values, edge))
-    if saved_by(node, "weight") is not None:
-        more["weight"] = True
+    more |= _weights(node, "weight")
     axis, ids = min(1, len(value.shape) - 1), saved_by(node, "target")
     if (ignored := signed(node._saved_ignore_index)) != -100:
         more |= {"ignore_index": ignored} | _left_out(ids, ignored, value.shape[axis])

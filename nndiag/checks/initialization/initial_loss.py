@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,10 +18,10 @@ class InitialLoss(Check):
     targets. A start far above means confident nonsense: outputs too large from the initialisation, or inputs or targets
     out of scale; the first steps are spent on shrinking the last layer.
 
-    Decides on the loss of step 0: more than `nats` above ln C for C classes (an even guess), or for real targets more than
-    `times` their variance and their mean square (a guess of the mean, and of 0). He's initialisation with a linear head on
-    standardised targets gives 1.6 to 5.3 times: sound. It is a remark only where training then comes more than half of the
-    way. A start below half of the trivial loss is a network that knows something already: not checked.
+    Decides on the loss of step 0: more than `nats` above ln C for C classes or ln 2 for a label (an even guess; weighed, where
+    classes have weights), or for real targets more than `times` their variance and their mean square (a guess of the mean, and
+    of 0). He's initialisation with a linear head on standardised targets gives 1.6 to 5.3 times: sound. It is a remark only
+    where training then comes more than half of the way. A start below half of the trivial loss is a network that knows something already: not checked.
     """
 
     code = "ND201"
@@ -66,7 +65,7 @@ class InitialLoss(Check):
         trivial = progress.trivial(run) or 0.0
         if run.meta.loss.get("task") == "real":
             return self.times * max(trivial, (progress.first(run, "data", "rms", "target") or 0.0) ** 2)
-        return max(trivial, math.log(progress.first(run, "outputs", "width", "outputs") or 1.0)) + self.nats
+        return max(trivial, progress.even(run)) + self.nats
 
     def _guess(self, run: Run) -> str:
         return "a guess of the mean" if run.meta.loss.get("task") == "real" else "guessing the class"
