@@ -28,9 +28,9 @@ class Found:
     """What a loss is made of; what is not known is empty or None.
 
     `loss` is fit for `meta.loss`: name, task, expects, reduction ("mean", "sum", or "none" where one loss for each sample
-    was given), label_smoothing; weight and pos_weight where it weighs, a list of those of the classes or True; ignore_index where it is not -100, with the share of
-    targets that are `ignored` where that is one of the classes. `scale` is there
-    where the number is not the plain mean or sum of the loss's own formula: how many times that, None where not known.
+    was given), label_smoothing; weight and pos_weight where it weighs, as a list of those of the classes or True;
+    ignore_index where it is not -100, with the share of targets that are `ignored` where that is one of the classes. `scale` is
+    there where the number is not the plain mean or sum of the loss's own formula: how many times that, None where not known.
     `broadcast` are the shapes of outputs and targets of which every one is compared with every other, `ids_multiply` is the
     number of classes whose logarithms are all multiplied with the id of one, `softmax_axis` the
     axis of a softmax that does not run over the classes, `axes_mixed` the shapes around a reshape that mixes them up,

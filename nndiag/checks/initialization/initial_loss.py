@@ -21,7 +21,8 @@ class InitialLoss(Check):
     Decides on the loss of step 0: more than `nats` above ln C for C classes or ln 2 for a label (an even guess; weighed, where
     classes have weights), or for real targets more than `times` their variance and their mean square (a guess of the mean, and
     of 0). He's initialisation with a linear head on standardised targets gives 1.6 to 5.3 times: sound. It is a remark only
-    where training then comes more than half of the way. A start below half of the trivial loss is a network that knows something already: not checked.
+    where training then comes more than half of the way. A start below half of the trivial loss is a network that knows
+    something already: not checked.
     """
 
     code = "ND201"
