@@ -25,8 +25,9 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class LayerMeta:
-    """One column of the activation frame: `shape` is that of an output without its batch axis, `rate` that of dropout.
+    """One column of the activation frame: `shape` is that of an output without its batch axis.
 
+    `rate` is the share that a dropout drops, or that each batch has in the running statistics of a batch normalisation.
     `after` is the layer whose output is the input, untouched; "" where something else lies between, None where not told.
     `sequence` is told of a layer over sequences that takes their steps along the first axis and the batch along the second:
     the sizes of both in the first pass.

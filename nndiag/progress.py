@@ -198,7 +198,8 @@ def even(run: Run) -> float:
     """Loss of the guess that every class is as likely as any other: ln C, or ln 2 for each label; 0 of other losses."""
     loss = run.meta.loss
     if loss.get("task") == "binary":
-        return math.log(2.0) * (float(seen.sum()) if (seen := _weighed_shares(run)) is not None else 1.0)
+        weights, shares = class_weights(run) or (np.ones(1), np.ones(1))
+        return math.log(2.0) * float(weights.dot(shares))
     width = latest(run, "outputs", "width", "outputs") or 1.0
     return math.log(max(1.0, width)) if loss.get("task") == "classes" else 0.0
 
@@ -307,15 +308,16 @@ def _weighed(run: Run) -> float | None:
 
     Divided by the mean weight of the samples, as PyTorch's cross-entropy with `weight` does; with `pos_weight` it is not.
     """
-    if (seen := _weighed_shares(run)) is None:
+    if (known := class_weights(run)) is None:
         return None
+    seen = known[0] * known[1]
     shares = seen[seen > 0] / seen.sum()
     entropy = -float(shares.dot(np.log(shares)))  # of a single class, 0: nothing to be told apart
     return entropy * (float(seen.sum()) if run.meta.loss.get("task") == "binary" else 1.0) or None
 
 
-def _weighed_shares(run: Run) -> Array | None:
-    """Share of each class among the samples, times its weight; None without weights of classes that are known.
+def class_weights(run: Run) -> tuple[Array, Array] | None:
+    """The weight of each class in the loss and its share among the samples; None without weights of classes that are known.
 
     They are known as `weight` of a loss over classes, and as `pos_weight` of a single output, the weight of the label 1.
     """
@@ -328,7 +330,7 @@ def _weighed_shares(run: Run) -> Array | None:
         return None
     by_class = np.array([1.0, *weights] if binary else weights)
     counts = np.array([run.series("data", "count", f"label {label}").sum() for label in range(len(by_class))])
-    return by_class * counts / counts.sum() if counts.sum() else None
+    return (by_class, counts / counts.sum()) if counts.sum() else None
 
 
 def _plain_mean(run: Run) -> bool:

@@ -24,7 +24,8 @@ KINDS: dict[str, str] = {
     "GroupNorm": "group_norm",
     **dict.fromkeys(("_BatchNorm", "SyncBatchNorm", "_InstanceNorm"), "batch_norm"),
     "_DropoutNd": "dropout",
-    **dict.fromkeys(("_MaxPoolNd", "_AvgPoolNd", "_AdaptiveAvgPoolNd", "_AdaptiveMaxPoolNd", "_LPPoolNd"), "pooling"),
+    **dict.fromkeys(("_MaxPoolNd", "_AdaptiveMaxPoolNd", "_LPPoolNd"), "max_pooling"),
+    **dict.fromkeys(("_AvgPoolNd", "_AdaptiveAvgPoolNd"), "average_pooling"),
     "Flatten": "flatten",
     "Unflatten": "flatten",
     "Identity": "identity",
@@ -78,10 +79,10 @@ RESHAPING = frozenset(
 )  # fmt: skip
 """Nodes that hand their input's values on, all or some of them."""
 
-PASSING = ("pooling", "flatten", "identity", "dropout")
+PASSING = ("max_pooling", "average_pooling", "flatten", "identity", "dropout")
 """Kinds that hand on what comes in, all or some of it."""
 
-CHANNELS_FIRST = ("convolution", "batch_norm", "group_norm", "pooling")
+CHANNELS_FIRST = ("convolution", "batch_norm", "group_norm", "max_pooling", "average_pooling")
 """Kinds whose units are the channels, in the second axis of outputs with more than two."""
 
 ALIKE = {"relu6": "hard_tanh", "selu": "elu"}
@@ -102,8 +103,12 @@ class Layer:
 
     @property
     def rate(self) -> float | None:
-        """Share that a dropout drops."""
-        return float(getattr(self.module, "p", 0.0)) if self.kind == "dropout" else None
+        """Share that a dropout drops, or that each batch has in the running statistics of a batch normalisation."""
+        if self.kind == "dropout":
+            return float(getattr(self.module, "p", 0.0))
+        running = self.kind == "batch_norm" and getattr(self.module, "track_running_stats", False)
+        momentum = getattr(self.module, "momentum", None) if running else None
+        return None if momentum is None else float(momentum)
 
     def shaped(self, x: torch.Tensor | None, output: torch.Tensor) -> None:
         """The first pass has come through: what of its shapes is told of the layer."""

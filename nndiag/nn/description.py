@@ -8,17 +8,19 @@ import numpy as np
 
 from nndiag.nn.dropout import Dropout
 from nndiag.nn.layers import Layer
+from nndiag.nn.norms import BatchNorm
 from nndiag.nn.parameter import Parameter
 from nndiag.nn.sequential import Sequential
 
 
 def layers(model: Sequential) -> list[dict[str, Any]]:
-    """Name, kind, shape of the output (without the batch; [] where the width is not known) and dropout rate of layers."""
+    """Name, kind, shape of the output (without the batch; [] where the width is not known) and rate of layers."""
     width = model.input_width
     shapes = [[] for _ in model.layers] if width is None else [[out] for out in model.output_widths(width)]
     return [
         {"name": layer.name, "kind": layer.kind, "shape": shape}
         | ({"rate": layer.p} if isinstance(layer, Dropout) else {})
+        | ({"rate": layer.momentum} if isinstance(layer, BatchNorm) else {})
         for layer, shape in zip(model.layers, shapes, strict=True)
     ]
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nndiag_torch.graph.axes import misplaced
 from nndiag_torch.graph.losses import (
     behind_guards,
     behind_logarithm,
@@ -17,6 +18,7 @@ from nndiag_torch.graph.losses import (
     broadcast,
     log_probabilities,
     nll,
+    places,
     unguarded,
 )
 from nndiag_torch.graph.nodes import DEPTH, Edge, Node, inputs_of, name_of, number_in, saved_by, shape_of, signed
@@ -87,19 +89,21 @@ def _snapped(outputs: Tensor, difference: Tensor) -> Tensor:
 def _picked(values: Values, node: Node) -> Term | None:
     """log p[class], negated: by `gather` or by an index for each row; p may still be under the logarithm."""
     logarithm = node.name() == "LogBackward0"
-    pick = node.next_functions[0][0] if logarithm else node
+    pick = behind_guards(node.next_functions[0])[0] if logarithm else node
     if pick is None or (ids := _ids(pick)) is None:
         return None
     edge: Edge = pick.next_functions[0]
     if logarithm:
-        kind, value, axis = "probabilities", values.value(behind_guards(edge)), None
+        kind, value = "probabilities", values.value(behind_guards(edge))
         known = value.matched or head_of(edge) in ("softmax", "sigmoid")
     else:
-        kind, value, axis = log_probabilities(values, edge)
+        kind, value, _ = log_probabilities(values, edge)
         known = kind != "log_probabilities" or head_of(edge) == "log_softmax"
-    if not known or axis == 0:
+    if not known or places(ids, value.shape):
         return None
-    more = unguarded(edge if logarithm else behind_logarithm(values, edge))
+    guarded = logarithm and pick is not node.next_functions[0][0]
+    more = {} if guarded else unguarded(edge if logarithm else behind_logarithm(values, edge))
+    more |= misplaced(values, edge if logarithm else behind_logarithm(values, edge), 1)
     return Term(NAMES[kind], "classes", kind, value, ids, elements=len(ids), axis=1, sign=-1, more=more)
 
 
@@ -203,11 +207,28 @@ def _binary(values: Values, node: Node) -> Term | None:
         root = (inputs_of(p[0]) or [(0, p)])[0][1]  # p itself may be computed once or twice
         if not name_of(other).startswith(("Rsub", "Sub")) or not _comes_from(other, root[0]):
             return None
-        value, form = values.value(p, saved_by(first[0], "self")), ("BCELoss", "binary", "probabilities")
+        value, form = values.value(p), ("BCELoss", "binary", "probabilities")
+        value = values.value(p, saved_by(first[0], "self")) if value.source is None else value
         more = unguarded(first[0].next_functions[0])
     else:
         return None
     return Term(*form, value, targets, elements=math.prod(shape_of((node, 0))), sign=-1, more=more)
+
+
+def _hinge(values: Values, node: Node) -> Term | None:
+    """max(0, 1 - y z), of labels y that are -1 and 1, or 0 by mistake."""
+    rest = inputs_of(node)[0][1]
+    product = rest[0].next_functions[-1] if name_of(rest) in ("RsubBackward1", "SubBackward0") else (None, 0)
+    live = inputs_of(product[0]) if name_of(product) == "MulBackward0" and len(inputs_of(rest[0])) == 1 else []
+    if len(live) != 1:
+        return None
+    ((place, edge),) = live
+    labels = saved_by(product[0], "self" if place else "other")
+    if not isinstance(labels, Tensor) or tuple(labels.shape) != shape_of(edge) or not bool((labels.abs() <= 1).all()):
+        return None
+    if not torch.equal(labels, labels.round()):
+        return None
+    return Term("HingeLoss", "", "real", values.value(edge), labels, elements=labels.numel())
 
 
 def _gaussian(values: Values, node: Node) -> Term | None:
@@ -281,5 +302,8 @@ FORMULAS: dict[str, tuple[Form, ...]] = {
     "GatherBackward0": (_picked,),
     "IndexBackward0": (_picked,),
     "LogBackward0": (_picked,),
+    "ClampMinBackward0": (_hinge,),
+    "ClampBackward1": (_hinge,),
+    "ReluBackward0": (_hinge,),
 }
 """What a loss written out, by the user or by PyTorch itself, may look like at the node that ends it."""

@@ -106,7 +106,7 @@ def nll(values: Values, node: Node) -> Term | None:
     axis, ids = min(1, len(value.shape) - 1), saved_by(node, "target")
     if (ignored := signed(node._saved_ignore_index)) != -100:
         more |= {"ignore_index": ignored} | _left_out(ids, ignored, value.shape[axis])
-    if _places(ids, value.shape):
+    if places(ids, value.shape):
         return Term("CrossEntropyLoss", "", "", replace(value, source=None), reduction=node._saved_reduction)
     more |= misplaced(values, edge, axis)
     name = "CrossEntropyLoss" if kind == "logits" else "NLLLoss"
@@ -122,7 +122,7 @@ def _left_out(ids: Tensor | None, ignored: int, classes: int) -> dict[str, Any]:
     return {"ignored": share} if share > 0 else {}
 
 
-def _places(ids: Tensor | None, shape: tuple[int, ...]) -> bool:
+def places(ids: Tensor | None, shape: tuple[int, ...]) -> bool:
     """Whether each of N samples, 4 or more, is told from all N, as contrastive losses do: no classes of anything."""
     square = ids is not None and len(shape) == 2 and shape[0] == shape[1] > 3
     return ids is not None and square and torch.equal(ids, torch.arange(shape[0], device=ids.device))

@@ -10,7 +10,8 @@ from nndiag import structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 
-STRAIGHT = ("affine", "dropout", "batch_norm", "flatten", "identity")
+AFFINE = ("affine", "convolution")
+STRAIGHT = (*AFFINE, "dropout", "batch_norm", "average_pooling", "flatten", "identity")
 """Kinds that are affine maps when the network is used."""
 
 
@@ -21,10 +22,11 @@ class LinearStack(Check):
     A chain of affine maps is one affine map: the second layer adds parameters and no power (Goodfellow, Bengio & Courville
     2016, section 6.1). A whole network of them can draw straight borders only, whatever its depth.
 
-    Decides on the kinds of the layers, in forward order: from one affine layer to the next there are none but dropout and
-    batch normalisation, which are affine too once trained, and nothing that is no layer, where the run can tell. A middle
-    narrower than both its sides is a factorisation and sound (low-rank layers, adapters). Such a pair in a network that
-    bends elsewhere is a remark; two affine layers or more in a network that bends nowhere are a finding.
+    Decides on the kinds of the layers, in forward order: from one affine layer or convolution to the next there are none but
+    dropout and batch normalisation, which are affine too once trained, and means over places, and nothing that is no layer,
+    where the run can tell. A middle narrower than both its sides is a factorisation and sound (low-rank layers, adapters). Such
+    a pair in a network that bends elsewhere is a remark, and none of convolutions, which are taken apart on purpose (Chollet
+    2017); two layers or more in a network that bends nowhere are a finding.
     """
 
     code = "ND305"
@@ -40,33 +42,33 @@ class LinearStack(Check):
             return "needs a step of training"
         if not structure.describes_kinds(run):
             return "needs the kinds of all layers, which the run does not describe"
-        return None if len(self._affine(run)) > 1 else "needs two affine layers"
+        return None if len(self._affine(run)) > 1 else "needs two affine layers or convolutions"
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        pairs, affine = self._pairs(run), self._affine(run)
-        if pairs and len(self._straight(run)) == len(affine) - 1:
+        pairs, straight, affine = self._pairs(run), self._straight(run), self._affine(run)
+        if pairs and len(straight) == len(affine) - 1:
             yield self.finding(
                 f"the network is one affine map: nothing nonlinear stands between its {len(affine)} layers",
                 layer=pairs[0][0], first_step=0, value=float(len(affine)), threshold=1.0,
                 causes=("activation functions left out",),
             )  # fmt: skip
-        elif pairs:
+        elif pairs := [pair for pair in pairs if all(structure.kind(run, layer) == "affine" for layer in pair)]:
             found = "; ".join(f"{first} and {second}" for first, second in pairs[:3])
             yield self.note(f"{found}: one affine map in two layers, nothing nonlinear stands between them")
 
     def _affine(self, run: Run) -> list[str]:
-        return [layer.name for layer in run.meta.layers if layer.kind == "affine"]
+        return [layer.name for layer in run.meta.layers if layer.kind in AFFINE]
 
     def _straight(self, run: Run) -> list[tuple[str, str]]:
-        """Neighbouring affine layers between which nothing bends."""
+        """Neighbours among them between which nothing bends."""
         pairs, before, last = [], None, ""
         for layer in run.meta.layers:
             if layer.after not in (None, last):
                 before = None  # something that is no layer lies between
             last = layer.name
-            if layer.kind == "affine" and before is not None:
+            if layer.kind in AFFINE and before is not None:
                 pairs.append((before, layer.name))
-            before = layer.name if layer.kind == "affine" else before if layer.kind in STRAIGHT else None
+            before = layer.name if layer.kind in AFFINE else before if layer.kind in STRAIGHT else None
         return pairs
 
     def _pairs(self, run: Run) -> list[tuple[str, str]]:

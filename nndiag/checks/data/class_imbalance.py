@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,8 @@ class ClassImbalance(Check):
     validation loss that is never below what the shares of the training labels alone would cost (as ND707 decides), though
     the training loss is, or has settled there with an entropy below `even`: the rare classes were learned by heart, or
     validation has them more often. Where the shares of the validation labels are known and within `shift` of these, it is
-    neither.
+    neither. Or the loss weighs classes, of which one has `times` the samples of another or more, and weights rise with the
+    number of samples, as a power of `power` or more of it: against an imbalance they fall, as a power of -1.
     """
 
     code = "ND005"
@@ -47,6 +48,8 @@ class ClassImbalance(Check):
     shift: float = 0.1
     samples: int = 20
     seen: int = 5
+    times: float = 3.0
+    power: float = 0.25
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -61,6 +64,11 @@ class ClassImbalance(Check):
         )
 
     def examine(self, run: Run) -> Iterator[Finding]:
+        if (power := self._power(run)) is not None and power > self.power:
+            fact = f"{run.meta.loss.get('name', 'the loss')} weighs frequent classes more than rare ones: the weights are upside down"
+            fix = "Turn the weights over: total / samples of the class, and for pos_weight negatives / positives."
+            yield replace(self._finding(run, fact, power, limit=self.power), fix=fix)
+            return
         classes, entropy = latest(run, "data", "classes", "target"), latest(run, "data", "entropy", "target")
         width = latest(run, "data", "width", "target") or 1.0
         if classes == 1 and width == 1:
@@ -82,6 +90,16 @@ class ClassImbalance(Check):
                     f"validation is at {run.validation.min():.3g} at best, and always giving their shares costs {entropy:.3g}"
                 )
                 yield self._finding(run, fact, share, "generalisation", limit=self.uneven)
+
+    def _power(self, run: Run) -> float | None:
+        """The power of its number of samples that the weight of a class goes with; None where that cannot be told."""
+        known = progress.class_weights(run)
+        if known is None:
+            return None
+        weights, shares = (values[(known[0] > 0) & (known[1] > 0)] for values in known)
+        if len(shares) < 2 or shares.max() < self.times * shares.min():
+            return None
+        return float(np.polyfit(np.log(shares), np.log(weights), 1)[0])
 
     def _carries_nothing_over(self, run: Run, entropy: float) -> bool:
         """Whether training beats a trivial prediction and validation, of other labels as far as is known, never does.

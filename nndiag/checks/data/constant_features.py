@@ -19,7 +19,8 @@ class ConstantFeatures(Check):
     cut, filled or overwritten the data.
 
     Decides on the share of features with one value over all batches so far, from `samples` samples on: above `many`. It is a
-    remark where the others are `sparse`, zero that often: bags of words have many columns that stay 0 for a while.
+    remark where the others are `sparse`, zero that often: bags of words have many columns that stay 0 for a while; and before
+    a recurrent or attention layer, where a feature of each step counts as one: sequences are padded, and pause.
     """
 
     code = "ND003"
@@ -47,9 +48,13 @@ class ConstantFeatures(Check):
         if share > self.many:
             yield self.finding(
                 f"{share:.0%} of the input features have had one value in every sample",
-                kind="note" if self._zeros(run, share) > self.sparse else self.kind,
+                kind="note" if self._zeros(run, share) > self.sparse or self._sequences(run) else self.kind,
                 first_step=int(shares.index[0]), last_step=int(shares.index[-1]), value=share, threshold=self.many,
             )  # fmt: skip
+
+    def _sequences(self, run: Run) -> bool:
+        """Whether a layer over sequences takes the inputs."""
+        return any(layer.kind in ("recurrent", "attention") for layer in run.meta.layers[:1])
 
     def _zeros(self, run: Run, constant: float) -> float:
         """Share of zeros among the features that vary, taking the constant ones for zeros."""

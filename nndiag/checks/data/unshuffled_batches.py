@@ -9,6 +9,7 @@ import numpy as np
 
 from nndiag import synthetic
 from nndiag.check import Check, Finding
+from nndiag.progress import first
 from nndiag.run import Run
 from nndiag.statistics import Array
 
@@ -23,7 +24,8 @@ class UnshuffledBatches(Check):
     Decides on how much the batches differ: the variance of their class shares, or of the mean target, over what drawing at
     random gives (p (1 − p) / n, or variance / n). That ratio is 1 for shuffled batches, below 1 for stratified ones and up
     to the batch size for sorted data; above `ratio` in the mean over classes it is far outside what chance does in 20
-    batches (a χ² with 19 degrees of freedom stays below 2.3 in 999 of 1,000 cases). Series whose order is part of the task
+    batches (a χ² with 19 degrees of freedom stays below 2.3 in 999 of 1,000 cases). What is drawn is samples: the labels of all words of one
+    text may be the same. Series whose order is part of the task
     differ so by nature: leave the check out there. In a run without epochs mean targets count around their drift, a
     polynomial of degree `drift` or what only rises or only falls, whichever is nearer: those that a network makes for itself
     (Mnih et al. 2015) grow as it learns, and in steps where it is copied now and then.
@@ -69,7 +71,8 @@ class UnshuffledBatches(Check):
             if full.sum() < self.min_reads or not usable.any():
                 return None
             shares = (n / np.maximum(totals, 1))[full][:, usable]
-            chance = p[usable] * (1 - p[usable]) / float(np.median(totals[full]))
+            drawn = float(np.median(totals[full])) / self._each(run)
+            chance = p[usable] * (1 - p[usable]) / drawn
             return float(np.mean(shares.var(axis=0) / chance))
         means, variances = run.series("data", "mean", "target"), run.series("data", "variance", "target")
         full = sizes[sizes >= 0.9 * sizes.max()].index if len(sizes) else means.index
@@ -77,7 +80,12 @@ class UnshuffledBatches(Check):
         if len(means) < self.min_reads or size < self.samples or not variances.mean() > 0:
             return None
         between, whole = self._between(run, means.to_numpy()), float(variances.mean() + means.var())
-        return between / (whole / size)
+        return between / (whole / size) / self._each(run)
+
+    def _each(self, run: Run) -> float:
+        """How many labels come with one sample, as one for each word of a text: those of one text may be all the same."""
+        rows, inputs = first(run, "outputs", "rows", "outputs"), first(run, "data", "samples", "input")
+        return max(1.0, rows / inputs) if rows and inputs else 1.0
 
     def _between(self, run: Run, means: Array) -> float:
         """Variance of the mean targets of batches, without a drift in a run without epochs."""

@@ -153,7 +153,8 @@ class ZeroGradient(Check):
     def _idle(self, run: Run, p: ParameterMeta) -> Finding:
         """A weight without a gradient in a recurrent layer whose other weights have one: its factor is 0, and nothing is cut."""
         fact = f"{p.name} has no gradient, though its layer trains: what it multiplies is 0, as the state before one step is"
-        return self._finding(run, p, fact, self._kept(run), ("sequences of a single step",))
+        causes = ("sequences of a single step", "a loss on the output of the first step alone")
+        return self._finding(run, p, fact, self._kept(run), causes, place="ND904")
 
     def _unreached(self, run: Run, parameters: list[ParameterMeta]) -> Iterator[Finding]:
         kind = self._kept(run) if loaded(parameters, self.errors) else None
@@ -197,12 +198,12 @@ class ZeroGradient(Check):
         )
 
     def _finding(
-        self, run: Run, p: ParameterMeta, fact: str, kind: Kind | None, causes: tuple[str, ...] = ()
+        self, run: Run, p: ParameterMeta, fact: str, kind: Kind | None, causes: tuple[str, ...] = (), place: str = ""
     ) -> Finding:
         steps = run.statistic("gradients", "norm").index
         return self.finding(
             fact, kind=kind, layer=p.layer or None, parameter=p.name, first_step=int(steps[0]), last_step=int(steps[-1]),
-            value=0.0, threshold=0.0, causes=causes or ("ND301", "ND205", "a detached or unused layer"),
+            value=0.0, threshold=0.0, causes=causes or ("ND301", "ND205", "a detached or unused layer"), place=place,
         )  # fmt: skip
 
     @classmethod

@@ -44,7 +44,7 @@ class LossSpike(Check):
     near: int = 20
     window: int = 100
     begin: int = 30
-    begun: float = 0.1
+    begun: float = 0.2
 
     def not_checked(self, run: Run) -> str | None:
         return super().not_checked(run) or progress.no_measure(run)

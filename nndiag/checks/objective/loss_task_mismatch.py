@@ -24,7 +24,7 @@ class LossTaskMismatch(Check):
     Nothing raises an error, since all of them are numbers; the minimum of the loss is just not where the answer is.
 
     Decides on values, never on names of layers. Proven by them (exact): a loss on probabilities is fed with values
-    outside 0 … 1, one on their logarithms with values above 0, by more than `tolerance`, on half of the reads or more;
+    outside 0 … 1, one on their logarithms with values above 0, by more than `tolerance`, on `often` of the reads or more;
     a softmax, or a softmax loss, against rows with several labels or none; a loss over classes on a single unit, which
     is the same whatever comes out; a binary loss that compares (N, C) outputs with (N,) targets. Suggested (training):
     outputs for one of C classes that do not sum to 1, off by `sums` or more in the median, since nothing then holds the
@@ -46,6 +46,7 @@ class LossTaskMismatch(Check):
     passed = "outputs, targets and loss belong together"
 
     tolerance: float = 1e-3
+    often: float = 0.25
     sums: float = 0.02
     even: float = 0.8
     learned: float = 0.9
@@ -88,7 +89,7 @@ class LossTaskMismatch(Check):
         logarithms = seen.expects == "log_probabilities"
         lows, highs = seen.together("min", "max")
         outside = (highs if logarithms else np.maximum(-lows, highs - 1)) > self.tolerance
-        if not len(outside) or outside.mean() < 0.5:
+        if not len(outside) or outside.mean() < self.often:
             return None
         return self._no_logarithms(seen) if logarithms else self._no_probabilities(seen)
 

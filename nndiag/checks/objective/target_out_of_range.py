@@ -10,8 +10,8 @@ from nndiag.check import Check, Finding
 from nndiag.objective import Objective
 from nndiag.run import Run
 
-SIGNED = ("softmarginloss", "softmargin")
-"""Losses log(1 + exp(-y z)) of labels -1 and 1, in lower case, letters only."""
+SIGNED = ("softmarginloss", "softmargin", "hingeloss", "hinge")
+"""Losses log(1 + exp(-y z)) and max(0, 1 - y z) of labels -1 and 1, in lower case, letters only."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class TargetOutOfRange(Check):
 
     Decides on every target seen: outside 0 … 1 by more than `tolerance` for a binary loss; for a loss over classes, rows
     with values outside 0 … 1, or single values that are negative (but for the id that the loss ignores, −100 by custom) or
-    no whole numbers; for a soft margin, labels of 0 and 1. Beside a single output unit the loss over classes is wrong, as
+    no whole numbers; for a soft margin or a hinge, labels of 0 and 1. Beside a single output unit the loss over classes is wrong, as
     ND105 says. The tolerance is rounding. An ignored class is a finding where samples were seen to have it and each input
     has one label: in texts, such an id stands for padding. Targets that are the ids that went in count where every layer
     keeps the places apart; an autoencoder of texts puts them together.

@@ -27,7 +27,10 @@ class AbsurdSettings(Check):
     (0.9 as set measures 0.89 at the least, a hundredth less behind a layer that is nearly all zero), and no more than the
     layer says that it drops; of inputs, of which zeros are not counted, what it says and what is zero behind it. A momentum
     or first beta of `long` or more whose memory of 1/(1 − m) updates is longer than the run is a matter of training, and so
-    is dropout above `strong` where training comes less than `learned` of its way. Label smoothing counts above `smoothed`.
+    is dropout above `strong` where training comes less than `learned` of its way. Label smoothing counts above `smoothed`. So
+    does, as a matter of training, the share of the latest batch in the running statistics of a batch normalisation, above
+    `latest`: a tenth is PyTorch's default, and the other convention calls it a momentum of 0.9. All of it, as some who never
+    evaluate have it, is a remark.
     """
 
     code = "ND508"
@@ -43,6 +46,7 @@ class AbsurdSettings(Check):
     learned: float = 0.6
     long: float = 0.999
     smoothed: float = 0.5
+    latest: float = 0.5
 
     def not_checked(self, run: Run) -> str | None:
         if not run.reads:
@@ -52,6 +56,7 @@ class AbsurdSettings(Check):
             or run.meta.loss.get("label_smoothing")
             or len(run.series("metrics", "lr", "train"))
             or self._dropouts(run)
+            or any(layer.rate is not None for layer in run.meta.layers)
         ):
             return None
         return "needs the optimiser's settings, the learning rate or a dropout layer"
@@ -61,6 +66,7 @@ class AbsurdSettings(Check):
         yield from self._momentum(run)
         yield from self._dropout(run)
         yield from self._label_smoothing(run)
+        yield from self._running_statistics(run)
 
     def _learning_rate(self, run: Run) -> Iterator[Finding]:
         rates, described = run.series("metrics", "lr", "train"), run.meta.optimizer.get("lr")
@@ -117,6 +123,17 @@ class AbsurdSettings(Check):
                 f"label smoothing of {share:.3g} spreads more of each target over all classes than it leaves with its own",
                 first_step=0, value=share, threshold=self.smoothed,
                 causes=("the share to keep given for the share to spread",), fix="Try label_smoothing = 0.1.",
+            )  # fmt: skip
+
+    def _running_statistics(self, run: Run) -> Iterator[Finding]:
+        norms = [layer for layer in run.meta.layers if layer.kind == "batch_norm" and _number(layer.rate) > self.latest]
+        if norms:
+            rate, more = _number(norms[0].rate), f" and {len(norms) - 1} more" if len(norms) > 1 else ""
+            yield self.finding(
+                f"of the running statistics of {norms[0].name}{more}, which evaluation uses, {rate:.3g} are those of the latest "
+                "batch", layer=norms[0].name, kind="training" if rate < 1 else "note", first_step=0, value=rate,
+                threshold=self.latest, causes=("a momentum of the other convention, where it is the share of the past",),
+                fix=f"Try momentum = {max(1 - rate, 0.01):.1g}.",
             )  # fmt: skip
 
     def _hardly_learns(self, run: Run) -> bool:

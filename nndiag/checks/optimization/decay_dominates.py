@@ -27,6 +27,8 @@ class DecayDominates(Check):
     `early`. And the weights are below `shrunk` of their largest norm in the median over weights. On small and noisy data
     two thirds of the update can be decay and validation gains by it; but where decay is more than these two thirds,
     `mostly`, and the weights are below `gone` of their largest norm, it has left nothing that a gradient could come from.
+    Or decay does more than the update, and of SGD the penalty that it stands for, λ/2 · Σ w², is more than the loss: the two hold
+    each other in balance, far from where the loss alone would be.
     Decay also rules where a network has learned its task and gradients are all but gone: with more than `learned` of the way
     made it is no fault.
 
@@ -65,13 +67,16 @@ class DecayDominates(Check):
             return
         kept = float(left.median())
         share = self._share(run, norms)
-        rules = share > self.share or (kept < self.gone and share > self.mostly)
-        if not (rules and kept < self.shrunk) or (trained is not None and trained.value > self.learned):
+        if trained is not None and trained.value > self.learned:
+            return
+        penalty, fact = self._penalty(run, norms), f"the weights have shrunk to {kept:.2g} of their size"
+        if trained is not None and penalty > trained.now and share > self.share:
+            fact = f"λ/2 · Σ w², the penalty that it stands for, is {penalty:.2g}, where the loss is {trained.now:.2g}"
+        elif kept > self.shrunk or not (share > self.share or (kept < self.gone and share > self.mostly)):
             return
         decay = self._decay(run)
         yield self.finding(
-            f"weight decay alone is {share:.2g} times the {'gradients' if self._coupled(run) else 'updates'}, and the weights "
-            f"have shrunk to {kept:.2g} of their size",
+            f"weight decay alone is {share:.2g} times the {'gradients' if self._coupled(run) else 'updates'}, and {fact}",
             first_step=int(norms.index[0]), last_step=int(norms.index[-1]), value=share, threshold=self.share,
             causes=("weight decay too strong",), fix=f"Try weight_decay = {decay / 10:.1g} instead of {decay:.3g}.",
         )  # fmt: skip
@@ -86,6 +91,12 @@ class DecayDominates(Check):
                 first_step=int(norms.index[0]), last_step=int(norms.index[-1]), value=left, threshold=self.gone,
                 causes=("a penalty too strong",), fix="Divide the penalty that is added to the loss by 100, or leave it out.",
             )  # fmt: skip
+
+    def _penalty(self, run: Run, norms: pd.DataFrame) -> float:
+        """λ/2 · Σ w² at the end, what decay adds to the loss where gradients are followed as they are; else 0."""
+        optimizer = run.meta.optimizer
+        adaptive = optimizer.get("decoupled_weight_decay") or structure.scale_free(str(optimizer.get("name")))
+        return 0.0 if adaptive else self._decay(run) / 2 * float(np.nansum(norms.iloc[-1].to_numpy() ** 2))
 
     def _share(self, run: Run, norms: pd.DataFrame) -> float:
         """How many times what the gradient does decay does to the weights."""

@@ -116,7 +116,7 @@ class LearningRateHigh(Check):
     def _too_large(self, run: Run) -> Finding | None:
         trained = progress.training(run)
         weights = structure.weights(run, "updates", "ratio")
-        if trained is None or not weights or trained.trivial is None or trained.value > self.arrived:
+        if trained is None or not weights or trained.trivial is None or self._arrived(trained):
             return None  # weights that become 0 on the way, as of a quadratic, have large updates to the end
         if len(run.validation) >= progress.EVALUATIONS and signals.descends(run.validation.to_numpy()):
             return None  # such a run does not jump about
@@ -133,6 +133,11 @@ class LearningRateHigh(Check):
             return None
         steps = int(later.index[at]), int(later.index[np.flatnonzero(bad)[-1]])
         return self._of_updates(run, float(later.median()), *steps, limit=self.ratio)
+
+    def _arrived(self, trained: progress.Progress) -> bool:
+        """Whether `arrived` of the way is behind it, also of that from what knowing nothing costs: large steps start fast."""
+        whole = trained.trivial is not None and trained.trivial - trained.floor
+        return trained.value > self.arrived or bool(whole and trained.now < trained.floor + (1 - self.arrived) * whole)
 
     def _has_a_beginning(self, run: Run, weights: list[str]) -> bool:
         """Whether there are hidden layers, and most weights begin with `small` of He's standard deviation or more."""

@@ -129,7 +129,7 @@ def test_units_of_a_convolution_are_its_channels():
     assert activations["dead_fraction", "body.2"].iloc[0] == 0.25
     assert close(activations["batch_variance", "body.0"].iloc[0], h.var(dim=(0, 2, 3), correction=0).mean())
     kinds = [layer.kind for layer in recorder.run.meta.layers]
-    assert kinds == ["convolution", "batch_norm", "relu", "pooling", "flatten", "affine"]
+    assert kinds == ["convolution", "batch_norm", "relu", "max_pooling", "flatten", "affine"]
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "transformer"])
