@@ -30,8 +30,11 @@ ABSOLUTE = ("mae", "meanabsoluteerror", "l1loss", "l1", "absoluteerror")
 WEIGHTED = ("weight", "weights", "class_weight", "pos_weight", "sample_weight")
 """Keys of a loss that say it weights its samples: the entropy of the labels is no measure for it."""
 
+DIVERGENCES = ("kldivloss", "kldivergence")
+"""Losses of which the entropy of the targets is taken off: their floor is 0."""
+
 NO_ENTROPY = frozenset(
-    ("kldivloss", "kldivergence", "multimarginloss", "multilabelmarginloss", "softmarginloss", "hinge", "hingeloss")
+    (*DIVERGENCES, "multimarginloss", "multilabelmarginloss", "softmarginloss", "hinge", "hingeloss")
 )
 """Losses over classes or labels of which knowing nothing costs something else than the entropy of the labels."""
 
@@ -350,7 +353,7 @@ def floor(run: Run) -> float:
     if not _plain_mean(run):
         return 0.0
     smoothing, classes = _smoothing(run)
-    return max(smoothed_floor(smoothing, classes), _entropy_of_rows(run))
+    return max(smoothed_floor(smoothing, classes), 0.0 if plain_name(run) in DIVERGENCES else _entropy_of_rows(run))
 
 
 def _entropy_of_rows(run: Run) -> float:

@@ -20,7 +20,8 @@ class Bottleneck(Check):
 
     Decides on the widths of the hidden layers: fewer than both `units` and the number of independent outputs (C − 1 for C
     classes, all of them for labels and real targets), narrower than the input, and training that has come less than
-    `learned` of its way; a network that learns all the same has no need of more. An autoencoder, whose targets are as wide
+    `learned` of its way; a network that learns all the same has no need of more. A single unit is too narrow for one output, too:
+    of several inputs it sees one direction, and cannot tell x xor y. An autoencoder, whose targets are as wide
     as its inputs, has a bottleneck on purpose: a remark.
     """
 
@@ -48,12 +49,13 @@ class Bottleneck(Check):
     def examine(self, run: Run) -> Iterator[Finding]:
         seen, made = Objective(run), progress.training(run)
         outputs, inputs = seen.width - 1 if seen.task == "classes" else seen.width, self._inputs(run)
-        wanted = min(self.units, outputs, inputs or outputs)
+        wanted = max(min(self.units, outputs, inputs or outputs), min(2, inputs))
         width, layer = min((structure.units(run, layer), layer) for layer in structure.hidden(run))
         if width < wanted and (made is None or made.value < self.learned):
             steps = run.statistic("activations", "mean").index
             yield self.finding(
-                f"all {seen.width} outputs are computed from {width} unit{'s' if width > 1 else ''} in {layer}",
+                f"{f'all {seen.width} outputs are' if seen.width > 1 else 'the output is'} computed from {width} unit"
+                f"{'s' if width > 1 else ''} in {layer}",
                 kind="note" if seen.task == "real" and seen.width == inputs else None, layer=layer,
                 first_step=int(steps[0]), last_step=int(steps[-1]), value=float(width), threshold=float(wanted),
                 fix=f"Give {layer.partition('.')[0]} at least {max(8, 2 * seen.width)} units.",

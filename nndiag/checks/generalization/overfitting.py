@@ -52,7 +52,9 @@ class Overfitting(Check):
         smooth = validation.rolling(3, center=True, min_periods=1).median()
         best_at = int(np.argmin(smooth))
         best, tail = float(smooth.iloc[best_at]), smooth.iloc[-self.evaluations :]
-        start = progress.trivial(run) or float(validation.iloc[0])  # the first evaluation comes after training has begun
+        start = progress.trivial(run) or float(
+            validation.iloc[0]
+        )  # the first evaluation comes after training has begun
         limit = best + max(self.errors * self._noise(validation.to_numpy()), self.rise * max(start - best, 0.0))
         train = self._train_at(run)
         if best_at < len(smooth) - self.evaluations and (tail > limit).all() and train.iloc[-1] <= train.iloc[best_at]:

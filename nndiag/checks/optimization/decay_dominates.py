@@ -26,14 +26,13 @@ class DecayDominates(Check):
     by its size, as Adam without W does, λ · |w| stands against the gradient of the loss, on all reads or on the first
     `early`. And the weights are below `shrunk` of their largest norm in the median over weights. On small and noisy data
     two thirds of the update can be decay and validation gains by it; but where decay is more than these two thirds,
-    `mostly`, and the weights are below `gone` of their largest norm, it has left nothing that a gradient could come from.
-    Or decay does more than the update, and of SGD the penalty that it stands for, λ/2 · Σ w², is more than the loss: the two hold
-    each other in balance, far from where the loss alone would be.
-    Decay also rules where a network has learned its task and gradients are all but gone: with more than `learned` of the way
-    made it is no fault.
+    `mostly`, and the weights are below `gone` of their largest norm, it has left nothing that a gradient could come from. Of
+    SGD it also counts where the penalty that decay stands for, λ/2 · Σ w², is more than the loss: the two hold each other in
+    balance, far from where the loss alone would be. Decay also rules where a network has learned its task and gradients are
+    all but gone: with more than `learned` of the way made it is no fault.
 
     A penalty in the loss does the same. Where the optimiser has no weight decay, all weights but biases below `gone` of their
-    largest norm, short of the same way, are its work: no gradient of a task takes every weight to nothing.
+    largest norm and of their first, short of the same way, are its work: no gradient of a task takes every weight to nothing.
     """
 
     code = "ND506"
@@ -63,7 +62,10 @@ class DecayDominates(Check):
         trained = progress.training(run)
         left = norms.iloc[-1] / norms.max().where(norms.max() > 0)
         if not self._decay(run) > 0:
-            yield from self._by_penalty(norms, float(left.max()), trained)
+            of_first = norms.iloc[-1] / norms.iloc[0].where(
+                norms.iloc[0] > 0
+            )  # the largest may be that of an explosion
+            yield from self._by_penalty(norms, float(np.maximum(left, of_first).max()), trained)
             return
         kept = float(left.median())
         share = self._share(run, norms)

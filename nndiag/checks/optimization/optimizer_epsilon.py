@@ -44,24 +44,30 @@ class OptimizerEpsilon(Check):
     arrived: float = 0.9
 
     def not_checked(self, run: Run) -> str | None:
-        if reason := super().not_checked(run):
-            return reason
-        if not isinstance(run.meta.optimizer.get("eps"), int | float):
+        reason, eps = super().not_checked(run), run.meta.optimizer.get("eps")
+        if not isinstance(eps, int | float):
             return "needs an optimiser with an eps, such as Adam"
-        return None if structure.weights(run, "gradients", "rms") else "no weights have gradients"
+        if not structure.weights(run, "gradients", "rms"):
+            return reason or "no weights have gradients"
+        return None if eps < self._guard(run) else reason  # a run that has divided by zero may be a step long
+
+    def _guard(self, run: Run) -> float:
+        return GUARD.get(run.meta.dtype or "float32", GUARD["float32"])
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        eps, guard = float(run.meta.optimizer["eps"]), GUARD.get(run.meta.dtype or "float32", GUARD["float32"])
+        eps, guard = float(run.meta.optimizer["eps"]), self._guard(run)
         rms = run.statistic("gradients", "rms")[structure.weights(run, "gradients", "rms")]
-        begin = signals.warm_up(len(rms))
-        early = rms.iloc[begin : begin + self.early]
-        size, step, last = float(early.median(axis=1).median()), int(early.index[0]), int(early.index[-1])
         if eps < guard:
             yield self.finding(
                 f"eps = {eps:.2g} is below {guard:.2g}, too small to guard a division in {run.meta.dtype or 'float32'}",
                 first_step=int(rms.index[0]), value=eps, threshold=guard, causes=("eps too small for the dtype",),
+                fix=f"Take an eps above {guard:.1g}, or keep the weights in float32 and compute in {run.meta.dtype} (autocast).",
             )  # fmt: skip
-        elif 0 < self.times * size < eps and not self._arrived(run, step, last):
+            return
+        begin = signals.warm_up(len(rms))
+        early = rms.iloc[begin : begin + self.early]
+        size, step, last = float(early.median(axis=1).median()), int(early.index[0]), int(early.index[-1])
+        if 0 < self.times * size < eps and not self._arrived(run, step, last):
             yield self.finding(
                 f"eps = {eps:.2g} is {eps / size:.2g} times the gradients, which are {size:.2g}: it decides the steps",
                 first_step=step, last_step=last, value=eps / size, threshold=self.times,

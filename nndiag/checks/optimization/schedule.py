@@ -29,7 +29,7 @@ class Schedule(Check):
     quarters of its way falls at 0.6) and validation ends at its best. Or the rate is gone for `long` of the run or more,
     with more than `rest` of the way left, though the last quarter of the steps before that had still gained `gain` of the
     way over the quarter before it. Where it is gone for `most` of the run and less than `little` of the way was made,
-    there was no time to fall. A cosine to zero at the end and a loss that had settled pass. A rate that is 0 throughout
+    there was no time to fall; and nobody plans for a rate that is gone for `nearly` all of the run. A cosine to zero at the end and a loss that had settled pass. A rate that is 0 throughout
     is ND502's.
     """
 
@@ -53,6 +53,7 @@ class Schedule(Check):
     gain: float = 0.02
     most: float = 0.75
     little: float = 0.25
+    nearly: float = 0.85
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -109,6 +110,7 @@ class Schedule(Check):
         falling = signals.pace(np.minimum(until.to_numpy(), trained.start), durations) > self.pace
         falling = falling and signals.ends_at_best(run.validation.to_numpy())
         falling = falling or (unused >= self.most and (trained.poor is True or trained.value < self.little))
+        falling = falling or (unused >= self.nearly and wasted)
         if not falling and not (wasted and self._gaining(until.to_numpy(), trained.start - trained.floor)):
             return None
         return self.finding(
