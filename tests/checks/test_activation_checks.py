@@ -189,7 +189,33 @@ def test_a_narrow_middle_is_a_factorisation() -> None:
 
 
 def test_one_affine_layer_is_no_stack() -> None:
-    assert LinearStack().not_checked(sound("logistic regression")) == "needs two affine layers"
+    assert LinearStack().not_checked(sound("logistic regression")) == "needs two affine layers or convolutions"
+
+
+@pytest.mark.parametrize(
+    ("between", "found", "remarks"),
+    [("identity", 1, 0), ("average_pooling", 1, 0), ("batch_norm", 1, 0), ("max_pooling", 0, 0), ("relu", 0, 0)],
+)
+def test_convolutions_without_anything_between_that_bends_are_one_map(between: str, found: int, remarks: int) -> None:
+    kinds = ["convolution", between, "convolution", "average_pooling", "flatten", "affine"]
+    shapes = [[8, 9, 9], [8, 9, 9], [16, 7, 7], [16, 1, 1], [16], [4]]
+    described: list[dict[str, object]] = [
+        {"name": str(i), "kind": kind, "shape": shape}
+        for i, (kind, shape) in enumerate(zip(kinds, shapes, strict=True))
+    ]
+    run = synthetic.run(train=1.0, layers=described)
+
+    assert len(findings(LinearStack(), run)) == found
+    assert len(notes(LinearStack(), run)) == remarks
+
+
+def test_a_convolution_taken_apart_in_a_network_that_bends_is_no_remark() -> None:
+    kinds = {"depthwise": "convolution", "pointwise": "convolution", "relu": "relu", "head": "affine"}
+    described: list[dict[str, object]] = [
+        {"name": name, "kind": kind, "shape": [8, 9, 9]} for name, kind in kinds.items()
+    ]
+
+    assert not notes(LinearStack(), synthetic.run(train=1.0, layers=described))
 
 
 # ND306

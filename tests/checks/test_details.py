@@ -551,6 +551,26 @@ def test_only_a_plain_first_layer_says_how_many_inputs_there_are(kind: str, foun
     assert len(findings(Bottleneck(), run)) == found
 
 
+@pytest.mark.parametrize(
+    ("units", "inputs", "end", "found"), [(1, 2, 0.5, 1), (2, 2, 0.5, 0), (1, 1, 0.5, 0), (1, 2, 0.05, 0)]
+)
+def test_one_unit_between_several_inputs_and_an_output_sees_one_direction(
+    units: int, inputs: int, end: float, found: int
+) -> None:
+    layers = [{"name": "h", "kind": "affine", "shape": [units]}, {"name": "h.tanh", "kind": "tanh", "shape": [units]},
+              {"name": "out", "kind": "affine", "shape": [1]}]  # fmt: skip
+    run = synthetic.run(
+        train=synthetic.decay(start=0.7, end=end), activations={"mean": dict.fromkeys(("h", "h.tanh", "out"), 0.1)},
+        outputs={"width": {"outputs": 1.0}}, layers=layers, data={"entropy": {"target": 0.69}},
+        parameters=[{"name": "h.weight", "shape": [units, inputs], "layer": "h"}],
+        loss={"name": "BCEWithLogitsLoss", "task": "binary"},
+    )  # fmt: skip
+
+    assert ["the output is computed from 1 unit in h" in each.message for each in findings(Bottleneck(), run)] == [
+        True
+    ] * found
+
+
 @pytest.mark.parametrize(("error", "found"), [(0.25, 1), (0.15, 0)])
 def test_large_targets_are_a_remark_where_the_outputs_explain_them(error: float, found: int) -> None:
     run = synthetic.run(

@@ -207,6 +207,35 @@ def test_what_stands_without_evidence_is_left_to_the_user() -> None:
     assert "ND009" in finding.causes  # not among the checks that were asked
 
 
+@pytest.mark.parametrize(
+    ("weight", "counts", "found"),
+    [
+        ([0.9, 0.1], (90.0, 10.0), 1),
+        ([0.1, 0.9], (90.0, 10.0), 0),
+        ([1.0, 1.0], (90.0, 10.0), 0),
+        ([0.7, 0.3], (70.0, 30.0), 0),
+        ([0.8, 0.15, 0.05], (80.0, 15.0, 5.0), 1),
+        (True, (90.0, 10.0), 0),
+    ],
+)
+def test_weights_that_rise_with_the_samples_of_a_class_are_upside_down(
+    weight: object, counts: tuple[float, ...], found: int
+) -> None:
+    labels = {f"label {i}": count for i, count in enumerate(counts)}
+    data: synthetic.Statistics = {"entropy": {"target": 0.5}, "count": labels}
+    loss = {"name": "CrossEntropyLoss", "task": "classes", "reduction": "mean", "weight": weight}
+    run = synthetic.run(train=synthetic.decay(end=0.3), data=data, loss=loss)
+
+    assert ["upside down" in finding.message for finding in findings("ND005", run)] == [True] * found
+
+
+@pytest.mark.parametrize(("kind", "found"), [("affine", 1), ("recurrent", 0), ("attention", 0)])
+def test_features_of_steps_at_which_sequences_pause_are_a_remark(kind: str, found: int) -> None:
+    data: synthetic.Statistics = {"constant_fraction": {"input": 0.8}, "samples": {"input": 640.0}}
+
+    assert len(findings("ND003", synthetic.run(data=data, layers=[{"name": "0", "kind": kind}]))) == found
+
+
 def test_an_imbalance_that_is_made_up_for_is_sound() -> None:
     run = ClassImbalance.sick()
     named = synthetic.run(
@@ -579,6 +608,21 @@ def test_inputs_that_are_dropped_count_where_the_layer_says_how_many(rate: float
     run = synthetic.run(activations={"zero_fraction": {"0": 0.95, "1": 0.0}}, layers=layers)
 
     assert [finding.code for finding in findings("ND508", run)] == found
+
+
+@pytest.mark.parametrize(("rate", "found", "remarks"), [(0.4, 0, 0), (0.99, 1, 0), (1.0, 0, 1), (None, 0, 0)])
+def test_running_statistics_of_the_latest_batch_are_named(rate: float | None, found: int, remarks: int) -> None:
+    layers = [{"name": "0", "kind": "affine"}, {"name": "1", "kind": "batch_norm", "rate": rate}]
+    run = synthetic.run(train=synthetic.decay(), optimizer={"name": "SGD", "lr": 0.1}, layers=layers)
+    [result] = (examined := Checklist(select="ND508").examine(run)).checks
+
+    assert (len(examined.findings), len(result.notes)) == (found, remarks)
+
+
+def test_the_rate_of_a_batch_norm_is_known_of_the_trainer() -> None:
+    model = nn.Sequential([nn.Affine(8, 16), nn.BatchNorm(16, momentum=0.9), nn.ReLU(), nn.Affine(16, 3)], seed=0)
+
+    assert "ND508" in {finding.code for finding in report(model, nn.SoftmaxCrossEntropy()).findings}
 
 
 @pytest.mark.parametrize(("end", "first"), [(2.3, "ND601"), (0.2, "ND009")])

@@ -138,6 +138,14 @@ def test_a_rate_that_dies_when_little_was_learned_is_named(now: float, sick: boo
     assert bool(findings(Schedule(), scheduled(lr, train))) is sick
 
 
+@pytest.mark.parametrize(("step", "sick"), [(25, True), (35, False)])
+def test_a_rate_that_is_gone_for_nearly_all_of_the_run_is_named(step: int, sick: bool) -> None:
+    lr = np.where(np.arange(200) < step, 0.1, 1e-6)
+    train = np.where(np.arange(200) < 10, 2.3, 1.0)  # it had settled
+
+    assert bool(findings(Schedule(), scheduled(lr, train))) is sick
+
+
 def test_a_rate_of_zero_throughout_is_left_to_its_own_check() -> None:
     assert "ND502" in (Schedule().not_checked(scheduled(np.zeros(100))) or "")
 
@@ -197,6 +205,28 @@ def test_without_decay_a_penalty_in_the_loss_is_what_takes_all_weights_away(
     assert len(findings(DecayDominates(), run)) == found
 
 
+@pytest.mark.parametrize(("decay", "optimizer", "found"), [(0.2, "SGD", 1), (0.1, "SGD", 0), (0.2, "AdamW", 0)])
+def test_a_penalty_above_the_loss_holds_it_up(decay: float, optimizer: str, found: int) -> None:
+    """Of weights of norm 3 that do not shrink: λ/2 · 9 is 0.9 or 0.45, and the loss ends at 0.7."""
+    run = synthetic.run(
+        train=synthetic.decay(end=0.7, noise=0.0), updates={"weight_norm": {"w": 3.0}, "update_norm": {"w": 0.01}},
+        data={"entropy": {"target": 2.3}}, metrics={"lr": {"train": 0.1}},
+        optimizer={"name": optimizer, "lr": 0.1, "weight_decay": decay}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert ["is 0.9, where" in each.message for each in findings(DecayDominates(), run)] == [True] * found
+
+
+def test_weights_that_come_back_from_an_explosion_have_not_shrunk() -> None:
+    norms = np.r_[1.0, np.full(10, 1e12), np.full(89, 1.0)]
+    run = synthetic.run(
+        train=np.full(100, 2.3), updates={"weight_norm": {"w": norms}, "update_norm": {"w": 0.01}},
+        metrics={"lr": {"train": 0.1}}, optimizer={"name": "SGD", "lr": 0.1},
+    )  # fmt: skip
+
+    assert not findings(DecayDominates(), run)
+
+
 # ND507
 
 
@@ -224,6 +254,16 @@ def test_an_eps_that_half_precision_cannot_hold_is_named() -> None:
 
     assert findings(OptimizerEpsilon(), synthetic.run(gradients=gradients, optimizer=optimizer, dtype="float16"))
     assert not findings(OptimizerEpsilon(), synthetic.run(gradients=gradients, optimizer=optimizer, dtype="float32"))
+
+
+def test_an_eps_of_half_precision_is_named_from_the_first_read_on() -> None:
+    """The step after it divides by zero."""
+    optimizer = {"name": "Adam", "betas": [0.9, 0.999], "eps": 1e-8}
+    run = synthetic.run(steps=1, gradients={"rms": {"w": 1e-3}}, optimizer=optimizer, dtype="float16")
+
+    assert OptimizerEpsilon().not_checked(run) is None
+    (found,) = findings(OptimizerEpsilon(), run)
+    assert "autocast" in found.fix
 
 
 def test_plain_gradient_descent_has_no_eps() -> None:

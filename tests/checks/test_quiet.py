@@ -226,3 +226,16 @@ def test_targets_that_grow_as_a_network_learns_are_no_order_of_a_set(shape: str,
                         epoch=np.arange(120) // 40 if epochs else 0, loss={"name": "MSELoss", "task": "real"})  # fmt: skip
 
     assert codes(run, "ND007") == ["ND007"] * found
+
+
+@pytest.mark.parametrize(("words", "found"), [(8.0, 0), (1.0, 1)])
+def test_labels_of_all_words_of_a_text_may_be_the_same(words: float, found: int) -> None:
+    """32 texts a batch, each of one of two kinds; or 256 samples that lie sorted."""
+    first = 256 * np.random.default_rng(0).binomial(32, 0.5, 100) / 32
+    data: synthetic.Statistics = {
+        "mean": {"target": 0.5}, "count": {"label 0": first, "label 1": 256 - first},
+        "samples": {"input": 256 / words * np.arange(1, 101)},
+    }  # fmt: skip
+    run = synthetic.run(train=1.0, data=data, outputs={"rows": {"outputs": 256.0}}, **synthetic.CLASSES)
+
+    assert codes(run, "ND007") == ["ND007"] * found

@@ -65,7 +65,8 @@ class ClassImbalance(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         if (power := self._power(run)) is not None and power > self.power:
-            fact = f"{run.meta.loss.get('name', 'the loss')} weighs frequent classes more than rare ones: the weights are upside down"
+            loss = run.meta.loss.get("name") or "the loss"
+            fact = f"{loss} weighs frequent classes more than rare ones: the weights are upside down"
             fix = "Turn the weights over: total / samples of the class, and for pos_weight negatives / positives."
             yield replace(self._finding(run, fact, power, limit=self.power), fix=fix)
             return

@@ -24,9 +24,9 @@ class UnshuffledBatches(Check):
     Decides on how much the batches differ: the variance of their class shares, or of the mean target, over what drawing at
     random gives (p (1 − p) / n, or variance / n). That ratio is 1 for shuffled batches, below 1 for stratified ones and up
     to the batch size for sorted data; above `ratio` in the mean over classes it is far outside what chance does in 20
-    batches (a χ² with 19 degrees of freedom stays below 2.3 in 999 of 1,000 cases). What is drawn is samples: the labels of all words of one
-    text may be the same. Series whose order is part of the task
-    differ so by nature: leave the check out there. In a run without epochs mean targets count around their drift, a
+    batches (a χ² with 19 degrees of freedom stays below 2.3 in 999 of 1,000 cases). It is samples that are drawn: the labels of
+    all words of one text may be the same. Series whose order is part of the task differ so by nature: leave the check out there.
+    In a run without epochs mean targets count around their drift, a
     polynomial of degree `drift` or what only rises or only falls, whichever is nearer: those that a network makes for itself
     (Mnih et al. 2015) grow as it learns, and in steps where it is copied now and then.
     """

@@ -23,12 +23,12 @@ class TargetOutOfRange(Check):
     which is one of the classes, keeps that class from being learned. A model of texts whose targets are its inputs, not
     those of the place that follows, has only to copy what it sees.
 
-    Decides on every target seen: outside 0 … 1 by more than `tolerance` for a binary loss; for a loss over classes, rows
-    with values outside 0 … 1, or single values that are negative (but for the id that the loss ignores, −100 by custom) or
-    no whole numbers; for a soft margin or a hinge, labels of 0 and 1. Beside a single output unit the loss over classes is wrong, as
-    ND105 says. The tolerance is rounding. An ignored class is a finding where samples were seen to have it and each input
-    has one label: in texts, such an id stands for padding. Targets that are the ids that went in count where every layer
-    keeps the places apart; an autoencoder of texts puts them together.
+    Decides on every target seen: outside 0 … 1 by more than `tolerance` for a binary loss; for a loss over classes, rows with
+    values outside 0 … 1, or single values that are negative (but for the id that the loss ignores, −100 by custom) or no
+    whole numbers; for a soft margin or a hinge, labels of 0 and 1. Beside a single output unit the loss over classes is
+    wrong, as ND105 says. The tolerance is rounding. An ignored class is a finding where samples were seen to have it and each
+    input has one label: in texts, such an id stands for padding. Targets that are the ids that went in count where every
+    layer keeps the places apart; an autoencoder of texts puts them together.
     """
 
     code = "ND110"

@@ -20,17 +20,17 @@ class Schedule(Check):
     It stays at 0 after the start, leaps up in the middle, or is gone long before the end: a schedule that counts epochs
     where it should count steps, or the other way round, or that was made for a run of another length.
 
-    Decides on the learning rate of each step. It is 0 for more than `idle` of the run before it is anything else. Or
-    after the first `idle` of the run it rises to `leap` times all that it has been or more, from one read to the next; a
-    warm-up climbs in small steps, a step of 10 belongs to its beginning (He et al. 2016, section 4.2), and restarts
-    return to where they were (Loshchilov & Hutter 2017). Or it is below `gone` times its largest for good before the last
-    `end` of the run, with more than `left` of the loss's way to go. Until it had come down to a tenth of its largest the
-    loss then fell, for its learning rate, at no less than `pace` of its mean pace (an exponential that has gone three
-    quarters of its way falls at 0.6) and validation ends at its best. Or the rate is gone for `long` of the run or more,
-    with more than `rest` of the way left, though the last quarter of the steps before that had still gained `gain` of the
-    way over the quarter before it. Where it is gone for `most` of the run and less than `little` of the way was made,
-    there was no time to fall; and nobody plans for a rate that is gone for `nearly` all of the run. A cosine to zero at the end and a loss that had settled pass. A rate that is 0 throughout
-    is ND502's.
+    Decides on the learning rate of each step. It is 0 for more than `idle` of the run before it is anything else. Or after
+    the first `idle` of the run it rises to `leap` times all that it has been or more, from one read to the next; a warm-up
+    climbs in small steps, a step of 10 belongs to its beginning (He et al. 2016, section 4.2), and restarts return to where
+    they were (Loshchilov & Hutter 2017). Or it is below `gone` times its largest for good before the last `end` of the run,
+    with more than `left` of the loss's way to go. Until it had come down to a tenth of its largest the loss then fell, for
+    its learning rate, at no less than `pace` of its mean pace (an exponential that has gone three quarters of its way falls
+    at 0.6) and validation ends at its best. Or the rate is gone for `long` of the run or more, with more than `rest` of the
+    way left, though the last quarter of the steps before that had still gained `gain` of the way over the quarter before it.
+    Where it is gone for `most` of the run and less than `little` of the way was made, there was no time to fall; and nobody
+    plans for a rate that is gone for `nearly` all of the run. A cosine to zero at the end and a loss that had settled pass. A
+    rate that is 0 throughout is ND502's.
     """
 
     code = "ND505"

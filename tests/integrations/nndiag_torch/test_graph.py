@@ -208,6 +208,8 @@ def test_a_binary_loss_by_hand_is_one(loss: Callable[[Tensor], Tensor], z: Tenso
     [
         (lambda p: -torch.log(p.gather(1, IDS[:, None])).mean(), IDS),
         (lambda p: -torch.log(p[torch.arange(N), IDS]).mean(), IDS),
+        (lambda p: -torch.log(p[torch.arange(N), IDS] + 1e-9).mean(), IDS),
+        (lambda p: -torch.log(p.gather(1, IDS[:, None]).clamp(min=1e-9)).mean(), IDS),
         (lambda p: -(SOFT * torch.log(p + 1e-9)).sum(1).mean(), SOFT),
         (lambda p: -(SOFT * torch.log(p.clamp(1e-7, 1))).sum(1).mean(), SOFT),
         (lambda p: F.nll_loss(torch.log(p), IDS), IDS),
@@ -686,6 +688,51 @@ def test_a_softmax_over_the_samples_is_told(size: tuple[int, int]) -> None:
     assert graph.objective(F.nll_loss(log_p, ids), log_p).loss["softmax_axis"] == 0
     assert graph.objective(F.nll_loss(log_p, ids), z).loss["softmax_axis"] == 0
     assert "softmax_axis" not in graph.objective(F.nll_loss(z.log_softmax(-1), ids), z).loss
+
+
+@pytest.mark.parametrize(("axis", "told"), [(0, 0), (1, None), (-1, None)])
+def test_a_softmax_over_the_samples_is_told_of_a_loss_by_hand(axis: int, told: int | None, z: Tensor) -> None:
+    p, rows = z.softmax(axis), torch.arange(N)
+
+    for loss in (-torch.log(p[rows, IDS] + 1e-9), -p.log()[rows, IDS], -z.log_softmax(axis)[rows, IDS]):
+        assert graph.objective(loss.mean(), z).loss.get("softmax_axis") == told
+
+
+def test_who_is_told_from_all_others_has_no_axis_of_classes() -> None:
+    z = linear(N)(X)
+    by_columns = -z.log_softmax(0)[torch.arange(N), torch.arange(N)].mean()
+
+    assert "softmax_axis" not in graph.objective(by_columns, z).loss
+
+
+SIGNS = 2 * BITS - 1
+
+
+@pytest.mark.parametrize("labels", [SIGNS, BITS, 1 - 2 * BITS])
+def test_a_hinge_by_hand_is_one(labels: Tensor, z: Tensor) -> None:
+    for loss in ((1 - labels * z).clamp(min=0), F.relu(1 - z * labels), torch.clamp(1 - z * labels, 0)):
+        found = graph.objective(loss.mean(), z)
+
+        assert found.loss == {"name": "HingeLoss", "expects": "real", "reduction": "mean"}
+        assert same(found.targets, labels)
+        assert same(found.outputs, z.detach())
+
+
+def test_what_is_cut_off_at_zero_without_labels_is_no_hinge(z: Tensor) -> None:
+    losses = (F.relu(1 - z), F.relu(1 - REAL * z), F.relu(z[:4] - z[4:] + 1), F.relu(1 - z * z), F.relu(BITS - z))
+
+    assert not any(graph.objective(loss.mean(), z).loss.get("name") == "HingeLoss" for loss in losses)
+
+
+def test_outputs_of_a_clamped_binary_loss_by_hand_are_those_before_the_clamp() -> None:
+    z = linear(1)(3 * torch.randn(N, 4))
+    bits, p = (IDS > 0).float(), torch.tanh(z).squeeze(1).clamp(1e-7, 1 - 1e-7)
+    found = graph.objective(-(bits * p.log() + (1 - bits) * (1 - p).log()).mean(), z)
+
+    assert found.loss == facts("BCELoss", "binary", "probabilities")
+    assert found.head == "tanh"
+    assert found.outputs is not None
+    assert float(found.outputs.min()) < -0.5
 
 
 PLACES = torch.arange(20).reshape(4, 5) % C
