@@ -510,6 +510,17 @@ def class_ignored(program: Program, level: float) -> Program:
     return replace(program, loss=loss)
 
 
+@fault("ND110", structural=True, levels=(0, 1), on="cancer-binary digits-siamese")
+def hinge_of_zeros_and_ones(program: Program, level: float) -> Program:
+    """A hinge, or a soft margin where the level is 1, of labels 0 and 1 instead of -1 and 1."""
+
+    def loss(outputs: Tensor, y: Tensor) -> Tensor:
+        z, y = outputs.squeeze(1), y.float()
+        return F.soft_margin_loss(z, y) if level else (1 - y * z).clamp(min=0).mean()
+
+    return replace(program, loss=loss)
+
+
 @fault("ND108", "ND501", on="digits-convnet digits-logsoftmax diabetes-huber waves-lstm digits-onecycle")
 def loss_summed(program: Program, level: float) -> Program:
     """The loss is summed over the batch instead of averaged."""
@@ -623,6 +634,19 @@ def batch_of_one(program: Program, level: float) -> Program:
 def batch_norm_of_few(program: Program, level: float) -> Program:
     """Batch norm over batches of 4 or 2."""
     return replace(program, batch_size=int(level), epochs=round(program.epochs * level / program.batch_size))
+
+
+@fault("ND508", structural=True, levels=(0.99, 0.9), on="digits-batchnorm wine-batchnorm")
+def batch_norm_of_the_latest(program: Program, level: float) -> Program:
+    """The momentum of batch norm is the share of the past, as elsewhere; here it is that of the latest batch."""
+
+    def port(model: nn.Module) -> nn.Module:
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = level
+        return model
+
+    return program.edit_model(port)
 
 
 # Initialisation and layers
@@ -912,6 +936,16 @@ def classes_imbalanced(program: Program, level: float) -> Program:
 def weight_of_rare_class_lost(program: Program, level: float) -> Program:
     """One sample in ten is positive, and nothing makes up for it."""
     return replace(program, loss=bases.binary)
+
+
+@fault("ND005", structural=True, on="skewed-weighted")
+def weights_upside_down(program: Program, level: float) -> Program:
+    """One sample in ten is positive, and weighs a ninth of the others instead of nine times as much."""
+
+    def loss(outputs: Tensor, y: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(outputs.squeeze(1), y.float(), pos_weight=torch.tensor(1 / 9))
+
+    return replace(program, loss=loss)
 
 
 @fault("ND005", structural=True, on="digits-convnet cancer-binary bags-embedding")

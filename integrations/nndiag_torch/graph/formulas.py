@@ -224,9 +224,9 @@ def _hinge(values: Values, node: Node) -> Term | None:
         return None
     ((place, edge),) = live
     labels = saved_by(product[0], "self" if place else "other")
-    if not isinstance(labels, Tensor) or tuple(labels.shape) != shape_of(edge) or not bool((labels.abs() <= 1).all()):
+    if not isinstance(labels, Tensor) or tuple(labels.shape) != shape_of(edge):
         return None
-    if not torch.equal(labels, labels.round()):
+    if not bool(((labels == 1) | (labels == 0) | (labels == -1)).all()):
         return None
     return Term("HingeLoss", "", "real", values.value(edge), labels, elements=labels.numel())
 

@@ -708,7 +708,7 @@ def test_who_is_told_from_all_others_has_no_axis_of_classes() -> None:
 SIGNS = 2 * BITS - 1
 
 
-@pytest.mark.parametrize("labels", [SIGNS, BITS, 1 - 2 * BITS])
+@pytest.mark.parametrize("labels", [SIGNS, BITS, 1 - 2 * BITS, BITS.long(), BITS.bool()])
 def test_a_hinge_by_hand_is_one(labels: Tensor, z: Tensor) -> None:
     for loss in ((1 - labels * z).clamp(min=0), F.relu(1 - z * labels), torch.clamp(1 - z * labels, 0)):
         found = graph.objective(loss.mean(), z)
