@@ -378,6 +378,17 @@ def test_a_leap_at_the_first_steps_loses_the_initialisation_where_there_is_one(
     assert len(findings(LearningRateHigh(), run)) == found
 
 
+@pytest.mark.parametrize(("end", "found"), [(0.25, 1), (0.2, 0)])
+def test_large_steps_that_have_come_most_of_the_way_from_a_guess_have_arrived(end: float, found: int) -> None:
+    """The first reads are at 1 already, which is no beginning of the way."""
+    run = synthetic.run(
+        train=synthetic.decay(start=1.0, end=end, rate=50.0, noise=0.0), updates={"ratio": {"w": 0.05}},
+        data={"entropy": {"target": 2.3}}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings(LearningRateHigh(), run)) == found
+
+
 @pytest.mark.parametrize(("weight", "end", "found"), [(3.5, 1.5, 1), (3.3, 1.5, 0), (3.3, 2.4, 1)])
 def test_large_updates_of_weights_that_begin_small_are_no_learning_rate_where_it_learns(
     weight: float, end: float, found: int
@@ -638,6 +649,16 @@ def test_the_same_curves_continued_overfit() -> None:
 
     best = 35 * math.log(1 / (35 * 0.002))
     assert found.first_step == pytest.approx(best, abs=3)
+
+
+@pytest.mark.parametrize(("known", "found"), [(True, 0), (False, 1)])
+def test_what_validation_has_gained_is_counted_from_what_guessing_costs(known: bool, found: int) -> None:
+    """The first evaluation, after an epoch, is at 0.8 already: 0.53 is 7 % of the way from there, and 2 % of that from 2.3."""
+    validation = {20 * (i + 1): loss for i, loss in enumerate([0.8, 0.6, *np.linspace(0.5, 0.53, 7)])}
+    data: synthetic.Statistics = {"entropy": {"target": 2.3}} if known else {}
+    run = synthetic.run(steps=200, train=synthetic.decay(200), validation=validation, data=data, **synthetic.CLASSES)
+
+    assert len(findings(Overfitting(), run)) == found
 
 
 def test_a_noisy_plateau_is_no_overfitting() -> None:

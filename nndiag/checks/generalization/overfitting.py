@@ -22,8 +22,9 @@ class Overfitting(Check):
 
     Decides on the validation loss, smoothed by a running median of 3: its last `evaluations` values all above its best by
     more than `errors` standard errors (from the scatter between neighbouring evaluations) and by more than `rise` of its
-    progress, while the training loss is no higher than it was at that best. A gap between the two curves alone is no
-    fault: where it widens while validation still falls (section 12 of the lesson), that is a note.
+    progress (from a trivial prediction's loss, where that is known, to its best), while the training loss is no higher than
+    it was at that best. A gap between the two curves alone is no fault: where it widens while validation still falls (section
+    12 of the lesson), that is a note.
     """
 
     code = "ND701"
@@ -52,9 +53,8 @@ class Overfitting(Check):
         smooth = validation.rolling(3, center=True, min_periods=1).median()
         best_at = int(np.argmin(smooth))
         best, tail = float(smooth.iloc[best_at]), smooth.iloc[-self.evaluations :]
-        start = progress.trivial(run) or float(
-            validation.iloc[0]
-        )  # the first evaluation comes after training has begun
+        known = progress.trivial(run)  # the first evaluation comes after training has begun
+        start = float(validation.iloc[0]) if known is None else known
         limit = best + max(self.errors * self._noise(validation.to_numpy()), self.rise * max(start - best, 0.0))
         train = self._train_at(run)
         if best_at < len(smooth) - self.evaluations and (tail > limit).all() and train.iloc[-1] <= train.iloc[best_at]:

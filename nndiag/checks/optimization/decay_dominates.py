@@ -62,10 +62,8 @@ class DecayDominates(Check):
         trained = progress.training(run)
         left = norms.iloc[-1] / norms.max().where(norms.max() > 0)
         if not self._decay(run) > 0:
-            of_first = norms.iloc[-1] / norms.iloc[0].where(
-                norms.iloc[0] > 0
-            )  # the largest may be that of an explosion
-            yield from self._by_penalty(norms, float(np.maximum(left, of_first).max()), trained)
+            begun = norms.iloc[-1] / norms.iloc[0].where(norms.iloc[0] > 0)  # the largest may be that of an explosion
+            yield from self._by_penalty(norms, float(np.maximum(left, begun).max()), trained)
             return
         kept = float(left.median())
         share = self._share(run, norms)
