@@ -56,6 +56,11 @@ class Objective:
         return str(self.run.meta.loss.get("name") or "the loss")
 
     @property
+    def normalizes(self) -> bool:
+        """Whether the loss divides the outputs of each sample by their sum, as some losses on probabilities do."""
+        return bool(self.run.meta.loss.get("normalizes"))
+
+    @property
     def squared(self) -> bool:
         """Whether the loss is a squared error."""
         return progress.plain_name(self.run) in progress.SQUARED

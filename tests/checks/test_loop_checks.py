@@ -508,7 +508,7 @@ def test_a_frozen_body_is_one_remark_even_if_a_weight_of_it_looks_fresh() -> Non
     [
         (None, "describes no clipping"),
         ({"gradients": "unknown"}, "is not known"),
-        ({"value": 0.5, "gradients": "before"}, "value by value"),
+        ({"value": 0.5, "gradients": "before"}, "gradients.rms"),
         ({"max_norm": 1.0, "gradients": "after"}, "from before the clipping"),
     ],
 )
@@ -527,6 +527,21 @@ def test_clipping_to_less_than_a_quarter_holds_back_a_loss_that_still_falls(norm
 
     assert len(findings(ClippedAlways(), run)) == found
     assert len(notes(ClippedAlways(), run)) == 1 - found
+
+
+@pytest.mark.parametrize(("value", "found"), [(0.24, 1), (0.26, 0), (2.0, 0)])
+def test_values_clipped_to_less_than_a_quarter_of_their_size_hold_back_a_loss_that_still_falls(
+    value: float, found: int
+) -> None:
+    """Of a tensor of 100 values with a root mean square of 1, beside a small one that is not clipped."""
+    run = synthetic.run(
+        steps=200, train=np.linspace(2.3, 1.5, 200), data={"entropy": {"target": 2.3}},
+        gradients={"norm": {"w": 10.0, "b": 1e-3}, "rms": {"w": 1.0, "b": 1e-4}},
+        clipping={"value": value, "gradients": "before"}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert ["to at most 0.24 of" in each.message for each in findings(ClippedAlways(), run)] == [True] * found
+    assert len(notes(ClippedAlways(), run)) == (value < 1) - found
 
 
 @pytest.mark.parametrize("maximize", [False, True])

@@ -354,6 +354,31 @@ def test_a_loss_on_logarithms_of_probabilities_takes_nothing_above_zero(outputs:
     assert findings("ND105", told(NLL, {"min": -3.0, "max": 0.0007})) == []
 
 
+@pytest.mark.parametrize(
+    ("outputs", "kinds"),
+    [
+        ({"min": 0.0, "max": 7.0, "row_sum_min": 2.0, "row_sum_max": 9.0}, []),
+        ({"min": -0.1, "max": 7.0, "row_sum_min": 2.0, "row_sum_max": 9.0}, ["exact"]),
+        ({"min": 0.0, "max": 1.0, "row_sum_min": 0.5, "row_sum_max": 1.8}, ["training"]),
+    ],
+)
+def test_outputs_that_the_loss_divides_by_their_sum_may_be_large(outputs: dict[str, float], kinds: list[str]) -> None:
+    loss = {"name": "CrossEntropy", "task": "classes", "expects": "probabilities", "normalizes": True}
+    run = told(loss, outputs, train=synthetic.decay(end=1.0), data={"entropy": {"target": 2.3}})
+
+    assert [finding.kind for finding in findings("ND105", run)] == kinds
+
+
+def test_labels_apart_that_have_learned_nearly_all_the_same_are_a_remark() -> None:
+    loss = {"name": "CrossEntropy", "task": "classes", "expects": "probabilities", "normalizes": True}
+    outputs = {"min": 0.0, "max": 1.0, "row_sum_min": 0.5, "row_sum_max": 1.8}
+    run = told(loss, outputs, train=synthetic.decay(end=0.05), data={"entropy": {"target": 2.3}})
+    [result] = Checklist(select="ND105").examine(run).checks
+
+    assert result.verdict is Verdict.PASS
+    assert "instead of 1" in result.notes[0]
+
+
 def test_raw_logits_into_a_loss_on_sequences_are_seen_without_a_task() -> None:
     ctc = {"name": "CTCLoss", "expects": "log_probabilities"}
 

@@ -13,6 +13,7 @@ from nndiag.check import Check
 from nndiag.checks import (
     AbsurdSettings,
     DecayDominates,
+    LearningRateLow,
     OptimizerEpsilon,
     Schedule,
     TinyBatchNorm,
@@ -79,6 +80,20 @@ def test_a_gradient_that_is_none_or_drowns_in_rounding_is_not_the_optimisers_fau
     run = synthetic.run(updates=updates, gradients={"norm": {"a": gradient, "b": 1.0}}, metrics={"lr": {"train": 0.1}})
 
     assert not findings(UntouchedParameter(), run)
+
+
+# ND502
+
+
+@pytest.mark.parametrize(("steps", "found"), [(95, 0), (105, 1)])
+def test_few_updates_of_a_usual_size_are_too_few_and_not_too_small(steps: int, found: int) -> None:
+    validation = {steps // 20 * (i + 1): 2.2 - 0.02 * i for i in range(18)}
+    run = synthetic.run(
+        steps=steps, train=np.linspace(2.3, 1.5, steps), validation=validation, updates={"ratio": {"w": 5e-3}},
+        data={"entropy": {"target": 2.3}}, ended="completed", **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings(LearningRateLow(), run)) == found
 
 
 # ND505

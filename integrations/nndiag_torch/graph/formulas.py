@@ -18,8 +18,8 @@ from nndiag_torch.graph.losses import (
     broadcast,
     log_probabilities,
     nll,
+    of_logarithm,
     places,
-    unguarded,
 )
 from nndiag_torch.graph.nodes import DEPTH, Edge, Node, inputs_of, name_of, number_in, saved_by, shape_of, signed
 from nndiag_torch.graph.terms import Term
@@ -60,7 +60,9 @@ def _difference(values: Values, name: str, edge: Edge, difference: Tensor | None
         return None
     place, value = found[0]
     outputs, targets, both = value.tensor, None, shape_of(edge)
-    if difference is not None and outputs is not None:
+    if (
+        difference is not None and outputs is not None and bool(outputs.detach().sum().isfinite())
+    ):  # inf - inf tells nothing
         targets = _paired(_snapped(outputs, difference.detach() * (-1 if place else 1)), value.shape)
     more = {} if targets is None else broadcast(value.shape, tuple(targets.shape), both)
     return Term(name, "real", "real", value, targets, elements=math.prod(both), more=more)
@@ -102,7 +104,8 @@ def _picked(values: Values, node: Node) -> Term | None:
     if not known or places(ids, value.shape):
         return None
     guarded = logarithm and pick is not node.next_functions[0][0]
-    more = {} if guarded else unguarded(edge if logarithm else behind_logarithm(values, edge))
+    more = of_logarithm(edge if logarithm else behind_logarithm(values, edge))
+    more = {key: value for key, value in more.items() if not (guarded and key == "unguarded")}
     more |= misplaced(values, edge if logarithm else behind_logarithm(values, edge), 1)
     return Term(NAMES[kind], "classes", kind, value, ids, elements=len(ids), axis=1, sign=-1, more=more)
 
@@ -141,9 +144,10 @@ def _soft(values: Values, node: Node) -> Term | None:
     if tuple(targets.shape) != shape:
         return None
     axis = 1 if axis is None else axis
-    if kind == "probabilities" and not _distributions(targets, axis):
+    logits = kind == "logits"
+    more: dict[str, Any] = {"label_smoothing": 0.0} if logits else of_logarithm(behind_logarithm(values, edge))
+    if not logits and "normalizes" not in more and not _distributions(targets, axis):
         return None  # one half of a loss on labels
-    more: dict[str, Any] = {"label_smoothing": 0.0} if kind == "logits" else unguarded(behind_logarithm(values, edge))
     return Term(NAMES[kind], "classes", kind, value, targets, elements=math.prod(shape) // max(1, shape[axis]),
                 axis=axis, sign=-1, more=more)  # fmt: skip
 
@@ -205,11 +209,13 @@ def _binary(values: Values, node: Node) -> Term | None:
     elif name_of(first) == name_of(second) == "LogBackward0":
         p, other = (behind_guards(edge[0].next_functions[0]) for edge in (first, second))
         root = (inputs_of(p[0]) or [(0, p)])[0][1]  # p itself may be computed once or twice
-        if not name_of(other).startswith(("Rsub", "Sub")) or not _comes_from(other, root[0]):
+        if not name_of(other).startswith(("Rsub", "Sub")) or not (
+            _comes_from(other, root[0]) or _comes_from(other, p[0])
+        ):
             return None
         value, form = values.value(p), ("BCELoss", "binary", "probabilities")
         value = values.value(p, saved_by(first[0], "self")) if value.source is None else value
-        more = unguarded(first[0].next_functions[0])
+        more = of_logarithm(first[0].next_functions[0])
     else:
         return None
     return Term(*form, value, targets, elements=math.prod(shape_of((node, 0))), sign=-1, more=more)

@@ -13,7 +13,7 @@ from torch import Tensor
 from nndiag_torch.graph.axes import misplaced, same_axis
 from nndiag_torch.graph.nodes import DEPTH, Edge, Node, inputs_of, name_of, saved_by, shape_of, signed
 from nndiag_torch.graph.terms import Term
-from nndiag_torch.graph.values import RESHAPES, Step, Value, Values, view
+from nndiag_torch.graph.values import RESHAPES, Step, Value, Values, head_of, view
 
 NATIVE: dict[str, tuple[str, str, str]] = {
     "BinaryCrossEntropyWithLogitsBackward0": ("BCEWithLogitsLoss", "binary", "logits"),
@@ -101,7 +101,7 @@ def nll(values: Values, node: Node) -> Term | None:
     kind, value, _ = log_probabilities(values, edge, saved_by(node, "self"))
     more: dict[str, Any] = {"label_smoothing": 0.0} if kind == "logits" else {}
     if kind == "probabilities":
-        more |= unguarded(behind_logarithm(values, edge))
+        more |= of_logarithm(behind_logarithm(values, edge))
     more |= _weights(node, "weight")
     axis, ids = min(1, len(value.shape) - 1), saved_by(node, "target")
     if (ignored := signed(node._saved_ignore_index)) != -100:
@@ -139,18 +139,27 @@ def log_probabilities(values: Values, edge: Edge, saved: Tensor | None = None) -
     inner = None
     if values.returned(at) is not None:
         pass
+    elif name == "LogSoftmaxBackward0" and (inner := _logged(values, node.next_functions[0])) is not None:
+        kind = "probabilities"  # whose logarithms a softmax brings to a sum of 1
     elif name == "LogSoftmaxBackward0":
         kind, inner = "logits", values.value(node.next_functions[0])
         if inner.source is None and (result := saved_by(node, "result")) is not None:
             inner = replace(inner, source=result.detach())
     elif name == "LogBackward0":
-        kind, inner = "probabilities", values.value(behind_guards(node.next_functions[0]))
-        inner = None if inner.source is None else inner
+        kind, inner = "probabilities", _logged(values, at)
     elif name == "SubBackward0":
         kind, inner = "logits", _normalized(values, node)
     if inner is None:
         return "log_probabilities", values.value(edge, saved), axis
     return kind, replace(inner, shape=shape_of(edge), steps=(*inner.steps, *steps)), axis
+
+
+def _logged(values: Values, edge: Edge) -> Value | None:
+    """What the logarithm at `edge` is taken of, where that can be read."""
+    if name_of(edge) != "LogBackward0" or values.returned(edge) is not None:
+        return None
+    value = values.value(behind_guards(edge[0].next_functions[0]))
+    return None if value.source is None else value
 
 
 def behind_reshapes(values: Values, edge: Edge) -> tuple[Edge, tuple[Step, ...]]:
@@ -164,8 +173,11 @@ def behind_reshapes(values: Values, edge: Edge) -> tuple[Edge, tuple[Step, ...]]
 
 
 def behind_guards(edge: Edge) -> Edge:
-    """What a logarithm is taken of, before it was kept from 0 by a small number or a clamp."""
+    """What a logarithm is taken of, before it was kept from 0 by a small number or a clamp, or divided by its sum."""
     for _ in range(DEPTH):
+        if (whole := _of_own_sum(edge)) is not None:
+            edge = whole
+            continue
         if name_of(edge) not in ("AddBackward0", "AddBackward1", "ClampBackward1", "ClampMinBackward0"):
             break
         inputs = inputs_of(edge[0])
@@ -175,16 +187,50 @@ def behind_guards(edge: Edge) -> Edge:
     return edge
 
 
+POSITIVE = ("exponential", "softplus")
+"""Functions whose values make probabilities once they are divided by their sum."""
+
+
+def _of_own_sum(edge: Edge) -> Edge | None:
+    """x, where x / x.sum() comes along `edge`; None where it does not, and where that makes good probabilities."""
+    if name_of(edge) != "DivBackward0":
+        return None
+    whole, total = edge[0].next_functions[:2]
+    total = _behind_small_numbers(total)
+    own = name_of(total).startswith("SumBackward") and total[0].next_functions[0][0] is whole[0]
+    return whole if own and whole[0] is not None and head_of(whole) not in POSITIVE else None
+
+
+def _behind_small_numbers(edge: Edge) -> Edge:
+    guards = ("AddBackward0", "AddBackward1", "ClampBackward1", "ClampMinBackward0", "ExpandBackward0")
+    while name_of(edge) in guards and len(inputs := inputs_of(edge[0])) == 1:
+        edge = inputs[0][1]
+    return edge
+
+
 def behind_logarithm(values: Values, edge: Edge) -> Edge:
-    """What the logarithm at `edge` is taken of; where there is none, `edge`."""
+    """What the logarithm at `edge`, or right before a log-softmax there, is taken of; where there is none, `edge`."""
     at, _ = behind_reshapes(values, edge)
+    if name_of(at) == "LogSoftmaxBackward0" and name_of(at[0].next_functions[0]) == "LogBackward0":
+        at = at[0].next_functions[0]
     following: Edge = at[0].next_functions[0] if name_of(at) == "LogBackward0" else edge
     return following
 
 
-def unguarded(edge: Edge) -> dict[str, Any]:
-    """That the logarithm of what comes along `edge` is that of a softmax or sigmoid as it is, of which a value may become 0."""
-    return {"unguarded": True} if name_of(edge) in ("SoftmaxBackward0", "SigmoidBackward0") else {}
+def of_logarithm(edge: Edge) -> dict[str, Any]:
+    """What is to be said of a logarithm of what comes along `edge`.
+
+    That it is one of a softmax or sigmoid as it is, of which a value may become 0; or of outputs divided by their sum.
+    """
+    facts = {"unguarded": True} if name_of(edge) in ("SoftmaxBackward0", "SigmoidBackward0") else {}
+    for _ in range(DEPTH):
+        if _of_own_sum(edge) is not None:
+            return facts | {"normalizes": True}
+        before = _behind_small_numbers(edge)
+        if before is edge:
+            break
+        edge = before
+    return facts
 
 
 def _normalized(values: Values, node: Node) -> Value | None:

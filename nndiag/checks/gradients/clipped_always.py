@@ -10,6 +10,7 @@ import numpy as np
 from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
+from nndiag.statistics import Array
 
 
 @dataclass(frozen=True)
@@ -19,9 +20,10 @@ class ClippedAlways(Check):
     Clipping is a guard against rare spikes. Where the limit lies below the usual norm it fixes the length of every step
     instead: the learning rate no longer means what it says (Zhang et al. 2020).
 
-    Decides on the global norm before clipping over the limit: clipped on more than `most` of the reads is a remark; it is a
-    finding where less than `left` of the norm is left in the median, or less than `short` where the loss still falls at the
-    end (`nndiag.progress.unfinished`) with more than `way` of its way left, so that the limit is what holds it back.
+    Decides on how much of the global norm before clipping is left: at most, where values are clipped one by one, what the
+    root mean square of each tensor's gradient says. Clipped on more than `most` of the reads is a remark; it is a finding where
+    less than `left` of the norm is left in the median, or less than `short` where the loss still falls at the end
+    (`nndiag.progress.unfinished`) with more than `way` of its way left, so that the limit is what holds it back.
     """
 
     code = "ND404"
@@ -43,26 +45,43 @@ class ClippedAlways(Check):
         clipping = run.meta.clipping
         if clipping is None:
             return "the run describes no clipping of gradients"
-        if "value" in clipping:
-            return "needs clipping by a global norm: gradients are clipped value by value"
-        if not isinstance(clipping.get("max_norm"), float | int):
-            return "needs clipping by a global norm: whether gradients are clipped, and at what, is not known"
+        if not isinstance(clipping.get("max_norm", clipping.get("value")), float | int):
+            return "needs the limit: whether gradients are clipped, and at what, is not known"
+        if "value" in clipping and run.statistic("gradients", "rms").empty:
+            return "needs gradients.rms, which was not recorded: gradients are clipped value by value"
         return None if clipping.get("gradients") == "before" else "needs gradients from before the clipping"
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        limit = float((run.meta.clipping or {})["max_norm"])
-        norms = np.sqrt(np.square(run.statistic("gradients", "norm").to_numpy()).sum(axis=1))
-        kept = np.minimum(1.0, limit / np.where(norms > 0, norms, limit))
+        clipping = run.meta.clipping or {}
+        kept, fix = self._by_value(run, float(clipping["value"])) if "value" in clipping else self._by_norm(run)
         clipped = float(np.mean(kept < 1))
         if clipped > self.most:
             steps = run.statistic("gradients", "norm").index
-            median = float(np.median(kept))
+            median, bound = float(np.median(kept)), "at most " if "value" in clipping else ""
             yield self.finding(
-                f"gradients are clipped on {clipped:.0%} of the reads, to {median:.2g} of their norm in the median",
+                f"gradients are clipped on {clipped:.0%} of the reads, to {bound}{median:.2g} of their norm in the median",
                 kind=self.kind if median < self.left or (median < self.short and self._slow(run)) else "note",
                 first_step=int(steps[0]), last_step=int(steps[-1]), value=median, threshold=self.left,
-                fix=f"Clip at {np.quantile(norms, 0.9):.2g}, the 90th percentile of the norms seen, instead of {limit:.3g}.",
+                fix=fix,
             )  # fmt: skip
+
+    def _by_norm(self, run: Run) -> tuple[Array, str]:
+        """Share of the global norm that is left on each read, and a better limit in words."""
+        limit = float((run.meta.clipping or {})["max_norm"])
+        norms = np.sqrt(np.square(run.statistic("gradients", "norm").to_numpy()).sum(axis=1))
+        kept = np.minimum(1.0, limit / np.where(norms > 0, norms, limit))
+        usual = np.quantile(norms, 0.9)
+        return kept, f"Clip at {usual:.2g}, the 90th percentile of the norms seen, instead of {limit:.3g}."
+
+    def _by_value(self, run: Run, limit: float) -> tuple[Array, str]:
+        """The same at most, where each value is clipped: no tensor's root mean square is then above the limit."""
+        norms, rms = run.statistic("gradients", "norm"), run.statistic("gradients", "rms")
+        rms = rms.reindex(index=norms.index, columns=norms.columns)
+        squares = np.square(norms)
+        left = (squares * np.minimum(1.0, limit / rms.where(rms > 0)).fillna(1.0) ** 2).sum(axis=1)
+        kept = np.sqrt(left / squares.sum(axis=1).replace(0.0, np.nan)).fillna(1.0).to_numpy()
+        usual = 10 * float(rms.max(axis=1).quantile(0.9))
+        return kept, f"Clip at {usual:.2g}, ten times the size of the gradients seen, instead of {limit:.3g}."
 
     def _slow(self, run: Run) -> bool:
         left = progress.unfinished(run)

@@ -23,15 +23,16 @@ class LossTaskMismatch(Check):
 
     Nothing raises an error, since all of them are numbers; the minimum of the loss is just not where the answer is.
 
-    Decides on values, never on names of layers. Proven by them (exact): a loss on probabilities is fed with values
-    outside 0 … 1, one on their logarithms with values above 0, by more than `tolerance`, on `often` of the reads or more;
-    a softmax, or a softmax loss, against rows with several labels or none; a loss over classes on a single unit, which
-    is the same whatever comes out; a binary loss that compares (N, C) outputs with (N,) targets. Suggested (training):
-    outputs for one of C classes that do not sum to 1, off by `sums` or more in the median, since nothing then holds the
-    wrong classes down; squared or absolute error on class ids, three or more of about equal frequency (`even` of the
-    largest entropy), numbered from 0 without a gap, as if class 2 lay between 1 and 3. Squared or absolute error on an
-    output for each class, or on 0/1 labels, is the Brier score's relative: it trains, if slowly, and is a remark where
-    training has come `learned` of the way, with a single output half of it.
+    Decides on values, never on names of layers. Proven by them (exact): a loss on probabilities is fed with values outside 0
+    … 1, one on their logarithms with values above 0, by more than `tolerance`, on `often` of the reads or more; a softmax, or
+    a softmax loss, against rows with several labels or none; a loss over classes on a single unit, which is the same whatever
+    comes out; a binary loss that compares (N, C) outputs with (N,) targets. Suggested (training): outputs for one of C
+    classes that do not sum to 1, off by `sums` or more in the median, since nothing then holds the wrong classes down (a
+    remark where the loss divides them by their sum and training has come `learned` of the way, and then values above 1 prove
+    nothing); squared or absolute error on class ids, three or more of about equal frequency (`even` of the largest entropy),
+    numbered from 0 without a gap, as if class 2 lay between 1 and 3. Squared or absolute error on an output for each class,
+    or on 0/1 labels, is the Brier score's relative: it trains, if slowly, and is a remark where training has come `learned`
+    of the way, with a single output half of it.
     """
 
     code = "ND105"
@@ -67,7 +68,8 @@ class LossTaskMismatch(Check):
         if found is not None:
             first, last = seen.steps
             message, fix, proven = found
-            kind: Kind = "exact" if proven else ("note" if self._remark(seen) and self._trained(run) else "training")
+            mild = self._remark(seen) or seen.normalizes
+            kind: Kind = "exact" if proven else ("note" if mild and self._trained(run) else "training")
             late = SUGGESTED if not proven and seen.task == "real" and (seen.learned or self._remark(seen)) else ""
             yield self.finding(message, kind=kind, first_step=first, last_step=last, fix=fix, place=late)
 
@@ -88,7 +90,8 @@ class LossTaskMismatch(Check):
             return None
         logarithms = seen.expects == "log_probabilities"
         lows, highs = seen.together("min", "max")
-        outside = (highs if logarithms else np.maximum(-lows, highs - 1)) > self.tolerance
+        above = lows * 0 if seen.normalizes else highs - 1
+        outside = (highs if logarithms else np.maximum(-lows, above)) > self.tolerance
         if not len(outside) or outside.mean() < self.often:
             return None
         return self._no_logarithms(seen) if logarithms else self._no_probabilities(seen)

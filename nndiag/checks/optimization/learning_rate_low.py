@@ -21,18 +21,18 @@ class LearningRateLow(Check):
 
     Nothing looks wrong, the loss even falls, but most of the way is left when the run ends.
 
-    Decides on the norm of the update over that of the weight, largest over all weights: below `ratio` in the median of
-    the first `early` reads after the warm-up, a hundredth of the usual 1e-3; or below `slow`, twice that usual size,
-    while the loss still falls at the end (`nndiag.progress.unfinished`) with more than `left` of its way left. Where every
-    one of many validations was better than the one before (`nndiag.progress.steady`), so even a descent has room for
-    longer steps: then more than `even` of the way is enough, and updates below `steady`, a third of what ND501 calls too
-    large. So are `several` such validations of a training that has come `hardly` of its way, or so little that it cannot be
-    told from a guess; and so are `updates` or more that come to less than `way` of the weights all together, had each gone the
-    same way as the others, where training makes poor progress: the network is then what the initialisation made it. Whatever
-    else is found goes before these. A network that starts below half of the trivial loss is being fine-tuned, updates of
-    exactly 0 or without a gradient have another cause unless the rate itself is 0, and where training has come `arrived` of the
-    way tiny steps are what is left: none of these counts. Only early reads count for the first rule: at the end of a run that
-    has converged, or whose learning rate decays to zero, small updates are sound.
+    Decides on the norm of the update over that of the weight, largest over all weights: below `ratio` in the median of the
+    first `early` reads after the warm-up, a hundredth of the usual 1e-3; or below `slow`, twice that usual size, while the
+    loss still falls at the end (`nndiag.progress.unfinished`) with more than `left` of its way left. Where every one of many
+    validations was better than the one before (`nndiag.progress.steady`), so even a descent has room for longer steps: then
+    more than `even` of the way is enough, and updates below `steady`, a third of what ND501 calls too large, if there were
+    `updates` or more. So are `several` such validations of a training that has come `hardly` of its way, or so little that it
+    cannot be told from a guess; and so are `updates` or more that come to less than `way` of the weights all together, had
+    each gone the same way as the others, where training makes poor progress: the network is then what the initialisation made
+    it. Whatever else is found goes before these. A network that starts below half of the trivial loss is being fine-tuned,
+    updates of exactly 0 or without a gradient have another cause unless the rate itself is 0, and where training has come
+    `arrived` of the way tiny steps are what is left: none of these counts. Only early reads count for the first rule: at the
+    end of a run that has converged, or whose learning rate decays to zero, small updates are sound.
     """
 
     code = "ND502"
@@ -73,7 +73,8 @@ class LearningRateLow(Check):
         slow, crawls = self._slow(run, self.even if even else self.left), self._crawls(run)
         small = tiny or (typical < self.slow and (slow or crawls))
         stays = self._stays(run, ratios)
-        if small or (typical < self.steady and ((slow and even) or crawls)) or stays:
+        enough = run.steps >= self.updates or not slow  # else there were too few of them, as ND607 says
+        if small or (enough and typical < self.steady and ((slow and even) or crawls)) or stays:
             fact = "the loss still falls, and much of the way is left"
             if not (slow or crawls):
                 fact = f"all {run.steps} of them come to less than {self.way:.0%}, and nothing is learned"

@@ -724,6 +724,84 @@ def test_what_is_cut_off_at_zero_without_labels_is_no_hinge(z: Tensor) -> None:
     assert not any(graph.objective(loss.mean(), z).loss.get("name") == "HingeLoss" for loss in losses)
 
 
+EPS = 1e-7
+
+
+def normalized(p: Tensor) -> Tensor:
+    """As losses on probabilities do that divide by the sum and clip."""
+    return (p / p.sum(-1, keepdim=True)).clamp(EPS, 1 - EPS).log()
+
+
+def clipped(p: Tensor, bits: Tensor) -> Tensor:
+    """The binary one."""
+    p = p.clamp(EPS, 1 - EPS)
+    return -(bits * (p + EPS).log() + (1 - bits) * (1 - p + EPS).log()).mean()
+
+
+HEADS: dict[str, Callable[[Tensor], Tensor]] = {
+    "": lambda z: z, "sigmoid": torch.sigmoid, "softmax": lambda z: z.softmax(-1), "relu": F.relu,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_loss_that_divides_outputs_by_their_sum_is_told(head: str, z: Tensor) -> None:
+    p = HEADS[head](z)
+    found = graph.objective(-(F.one_hot(IDS, C).float() * normalized(p)).sum(-1).mean(), p)
+
+    assert found.loss == facts("CrossEntropy", "classes", "probabilities", normalizes=True)
+    assert found.head == head
+    assert same(found.outputs, p.detach())
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_softmax_of_logarithms_takes_probabilities(head: str, z: Tensor) -> None:
+    p = HEADS[head](z)
+    found = graph.objective(F.cross_entropy(p.clamp(EPS, 1 - EPS).log(), IDS), p)
+
+    assert (found.loss["task"], found.loss["expects"]) == ("classes", "probabilities")
+    assert same(found.outputs, p.detach())
+    assert same(found.targets, IDS)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("units", [1, C])
+def test_a_clipped_binary_loss_of_rows_is_one(head: str, units: int) -> None:
+    p = HEADS[head](linear(units)(X))
+    bits = BITS[:, :units]
+    found = graph.objective(clipped(p, bits), p)
+
+    assert found.loss == facts("BCELoss", "binary", "probabilities")
+    assert same(found.outputs, p.detach())
+    assert same(found.targets, bits)
+
+
+def test_a_single_output_divided_by_itself_is_seen_as_one_of_a_loss_over_classes() -> None:
+    p = torch.sigmoid(linear(1)(X))
+    found = graph.objective(-(BITS[:, :1] * normalized(p)).sum(-1).mean(), p)
+
+    assert found.loss["task"] == "classes"
+    assert found.loss["normalizes"] is True
+    assert found.outputs is not None
+    assert tuple(found.outputs.shape) == (N, 1)
+
+
+@pytest.mark.parametrize("positive", [torch.exp, F.softplus])
+def test_positive_numbers_divided_by_their_sum_are_good_probabilities(
+    positive: Callable[[Tensor], Tensor], z: Tensor
+) -> None:
+    p = positive(z)
+    for returned in (z, p):
+        assert "normalizes" not in graph.objective(-normalized(p)[torch.arange(N), IDS].mean(), returned).loss
+
+
+def test_outputs_beyond_all_numbers_leave_nothing_to_tell_the_targets_by() -> None:
+    z = linear()(X) * torch.inf
+    found = graph.objective(((z - REAL) ** 2).mean(), z)
+
+    assert found.loss["name"] == "MSELoss"
+    assert found.targets is None
+
+
 def test_outputs_of_a_clamped_binary_loss_by_hand_are_those_before_the_clamp() -> None:
     z = linear(1)(3 * torch.randn(N, 4))
     bits, p = (IDS > 0).float(), torch.tanh(z).squeeze(1).clamp(1e-7, 1 - 1e-7)
