@@ -34,7 +34,15 @@ DIVERGENCES = ("kldivloss", "kldivergence")
 """Losses of which the entropy of the targets is taken off: their floor is 0."""
 
 NO_ENTROPY = frozenset(
-    (*DIVERGENCES, "multimarginloss", "multilabelmarginloss", "softmarginloss", "hinge", "hingeloss")
+    (
+        *DIVERGENCES,
+        "multimarginloss",
+        "multilabelmarginloss",
+        "softmarginloss",
+        "hinge",
+        "hingeloss",
+        "squaredhingeloss",
+    )
 )
 """Losses over classes or labels of which knowing nothing costs something else than the entropy of the labels."""
 

@@ -237,6 +237,14 @@ def _hinge(values: Values, node: Node) -> Term | None:
     return Term("HingeLoss", "", "real", values.value(edge), labels, elements=labels.numel())
 
 
+def _squared_hinge(values: Values, node: Node) -> Term | None:
+    """max(0, 1 - y z) ** 2."""
+    edge = node.next_functions[0]
+    cut = name_of(edge) in ("ClampMinBackward0", "ClampBackward1", "ReluBackward0")
+    term = _hinge(values, edge[0]) if cut and number_in(saved_by(node, "exponent")) == 2 else None
+    return None if term is None else replace(term, name="SquaredHingeLoss")
+
+
 def _gaussian(values: Values, node: Node) -> Term | None:
     """log var + (outputs - targets)² / var."""
     divided = (*node.next_functions, (None, 0), (None, 0))[1]
@@ -300,7 +308,7 @@ def _likelihood(values: Values, node: Node) -> Term | None:
 Form = Callable[[Values, Node], Term | None]
 
 FORMULAS: dict[str, tuple[Form, ...]] = {
-    "PowBackward0": (_squared,),
+    "PowBackward0": (_squared, _squared_hinge),
     "AbsBackward0": (_absolute,),
     "MulBackward0": (_squared, _divergence, _soft),
     "AddBackward0": (_smoothed, _binary, _gaussian),

@@ -34,6 +34,7 @@ def _native(values: Values, node: Node) -> Term | None:
     if (side := values.side(node)) is None:
         return None
     place, value = side
+    form, value = _of_probabilities(values, node.next_functions[place], value, NATIVE[name])
     targets = saved_by(node, "is_target" if name == "MultilabelMarginLossBackward0" else ("target", "self")[place])
     more: dict[str, Any] = {} if saved_by(node, "weight") is None else {"weight": True}
     more |= _weights(node, "pos_weight")
@@ -41,7 +42,20 @@ def _native(values: Values, node: Node) -> Term | None:
     if both != value.shape and targets is not None:
         targets = _unexpanded(targets)
         more |= broadcast(value.shape, tuple(targets.shape), both)
-    return Term(*NATIVE[name], value, targets, node._saved_reduction, math.prod(both), more=more)
+    return Term(*form, value, targets, node._saved_reduction, math.prod(both), more=more)
+
+
+def _of_probabilities(
+    values: Values, edge: Edge, value: Value, form: tuple[str, str, str]
+) -> tuple[tuple[str, str, str], Value]:
+    """Of a binary loss, what it takes for probabilities before they were clipped, or made logits by a logit; else the same."""
+    if form[0] == "BCEWithLogitsLoss" and name_of(edge) == "LogitBackward0":
+        form, edge = NATIVE["BinaryCrossEntropyBackward0"], edge[0].next_functions[0]
+        value = values.value(edge, saved_by(edge[0], "self"))
+    if form[0] != "BCELoss" or value.matched or (inner := behind_guards(edge)) is edge:
+        return form, value
+    before = values.value(inner)
+    return form, value if before.source is None else before
 
 
 MOST_WEIGHTS = 1000

@@ -10,8 +10,8 @@ from nndiag.check import Check, Finding
 from nndiag.objective import Objective
 from nndiag.run import Run
 
-SIGNED = ("softmarginloss", "softmargin", "hingeloss", "hinge")
-"""Losses log(1 + exp(-y z)) and max(0, 1 - y z) of labels -1 and 1, in lower case, letters only."""
+SIGNED = ("softmarginloss", "softmargin", "hingeloss", "hinge", "squaredhingeloss", "squaredhinge")
+"""Losses log(1 + exp(-y z)) and max(0, 1 - y z), squared or not, of labels -1 and 1, in lower case, letters only."""
 
 
 @dataclass(frozen=True)

@@ -718,6 +718,26 @@ def test_a_hinge_by_hand_is_one(labels: Tensor, z: Tensor) -> None:
         assert same(found.outputs, z.detach())
 
 
+def test_a_squared_hinge_by_hand_is_one(z: Tensor) -> None:
+    found = graph.objective((1 - BITS * z).clamp(min=0).pow(2).mean(), z)
+
+    assert found.loss == {"name": "SquaredHingeLoss", "expects": "real", "reduction": "mean"}
+    assert same(found.targets, BITS)
+
+
+@pytest.mark.parametrize("head", [torch.sigmoid, lambda z: z])
+def test_what_is_clipped_before_a_binary_loss_is_seen_as_it_was(head: Callable[[Tensor], Tensor], z: Tensor) -> None:
+    p = head(z)
+    for returned in (z, p):
+        for loss in (F.binary_cross_entropy(p.clamp(1e-7, 1 - 1e-7), BITS),
+                     F.binary_cross_entropy_with_logits(torch.logit(p.clamp(1e-7, 1 - 1e-7)), BITS)):  # fmt: skip
+            found = graph.objective(loss, returned)
+
+            assert found.loss == facts("BCELoss", "binary", "probabilities")
+            assert same(found.outputs, p.detach())
+            assert same(found.targets, BITS)
+
+
 def test_what_is_cut_off_at_zero_without_labels_is_no_hinge(z: Tensor) -> None:
     losses = (F.relu(1 - z), F.relu(1 - REAL * z), F.relu(z[:4] - z[4:] + 1), F.relu(1 - z * z), F.relu(BITS - z))
 
