@@ -77,9 +77,9 @@ class ClippedAlways(Check):
         """The same at most, where each value is clipped: no tensor's root mean square is then above the limit."""
         norms, rms = run.statistic("gradients", "norm"), run.statistic("gradients", "rms")
         rms = rms.reindex(index=norms.index, columns=norms.columns)
-        squares = np.square(norms)
-        left = (squares * np.minimum(1.0, limit / rms.where(rms > 0)).fillna(1.0) ** 2).sum(axis=1)
-        kept = np.sqrt(left / squares.sum(axis=1).replace(0.0, np.nan)).fillna(1.0).to_numpy()
+        squares, shares = np.square(norms), (limit / rms.where(rms > 0)).clip(upper=1.0).fillna(1.0)
+        left, whole = (squares * shares**2).sum(axis=1).to_numpy(), squares.sum(axis=1).to_numpy()
+        kept = np.sqrt(np.divide(left, whole, out=np.ones_like(whole), where=whole > 0))
         usual = 10 * float(rms.max(axis=1).quantile(0.9))
         return kept, f"Clip at {usual:.2g}, ten times the size of the gradients seen, instead of {limit:.3g}."
 
