@@ -19,7 +19,7 @@ RECTIFIERS = ("relu",)
 SQUASHING = {"sigmoid": 4, "hard_sigmoid": 6}
 """Activation functions around ½ that pass on at most one part in so many of what varies with the input, and of a gradient:
 one over their largest slope."""
-NEITHER = (*NORMS, "dropout", "softmax", "max_pooling", "average_pooling", "flatten", "identity")
+NEITHER = (*NORMS, "dropout", "softmax", "pooling", "max_pooling", "average_pooling", "flatten", "identity")
 
 SCALE_FREE = ("ada", "rmsprop", "rprop", "lion")
 """Parts of the names of optimisers that divide each gradient by its own size, Adam and its relatives among them."""

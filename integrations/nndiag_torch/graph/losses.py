@@ -63,11 +63,11 @@ MOST_WEIGHTS = 1000
 
 
 def _weights(node: Node, key: str) -> dict[str, Any]:
-    """The weights of classes; only that there are some, where they are many or on a device, which nobody waits for."""
+    """The weights of classes; only that there are some, where they are no numbers, many, or on a device, which nobody waits for."""
     weights = saved_by(node, key)
     if weights is None:
         return {}
-    known = weights.device.type == "cpu" and weights.numel() <= MOST_WEIGHTS
+    known = weights.device.type == "cpu" and weights.numel() <= MOST_WEIGHTS and bool(weights.isfinite().all())
     return {key: weights.reshape(-1).tolist() if known else True}
 
 

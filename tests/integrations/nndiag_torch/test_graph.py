@@ -293,6 +293,12 @@ def test_margins_of_several_labels(z: Tensor) -> None:
     assert found.loss == {"name": "SoftMarginLoss", "expects": "real", "reduction": "mean"}
 
 
+def test_weights_that_are_no_numbers_are_not_told(z: Tensor) -> None:
+    found = graph.objective(F.cross_entropy(z, IDS, weight=torch.tensor([1.0, 2.0, torch.inf])), z)
+
+    assert found.loss["weight"] is True
+
+
 def test_a_loss_on_sequences_says_what_it_expects() -> None:
     log_p = linear()(torch.randn(5, 2, 4)).log_softmax(2)
     loss = nn.CTCLoss()(log_p, torch.ones(2, 2, dtype=torch.long), torch.tensor([5, 5]), torch.tensor([2, 2]))
