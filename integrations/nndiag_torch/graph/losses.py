@@ -63,7 +63,7 @@ MOST_WEIGHTS = 1000
 
 
 def _weights(node: Node, key: str) -> dict[str, Any]:
-    """The weights of classes; only that there are some, where they are no numbers, many, or on a device, which nobody waits for."""
+    """The weights of classes; only that there are some, where they are no numbers, many, or on a device."""
     weights = saved_by(node, key)
     if weights is None:
         return {}
