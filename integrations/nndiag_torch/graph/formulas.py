@@ -103,10 +103,10 @@ def _picked(values: Values, node: Node) -> Term | None:
         known = kind != "log_probabilities" or head_of(edge) == "log_softmax"
     if not known or places(ids, value.shape):
         return None
-    guarded = logarithm and pick is not node.next_functions[0][0]
-    more = of_logarithm(edge if logarithm else behind_logarithm(values, edge))
-    more = {key: value for key, value in more.items() if not (guarded and key == "unguarded")}
-    more |= misplaced(values, edge if logarithm else behind_logarithm(values, edge), 1)
+    before = edge if logarithm else behind_logarithm(values, edge)
+    more = of_logarithm(before) | misplaced(values, before, 1)
+    if logarithm and pick is not node.next_functions[0][0]:
+        more.pop("unguarded", None)  # what was picked is kept from 0
     return Term(NAMES[kind], "classes", kind, value, ids, elements=len(ids), axis=1, sign=-1, more=more)
 
 

@@ -186,17 +186,20 @@ def behind_reshapes(values: Values, edge: Edge) -> tuple[Edge, tuple[Step, ...]]
     return edge, tuple(reversed(steps))
 
 
+GUARDS = ("AddBackward0", "AddBackward1", "ClampBackward1", "ClampMinBackward0")
+"""What keeps a number from 0: a small one added to it, or a clamp."""
+
+
 def behind_guards(edge: Edge) -> Edge:
-    """What a logarithm is taken of, before it was kept from 0 by a small number or a clamp, or divided by its sum."""
-    for _ in range(DEPTH):
-        if (whole := _of_own_sum(edge)) is not None:
-            edge = whole
-            continue
-        if name_of(edge) not in ("AddBackward0", "AddBackward1", "ClampBackward1", "ClampMinBackward0"):
-            break
-        inputs = inputs_of(edge[0])
-        if len(inputs) != 1:
-            break
+    """What a logarithm is taken of, before it was kept from 0 or divided by its sum."""
+    edge = _behind_small_numbers(edge)
+    whole = _of_own_sum(edge)
+    return edge if whole is None else behind_guards(whole)
+
+
+def _behind_small_numbers(edge: Edge) -> Edge:
+    """What comes along `edge`, before it was kept from 0."""
+    while name_of(edge) in GUARDS and len(inputs := inputs_of(edge[0])) == 1:
         edge = inputs[0][1]
     return edge
 
@@ -215,13 +218,6 @@ def _of_own_sum(edge: Edge) -> Edge | None:
     return whole if own and whole[0] is not None and head_of(whole) not in POSITIVE else None
 
 
-def _behind_small_numbers(edge: Edge) -> Edge:
-    guards = ("AddBackward0", "AddBackward1", "ClampBackward1", "ClampMinBackward0", "ExpandBackward0")
-    while name_of(edge) in guards and len(inputs := inputs_of(edge[0])) == 1:
-        edge = inputs[0][1]
-    return edge
-
-
 def behind_logarithm(values: Values, edge: Edge) -> Edge:
     """What the logarithm at `edge`, or right before a log-softmax there, is taken of; where there is none, `edge`."""
     at, _ = behind_reshapes(values, edge)
@@ -236,15 +232,9 @@ def of_logarithm(edge: Edge) -> dict[str, Any]:
 
     That it is one of a softmax or sigmoid as it is, of which a value may become 0; or of outputs divided by their sum.
     """
-    facts = {"unguarded": True} if name_of(edge) in ("SoftmaxBackward0", "SigmoidBackward0") else {}
-    for _ in range(DEPTH):
-        if _of_own_sum(edge) is not None:
-            return facts | {"normalizes": True}
-        before = _behind_small_numbers(edge)
-        if before is edge:
-            break
-        edge = before
-    return facts
+    unguarded = name_of(edge) in ("SoftmaxBackward0", "SigmoidBackward0")
+    normalizes = _of_own_sum(_behind_small_numbers(edge)) is not None
+    return ({"unguarded": True} if unguarded else {}) | ({"normalizes": True} if normalizes else {})
 
 
 def _normalized(values: Values, node: Node) -> Value | None:

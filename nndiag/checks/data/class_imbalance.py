@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ class ClassImbalance(Check):
     the training loss is, or has settled there with an entropy below `even`: the rare classes were learned by heart, or
     validation has them more often. Where the shares of the validation labels are known and within `shift` of these, it is
     neither. Or the loss weighs classes, of which one has `times` the samples of another or more, and weights rise with the
-    number of samples, as a power of `power` or more of it: against an imbalance they fall, as a power of -1.
+    number of samples, as a power above `power` of it: against an imbalance they fall, as its power of -1.
     """
 
     code = "ND005"
@@ -64,11 +64,8 @@ class ClassImbalance(Check):
         )
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        if (power := self._power(run)) is not None and power > self.power:
-            loss = run.meta.loss.get("name") or "the loss"
-            fact = f"{loss} weighs frequent classes more than rare ones: the weights are upside down"
-            fix = "Turn the weights over: total / samples of the class, and for pos_weight negatives / positives."
-            yield replace(self._finding(run, fact, power, limit=self.power), fix=fix)
+        if (upside_down := self._upside_down(run)) is not None:
+            yield upside_down
             return
         classes, entropy = latest(run, "data", "classes", "target"), latest(run, "data", "entropy", "target")
         width = latest(run, "data", "width", "target") or 1.0
@@ -92,15 +89,22 @@ class ClassImbalance(Check):
                 )
                 yield self._finding(run, fact, share, "generalisation", limit=self.uneven)
 
-    def _power(self, run: Run) -> float | None:
-        """The power of its number of samples that the weight of a class goes with; None where that cannot be told."""
+    def _upside_down(self, run: Run) -> Finding | None:
+        """What is said of weights that go with a power of the number of samples, and should go against it."""
         known = progress.class_weights(run)
         if known is None:
             return None
         weights, shares = (values[(known[0] > 0) & (known[1] > 0)] for values in known)
         if len(shares) < 2 or shares.max() < self.times * shares.min():
             return None
-        return float(np.polyfit(np.log(shares), np.log(weights), 1)[0])
+        power = float(np.polyfit(np.log(shares), np.log(weights), 1)[0])
+        rare, frequent = int(shares.argmin()), int(shares.argmax())
+        fact = (
+            f"the weights of the classes are upside down: the rarest, {shares[rare]:.2g} of the samples, weighs "
+            f"{weights[rare] / weights[frequent]:.2g} times what the most frequent does"
+        )
+        fix = "Turn the weights over: total / samples of the class, and for pos_weight negatives / positives."
+        return self._finding(run, fact, power, limit=self.power, fix=fix) if power > self.power else None
 
     def _carries_nothing_over(self, run: Run, entropy: float) -> bool:
         """Whether training beats a trivial prediction and validation, of other labels as far as is known, never does.
@@ -120,11 +124,18 @@ class ClassImbalance(Check):
                 if counts[label] >= self.seen and hits[label] == 0]  # fmt: skip
 
     def _finding(
-        self, run: Run, fact: str, value: float, kind: Kind | None = None, place: str = "", limit: float | None = None
+        self,
+        run: Run,
+        fact: str,
+        value: float,
+        kind: Kind | None = None,
+        place: str = "",
+        limit: float | None = None,
+        fix: str = "",
     ) -> Finding:
         steps = run.statistic("data", "entropy").index
         return self.finding(fact, kind=kind, first_step=int(steps[0]), last_step=int(steps[-1]), value=value,
-                            threshold=limit or self.even, place=place)  # fmt: skip
+                            threshold=limit or self.even, place=place, fix=fix)  # fmt: skip
 
     @classmethod
     def _run(cls, entropy: float) -> Run:

@@ -136,8 +136,9 @@ class LearningRateHigh(Check):
 
     def _arrived(self, trained: progress.Progress) -> bool:
         """Whether `arrived` of the way is behind it, also of that from what knowing nothing costs: large steps start fast."""
-        whole = trained.trivial is not None and trained.trivial - trained.floor
-        return trained.value > self.arrived or bool(whole and trained.now < trained.floor + (1 - self.arrived) * whole)
+        known, floor = trained.trivial, trained.floor
+        of_guess = known is not None and trained.now < floor + (1 - self.arrived) * (known - floor)
+        return trained.value > self.arrived or of_guess
 
     def _has_a_beginning(self, run: Run, weights: list[str]) -> bool:
         """Whether there are hidden layers, and most weights begin with `small` of He's standard deviation or more."""
