@@ -53,11 +53,14 @@ class ClippedAlways(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         clipping = run.meta.clipping or {}
-        kept, fix = self._by_value(run, float(clipping["value"])) if "value" in clipping else self._by_norm(run)
+        by_value = "value" in clipping
+        kept, fix = (self._by_value if by_value else self._by_norm)(
+            run, float(clipping["value" if by_value else "max_norm"])
+        )
         clipped = float(np.mean(kept < 1))
         if clipped > self.most:
             steps = run.statistic("gradients", "norm").index
-            median, bound = float(np.median(kept)), "at most " if "value" in clipping else ""
+            median, bound = float(np.median(kept)), "at most " if by_value else ""
             yield self.finding(
                 f"gradients are clipped on {clipped:.0%} of the reads, to {bound}{median:.2g} of their norm in the median",
                 kind=self.kind if median < self.left or (median < self.short and self._slow(run)) else "note",
@@ -65,9 +68,8 @@ class ClippedAlways(Check):
                 fix=fix,
             )  # fmt: skip
 
-    def _by_norm(self, run: Run) -> tuple[Array, str]:
+    def _by_norm(self, run: Run, limit: float) -> tuple[Array, str]:
         """Share of the global norm that is left on each read, and a better limit in words."""
-        limit = float((run.meta.clipping or {})["max_norm"])
         norms = np.sqrt(np.square(run.statistic("gradients", "norm").to_numpy()).sum(axis=1))
         kept = np.minimum(1.0, limit / np.where(norms > 0, norms, limit))
         usual = np.quantile(norms, 0.9)
