@@ -161,6 +161,23 @@ def test_a_rate_that_is_gone_for_nearly_all_of_the_run_is_named(step: int, sick:
     assert bool(findings(Schedule(), scheduled(lr, train))) is sick
 
 
+@pytest.mark.parametrize(("decay", "sick"), [(0.3, True), (0.1, False)])
+def test_a_decay_that_counts_steps_where_it_should_count_epochs_is_named(decay: float, sick: bool) -> None:
+    lr = 0.1 / (1 + decay * np.arange(500))
+    train = 2.3 * np.exp(-0.6 * np.cumsum(lr))  # as far as the rates that there were could take it
+
+    found = findings(Schedule(), scheduled(lr, train))
+    assert bool(found) is sick
+    assert all("come to 17 at the largest" in one.message for one in found)
+
+
+def test_a_decay_that_ends_where_the_loss_had_settled_passes() -> None:
+    lr = 0.1 / (1 + 0.3 * np.arange(500))
+    train = 1.0 + 1.3 * np.exp(-6 * np.cumsum(lr))
+
+    assert not findings(Schedule(), scheduled(lr, train))
+
+
 def test_a_rate_of_zero_throughout_is_left_to_its_own_check() -> None:
     assert "ND502" in (Schedule().not_checked(scheduled(np.zeros(100))) or "")
 

@@ -30,6 +30,9 @@ NAMES = {"logits": "CrossEntropyLoss", "probabilities": "CrossEntropy", "log_pro
 
 LEAF = "torch::autograd::AccumulateGrad"
 
+WHOLE = 1e-3
+"""By how much the shares of two labels may miss 1, and weights that are the same differ."""
+
 
 def _squared(values: Values, node: Node) -> Term | None:
     """(outputs - targets) ** 2."""
@@ -192,33 +195,82 @@ def _comes_from(edge: Edge, node: Node) -> bool:
 
 
 def _binary(values: Values, node: Node) -> Term | None:
-    """y log p + (1 - y) log(1 - p), negated."""
-    edges = node.next_functions
-    if [name_of(edge) for edge in edges] != ["MulBackward0", "MulBackward0"]:
+    """y log p + (1 - y) log(1 - p), negated as a whole or half by half, either half weighed or not."""
+    halves = [_half(edge) for edge in node.next_functions[:2]]
+    if None in halves or name_of(halves[0][1]) != name_of(halves[1][1]):
         return None
-    yes, no = (inputs_of(edge[0]) for edge in edges)
-    if len(yes) != 1 or len(no) != 1:
+    (yes, first), (no, second) = halves
+    no = -no if node.name() == "SubBackward0" and no is not None else no
+    if (order := _yes_first(first, second)) is None:
         return None
-    (place, first), (_, second) = yes[0], no[0]
-    targets = saved_by(edges[0][0], "self" if place else "other")
-    if name_of(first) == name_of(second) == "LogSigmoidBackward0":
-        if name_of(second[0].next_functions[0]) != "NegBackward0":
-            return None
-        value = values.value(first[0].next_functions[0], saved_by(first[0], "self"))
-        form, more = ("MultiLabelSoftMarginLoss", "binary", "logits"), {}
-    elif name_of(first) == name_of(second) == "LogBackward0":
-        p, other = (behind_guards(edge[0].next_functions[0]) for edge in (first, second))
-        root = (inputs_of(p[0]) or [(0, p)])[0][1]  # p itself may be computed once or twice
-        if not name_of(other).startswith(("Rsub", "Sub")) or not (
-            _comes_from(other, root[0]) or _comes_from(other, p[0])
-        ):
-            return None
-        value, form = values.value(p), ("BCELoss", "binary", "probabilities")
-        value = values.value(p, saved_by(first[0], "self")) if value.source is None else value
-        more = of_logarithm(first[0].next_functions[0])
+    if not order:
+        yes, first, no, second = no, second, yes, first
+    sign, targets, more = _labels(yes, no, -1 if node.name() == "AddBackward0" else 1)
+    if not sign:
+        return None
+    p = first[0].next_functions[0]
+    if name_of(first) == "LogSigmoidBackward0":
+        form, value = ("MultiLabelSoftMarginLoss", "binary", "logits"), values.value(p, saved_by(first[0], "self"))
     else:
-        return None
-    return Term(*form, value, targets, elements=math.prod(shape_of((node, 0))), sign=-1, more=more)
+        form, value, more = ("BCELoss", "binary", "probabilities"), values.value(behind_guards(p)), more | of_logarithm(p)
+        value = values.value(behind_guards(p), saved_by(first[0], "self")) if value.source is None else value
+    return Term(*form, value, targets, elements=math.prod(shape_of((node, 0))), sign=sign, more=more)
+
+
+def _half(edge: Edge) -> tuple[Tensor | None, Edge] | None:
+    """What a logarithm behind `edge` is multiplied by, None where that is forgotten, and the edge of the logarithm."""
+    factor: Tensor | None = torch.ones(())
+    for _ in range(DEPTH):
+        name = name_of(edge)
+        if name in ("LogBackward0", "LogSigmoidBackward0"):
+            return factor, edge
+        live = [] if edge[0] is None else inputs_of(edge[0])
+        if name not in ("NegBackward0", "MulBackward0") or len(live) != 1:
+            return None
+        if name == "NegBackward0":
+            factor = None if factor is None else -factor
+        else:
+            other = saved_by(edge[0], "self" if live[0][0] else "other")
+            factor = None if factor is None or other is None else factor.to(other.device) * other
+        edge = live[0][1]
+    return None
+
+
+def _yes_first(first: Edge, second: Edge) -> bool | None:
+    """Whether of two logarithms the first is of p and the second of 1 - p; None where they are not of the two."""
+    p, other = first[0].next_functions[0], second[0].next_functions[0]
+    if name_of(first) == "LogSigmoidBackward0":
+        negated = [name_of(edge) == "NegBackward0" for edge in (p, other)]
+        return None if negated[0] == negated[1] else negated[1]
+    for yes, one, rest in ((True, p, other), (False, other, p)):
+        one, rest = behind_guards(one), behind_guards(rest)
+        root = (inputs_of(one[0]) or [(0, one)])[0][1]  # p itself may be computed once or twice
+        if name_of(rest).startswith(("Rsub", "Sub")) and (_comes_from(rest, root[0]) or _comes_from(rest, one[0])):
+            return yes
+    return None
+
+
+def _labels(yes: Tensor | None, no: Tensor | None, sign: int) -> tuple[int, Tensor | None, dict[str, Any]]:
+    """The sign of a term, its labels and what it says of weights, by the factors of log p and of log(1 - p).
+
+    Factors y and 1 - y are those of labels, or of both signs turned around; of a y that is 0 or 1 each may be times a weight.
+    `sign` is right where the factors are forgotten, 0 says that they are none of a loss.
+    """
+    if yes is None or no is None:
+        return sign, None, {}
+    whole = yes + no
+    for turn in (-1, 1):
+        if bool((whole + turn).abs().max() < WHOLE):
+            return turn, yes * -turn, {}
+        a, b = yes * -turn, no * -turn
+        if bool((a >= 0).all()) and bool((b >= 0).all()) and bool((a * b == 0).all()):
+            more: dict[str, Any] = {"weight": True}
+            weights = [side[side > 0] for side in torch.broadcast_tensors(a, b)]
+            if all(len(side) and bool(side.max() - side.min() <= WHOLE * side.max()) for side in weights):
+                positive, negative = (float(side[0]) for side in weights)
+                more = {"pos_weight": [round(positive, 4)]} if abs(negative - 1) < WHOLE else more
+            return turn, (a > 0).to(a.dtype), more
+    return 0, None, {}
 
 
 def _hinge(values: Values, node: Node) -> Term | None:
@@ -312,7 +364,7 @@ FORMULAS: dict[str, tuple[Form, ...]] = {
     "AbsBackward0": (_absolute,),
     "MulBackward0": (_squared, _divergence, _soft),
     "AddBackward0": (_smoothed, _binary, _gaussian),
-    "SubBackward0": (_divergence, _poisson, _likelihood),
+    "SubBackward0": (_divergence, _binary, _poisson, _likelihood),
     "GatherBackward0": (_picked,),
     "IndexBackward0": (_picked,),
     "LogBackward0": (_picked,),

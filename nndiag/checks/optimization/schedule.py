@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from nndiag import progress, signals, synthetic
 from nndiag.check import Check, Finding
@@ -29,7 +30,9 @@ class Schedule(Check):
     at 0.6) and validation ends at its best. Or the rate is gone for `long` of the run or more, with more than `rest` of the
     way left, though the last quarter of the steps before that had still gained `gain` of the way over the quarter before it.
     Where it is gone for `most` of the run and less than `little` of the way was made, there was no time to fall; and nobody
-    plans for a rate that is gone for `nearly` all of the run. A cosine to zero at the end and a loss that had settled pass. A
+    plans for a rate that is gone for `nearly` all of the run. Or all rates together come to less than `spent` of as many steps
+    at the largest, as where a decay that was meant for epochs counts steps, with more than `rest` of the way left, the loss
+    still falling for its rate at `pace` or more, and validation at its best. A cosine to zero at the end and a loss that had settled pass. A
     rate that is 0 throughout is ND502's.
     """
 
@@ -54,6 +57,7 @@ class Schedule(Check):
     most: float = 0.75
     little: float = 0.25
     nearly: float = 0.85
+    spent: float = 0.05
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -66,7 +70,7 @@ class Schedule(Check):
     def examine(self, run: Run) -> Iterator[Finding]:
         rates = run.series("metrics", "lr", "train")
         steps, lr = rates.index.to_numpy(), rates.to_numpy()
-        for look in (self._idle, self._leap, self._gone):
+        for look in (self._idle, self._leap, self._gone, self._spent):
             if (finding := look(run, steps, lr)) is not None:
                 yield finding
                 return
@@ -106,9 +110,7 @@ class Schedule(Check):
             return None
         last = int(steps[np.flatnonzero(lr > 0.100001 * lr.max())[-1]])
         until = run.train.loc[:last]
-        durations = run.series("metrics", "lr", "train").reindex(until.index).ffill().fillna(0.0).to_numpy()
-        falling = signals.pace(np.minimum(until.to_numpy(), trained.start), durations) > self.pace
-        falling = falling and signals.ends_at_best(run.validation.to_numpy())
+        falling = self._falling(run, until, trained.start)
         falling = falling or (unused >= self.most and (trained.poor is True or trained.value < self.little))
         falling = falling or (unused >= self.nearly and wasted)
         if not falling and not (wasted and self._gaining(until.to_numpy(), trained.start - trained.floor)):
@@ -120,6 +122,27 @@ class Schedule(Check):
             causes=("a schedule made for fewer steps",),
             fix=f"Let the schedule end at step {steps[-1] + 1} instead of step {steps[at]}.",
         )  # fmt: skip
+
+    def _spent(self, run: Run, steps: Array, lr: Array) -> Finding | None:
+        durations = _rates(run, run.train)
+        share, trained = float(durations.mean() / lr.max()), progress.training(run)
+        if share >= self.spent or lr.argmax() > lr.argmin() or trained is None or not trained.start > trained.floor:
+            return None
+        if trained.value > 1 - self.rest or not self._falling(run, run.train, trained.start):
+            return None
+        total = int(run.train.index[-1]) + 1
+        return self.finding(
+            f"the learning rate falls from {lr.max():.2g} to {lr[-1]:.2g}: all {total} steps come to {share * total:.0f} at the "
+            f"largest, and {1 - trained.value:.0%} of the loss's way is left",
+            first_step=int(steps[np.argmax(lr < lr.max() / 2)]), last_step=int(steps[-1]), value=share, threshold=self.spent,
+            causes=("a decay that counts steps where it should count epochs",),
+            fix="Let the rate fall more slowly: after half of all steps it should still be above a tenth of the largest.",
+        )  # fmt: skip
+
+    def _falling(self, run: Run, losses: pd.Series[float], start: float) -> bool:
+        """Whether `losses` still fall for their learning rates, and validation does."""
+        pace = signals.pace(np.minimum(losses.to_numpy(), start), _rates(run, losses))
+        return pace > self.pace and signals.ends_at_best(run.validation.to_numpy())
 
     def _gaining(self, losses: Array, way: float) -> bool:
         """Whether the last quarter of the reads is clearly below the one before."""
@@ -139,3 +162,9 @@ class Schedule(Check):
     @classmethod
     def sick(cls) -> Run:
         return cls._run(12.0)
+
+
+def _rates(run: Run, losses: pd.Series[float]) -> Array:
+    """The learning rate of each of the `losses`."""
+    rates: Array = run.series("metrics", "lr", "train").reindex(losses.index).ffill().fillna(0.0).to_numpy()
+    return rates

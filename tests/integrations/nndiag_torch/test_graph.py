@@ -203,6 +203,38 @@ def test_a_binary_loss_by_hand_is_one(loss: Callable[[Tensor], Tensor], z: Tenso
     assert same(found.targets, BITS)
 
 
+WEIGHED = {
+    "halves negated one by one": (lambda p: (-BITS * p.log() - (1 - BITS) * (1 - p).log()).mean(), {}),
+    "the half of 0 first": (lambda p: -((1 - BITS) * (1 - p).log() + BITS * p.log()).mean(), {}),
+    "minus the half of 0": (lambda p: (-(BITS * p.log()) - ((1 - BITS) * (1 - p).log())).mean(), {}),
+    "a weight of 1": (lambda p: -(5 * BITS * p.log() + (1 - BITS) * (1 - p).log()).mean(), {"pos_weight": [5.0]}),
+    "a weight of the half": (lambda p: -(5 * (BITS * p.log()) + (1 - BITS) * (1 - p).log()).mean(), {"pos_weight": [5.0]}),
+    "two weights": (lambda p: -(0.9 * BITS * p.log() + 0.1 * (1 - BITS) * (1 - p).log()).mean(), {"weight": True}),
+    "a weight for each of several": (lambda p: -(WEIGHT * BITS * p.log() + (1 - BITS) * (1 - p).log()).mean(),
+                                     {"weight": True}),
+    "a weight by label": (lambda p: (-(BITS * p.log() + (1 - BITS) * (1 - p).log()) * (1 + 4 * BITS)).mean(),
+                          {"weight": True, "scale": None}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WEIGHED)
+def test_halves_of_a_binary_loss_may_be_weighed(name: str, z: Tensor) -> None:
+    loss, more = WEIGHED[name]
+    p = torch.sigmoid(z)
+    found = graph.objective(loss(p), p)
+
+    assert found.loss == facts("BCELoss", "binary", "probabilities", unguarded=True, **more)
+    assert same(found.outputs, p.detach())
+    assert same(found.targets, BITS)
+
+
+def test_halves_of_labels_that_are_neither_are_no_loss_with_labels(z: Tensor) -> None:
+    p, soft = torch.sigmoid(z), 0.8 * BITS + 0.1
+
+    assert graph.objective(-(3 * soft * p.log() + (1 - soft) * (1 - p).log()).mean(), p).loss == {}
+    assert graph.objective(-(p.log() + 2 * (1 - p).log()).mean(), p).loss == {}
+
+
 @pytest.mark.parametrize(
     ("loss", "targets"),
     [
