@@ -598,8 +598,7 @@ class TorchLoop:
             return
         found = graph.objective(loss, self._output)
         self._output = None
-        more = {"copies_input": True} if found.copies(self._ids()) else {}
-        self._know(found.loss | more, loss)
+        self._know(found.loss | self._of_texts(found, loss), loss)
         given = first_tensor(outputs), first_tensor(targets, floating=False)
         seen = found.outputs if given[0] is None else given[0]
         wanted = found.targets if given[1] is None else given[1]
@@ -608,6 +607,17 @@ class TorchLoop:
         self.teller.loss(value, origin, seen, wanted)
         if seen is not None and found.gradient_source is not None and self.teller.wants("on_output_gradient"):
             found.gradient_source.register_hook(hook_of(self._output_goes_back, found.delta))
+
+    def _of_texts(self, found: graph.Found, loss: torch.Tensor) -> dict[str, Any]:
+        """What is to be said of targets that are found among the ids that went in."""
+        ids = self._ids()
+        if ids is None or found.copies(ids):
+            return {} if ids is None else {"copies_input": True}
+        recurrent = [module for module in self.parts.modules.values() if isinstance(module, nn.RNNBase)]
+        if self.steps >= LOOKED or not found.follow(ids):
+            return {}
+        both_ways = bool(recurrent) and all(module.bidirectional for module in recurrent)
+        return {"looks_ahead": True} if both_ways or graph.looks_ahead(loss, ids.shape[1]) else {}
 
     def _know(self, objective: dict[str, Any], loss: torch.Tensor) -> None:
         """Describe the loss where it is new, and which parameters it reaches where that may still grow.

@@ -56,15 +56,32 @@ class Found:
 
     def copies(self, ids: Tensor | None) -> bool:
         """Whether the targets of a loss over classes are `ids` (N, T), which went in, place by place; on a CPU alone."""
-        targets = self.targets
-        if ids is None or targets is None or ids.device.type != "cpu" or targets.device.type != "cpu":
-            return False
-        texts = ids.ndim == 2 and ids.shape[1] > 1 and targets.ndim == 1 and not targets.is_floating_point()
-        if not texts or len(targets) < COPIES:
+        if ids is None or (targets := self._texts(ids)) is None:
             return False
         given = (_spaced(ids.reshape(1, -1), len(targets)), _spaced(ids, len(targets)))
-        same = any(torch.equal(one, targets) for found in given for one in found)
-        return same and bool((targets != targets[0]).any())
+        return any(torch.equal(one, targets) for found in given for one in found)
+
+    def follow(self, ids: Tensor | None) -> bool:
+        """Whether the target at each place is the one of `ids` (N, T) that comes after it, as of a model of texts; on a CPU alone."""
+        if ids is None or (targets := self._texts(ids)) is None:
+            return False
+        for length in (ids.shape[1], ids.shape[1] - 1):
+            stride = -(-len(ids) * length // len(targets))
+            at = torch.arange(0, len(ids) * length, stride)
+            row, place = at // length, at % length + 1
+            there = place < ids.shape[1]
+            if len(at) == len(targets) and torch.equal(ids[row[there], place[there]], targets[there]):
+                return True
+        return False
+
+    def _texts(self, ids: Tensor) -> Tensor | None:
+        """The targets, where both they and `ids` (N, T) are ids on a CPU, many and not all the same."""
+        targets = self.targets
+        if targets is None or ids.device.type != "cpu" or targets.device.type != "cpu":
+            return None
+        texts = ids.ndim == 2 and ids.shape[1] > 1 and targets.ndim == 1 and not targets.is_floating_point()
+        many = texts and len(targets) >= COPIES and bool((targets != targets[0]).any())
+        return targets if many else None
 
 
 def _spaced(rows: Tensor, number: int) -> Iterator[Tensor]:

@@ -70,7 +70,8 @@ class ClassImbalance(Check):
         classes, entropy = latest(run, "data", "classes", "target"), latest(run, "data", "entropy", "target")
         width = latest(run, "data", "width", "target") or 1.0
         if classes == 1 and width == 1:
-            yield self._finding(run, "every label is the same: there is nothing to tell apart", 0.0)
+            fix = "Look at where labels are made: a comparison that is never true, an encoding, a filter, a part of sorted data."
+            yield self._finding(run, "every label is the same: there is nothing to tell apart", 0.0, fix=fix)
         elif classes is not None and classes > 1 and entropy is not None and width == 1:
             share = entropy / np.log(classes)
             missed = self._missed(run) if share < self.even else []

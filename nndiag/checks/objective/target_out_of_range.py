@@ -16,7 +16,7 @@ SIGNED = ("softmarginloss", "softmargin", "hingeloss", "hinge", "squaredhingelos
 
 @dataclass(frozen=True)
 class TargetOutOfRange(Check):
-    """Targets are no probabilities, or no class ids, where the loss takes them for such; or they are the inputs themselves.
+    """Targets are no probabilities, or no class ids, where the loss takes them for such; or they are among the inputs.
 
     Binary cross-entropy against a target of 2 has no minimum: the loss falls below zero for ever while the outputs run
     away. Class ids below 0, or with a fraction, pick a wrong entry or none. And an id that the loss is told to ignore, but
@@ -59,6 +59,9 @@ class TargetOutOfRange(Check):
         if self._copies(run):
             yield self._of_copies(seen)
             return
+        if run.meta.loss.get("looks_ahead"):
+            yield self._of_ahead(seen)
+            return
         if self._signed(run):
             if not (seen.integers and low == 0 and high == 1):
                 return
@@ -93,6 +96,15 @@ class TargetOutOfRange(Check):
             "the targets are the inputs themselves, place by place: the model has only to copy what it sees", kind="training",
             first_step=first, last_step=last,
             fix="Shift them: inputs tokens[:, :-1] and targets tokens[:, 1:], or mask what is to be predicted.",
+        )  # fmt: skip
+
+    def _of_ahead(self, seen: Objective) -> Finding:
+        first, last = seen.steps
+        return self.finding(
+            "each target is the input that comes next, and the model sees what comes next", kind="training",
+            first_step=first, last_step=last, causes=("a causal mask left out", "a recurrent layer that reads both ways"),
+            fix="Mask later places in every attention (is_causal=True, or a mask of -inf above the diagonal); recurrent layers "
+            "read forwards alone.",
         )  # fmt: skip
 
     def _ignored(self, run: Run) -> float:

@@ -224,6 +224,88 @@ def test_targets_of_which_only_some_are_taken_are_compared_as_well() -> None:
     assert not graph.Found(targets=ids[0, :8]).copies(ids[:1, :8])
 
 
+class Writer(nn.Module):
+    """A model of the token that comes next, that sees the later ones or not."""
+
+    def __init__(self, how: str, ahead: bool) -> None:
+        super().__init__()
+        self.how, self.ahead = how, ahead
+        self.embedding, self.head = nn.Embedding(8, 16), nn.Linear(16, 8)
+        if how == "recurrent":
+            self.recurrent = nn.GRU(16, 8 if ahead else 16, batch_first=True, bidirectional=ahead)
+        elif how == "translator":
+            self.translator = nn.Transformer(16, 2, 1, 1, 32, batch_first=True)
+        elif how.startswith("encoder"):
+            self.encoder = nn.TransformerEncoderLayer(16, 2, 32, 0.1 * how.endswith("dropout"), batch_first=True)
+        else:
+            self.mix = nn.Linear(16, 48)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        h, length = self.embedding(ids), ids.shape[1]
+        mask = None if self.ahead else nn.Transformer.generate_square_subsequent_mask(length)
+        if self.how == "recurrent":
+            h = self.recurrent(h)[0]
+        elif self.how == "translator":
+            h = self.translator(h, h, tgt_mask=mask)
+        elif self.how.startswith("encoder"):
+            h = self.encoder(h, src_mask=mask)
+        else:
+            q, k, v = self.mix(h).chunk(3, -1)
+            if self.how == "fused":
+                h = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None], is_causal=not self.ahead)[:, 0]
+            else:
+                scores = q @ k.transpose(1, 2) / 4
+                h = torch.softmax(scores if mask is None else scores + mask, -1) @ v
+        return self.head(h)
+
+
+WRITERS = ["encoder", "encoder with dropout", "fused", "by hand", "recurrent", "translator"]
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["one longer", "cut in the loss"])
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("how", WRITERS)
+def test_a_model_of_texts_that_sees_what_comes_next_is_named(how: str, ahead: bool, whole: bool) -> None:
+    torch.manual_seed(0)
+    model = Writer(how, ahead)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for _ in range(4):
+            tokens = torch.randint(0, 8, (16, 13), generator=GENERATOR)
+            outputs = model(tokens)[:, :-1] if whole else model(tokens[:, :-1])
+            loss = F.cross_entropy(outputs.reshape(-1, 8), tokens[:, 1:].reshape(-1))
+            recorder.log(loss=loss)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    findings = recorder.check(nndiag.Checklist(select="ND110")).findings
+
+    assert ["sees what comes next" in each.message for each in findings] == [True] * ahead
+
+
+def test_a_model_of_labels_of_each_word_may_see_them_all() -> None:
+    model = Writer("encoder", ahead=True)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for _ in range(4):
+            tokens = torch.randint(0, 8, (16, 12), generator=GENERATOR)
+            loss = F.cross_entropy(model(tokens).transpose(1, 2), tokens.roll(1, 1) // 2)
+            recorder.log(loss=loss)
+            loss.backward()
+            optimizer.step()
+
+    assert not recorder.check(nndiag.Checklist(select="ND110")).findings
+
+
+def test_targets_of_which_only_some_are_taken_follow_as_well() -> None:
+    ids = torch.randint(0, 3, (40, 30), generator=GENERATOR)
+    for stride in (1, 2, 7, 33):
+        for following in (ids[:, 1:], torch.cat([ids[:, 1:], ids[:, :1]], 1)):
+            assert graph.Found(targets=following.reshape(-1)[::stride]).follow(ids)
+            assert not graph.Found(targets=following.reshape(-1)[::stride].roll(1)).follow(ids)
+    assert not graph.Found(targets=ids.reshape(-1)).follow(ids)
+
+
 class Between(nn.Module):
     """A softmax between two layers: as an activation function, a module or not, pooled or not, or as weights of a mean."""
 

@@ -1,0 +1,59 @@
+"""Attention in the graph of a loss: whether places of a sequence see those that come after them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nndiag_torch.graph.nodes import Node, saved_by
+
+NODES = 4096
+"""Nodes looked at for attention: a dozen blocks of a transformer."""
+
+SOFTMAX = ("SoftmaxBackward0", "SafeSoftmaxBackward0")
+"""What attention that is written out, by the user or by PyTorch, makes its weights with."""
+
+LOWEST = -1e4
+"""What a mask adds to hide a place is below: minus infinity, or the lowest number that half precision holds."""
+
+
+def looks_ahead(loss: Tensor, length: int) -> bool:
+    """Whether there is attention of sequences of a `length` to themselves in the graph of `loss`, and all of it sees what comes after.
+
+    Where some does not, it is that of a decoder, and the others are of its encoder. The length may be off by the one place
+    that is left out at an end.
+    """
+    seen: set[Node] = {loss.grad_fn}
+    stack = [loss.grad_fn]
+    found = False
+    while stack and len(seen) < NODES:
+        node = stack.pop()
+        ahead = _sees_ahead(node, (length - 1, length, length + 1))
+        if ahead is False:
+            return False
+        found = found or ahead is True
+        following = [edge[0] for edge in node.next_functions if edge[0] is not None and edge[0] not in seen]
+        seen.update(following)
+        stack.extend(following)
+    return found
+
+
+def _sees_ahead(node: Node, lengths: tuple[int, ...]) -> bool | None:
+    """Whether the attention that `node` is gives weight to later places; None where it is none of a sequence to itself."""
+    name = node.name()
+    if name in SOFTMAX:
+        weights = saved_by(node, "result")
+        return bool((weights.detach().triu(1) > 0).any()) if weights is not None and _square(weights.shape, lengths) else None
+    if not name.startswith("ScaledDotProduct"):
+        return None
+    query, key = saved_by(node, "query"), saved_by(node, "key")
+    if query is None or key is None or not _square((*query.shape[:-1], key.shape[-2]), lengths):
+        return None
+    if node._saved_is_causal:
+        return False
+    mask = saved_by(node, "attn_bias") if hasattr(node, "_saved_attn_bias") else saved_by(node, "attn_mask")
+    return mask is None or bool((mask if mask.dtype == torch.bool else mask.detach() > LOWEST).triu(1).any())
+
+
+def _square(shape: tuple[int, ...], lengths: tuple[int, ...]) -> bool:
+    return len(shape) > 2 and shape[-1] == shape[-2] > 1 and shape[-1] in lengths
