@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nndiag import progress
+from nndiag.meta import LayerMeta
 from nndiag.run import Run
 from nndiag.statistics import Array
 
@@ -24,6 +25,9 @@ REACH: dict[str, tuple[float, float]] = {
     "exponential": (0.0, np.inf),
 }
 """Smallest and largest output of the kinds of layer that do not reach every number."""
+
+ENDS = ("softmax", "log_softmax", "sigmoid", "hard_sigmoid")
+"""What makes probabilities, or their logarithms, of logits."""
 
 LEARNED = 0.5
 """Progress from which on an unusual objective is a remark: it has done most of its work all the same."""
@@ -154,6 +158,15 @@ class Objective:
         """Kind of the layer that the outputs come from; "unknown" where not told. Dropout passes its input on."""
         kinds = [layer.kind for layer in self.run.meta.layers if layer.kind != "dropout"]
         return kinds[-1] if kinds else "unknown"
+
+    @cached_property
+    def logits(self) -> LayerMeta | None:
+        """The layer that a softmax or sigmoid at the end takes its logits from; None where there is none, or it is not known."""
+        layers = [layer for layer in self.run.meta.layers if layer.kind != "dropout"]
+        if len(layers) < 2 or layers[-1].kind not in ENDS:
+            return None
+        before, last = layers[-2:]
+        return before if last.after in (None, before.name) and before.shape == last.shape != () else None
 
     @cached_property
     def rows_sum_to_one(self) -> bool:

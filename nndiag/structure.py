@@ -21,6 +21,9 @@ SQUASHING = {"sigmoid": 4, "hard_sigmoid": 6}
 one over their largest slope."""
 NEITHER = (*NORMS, "dropout", "softmax", "pooling", "max_pooling", "average_pooling", "flatten", "identity")
 
+ODD = ("relu", "leaky_relu", "prelu", "elu", "celu", "selu", "gelu", "silu", "mish", "tanh")
+"""Activation functions that are 0 at 0."""
+
 SCALE_FREE = ("ada", "rmsprop", "rprop", "lion")
 """Parts of the names of optimisers that divide each gradient by its own size, Adam and its relatives among them."""
 
@@ -163,6 +166,17 @@ def weight_into(run: Run, layer: str) -> ParameterMeta | None:
         if kind(run, name) in LINEAR:
             return next((p for p in run.meta.parameters if p.layer == name and p.kind == "weight"), None)
     return None
+
+
+def has_biases(run: Run) -> bool:
+    """Whether anything moves what comes of an input of zero: a bias, a shift of a norm, a function that is not 0 at 0.
+
+    True where the run does not describe all of its layers and parameters.
+    """
+    fixed = (*LINEAR, *ODD, "dropout", "flatten", "identity", "pooling", "max_pooling", "average_pooling")
+    plain = all(layer.kind in fixed and layer.kind != "embedding" for layer in run.meta.layers)
+    weights = [parameter.kind == "weight" for parameter in run.meta.parameters]
+    return not (run.meta.layers and plain and weights and all(weights))
 
 
 def describes_kinds(run: Run) -> bool:

@@ -336,6 +336,62 @@ def test_logits_behind_tanh_are_named_by_the_least_that_their_loss_can_be() -> N
     assert "cannot fall below 0.24" in finding.message
 
 
+@pytest.mark.parametrize(
+    ("before", "code", "words"),
+    [
+        (nn.Sigmoid, "ND101", "the softmax at the end is taken of what a sigmoid puts out"),
+        (nn.Softmax, "ND101", "the softmax at the end is taken of what a softmax puts out"),
+        (nn.ReLU, "ND106", "a ReLU sits before the softmax at the end"),
+        (nn.Tanh, "ND104", "logits from -1 to 1 only (tanh): CrossEntropy cannot fall below 0.24"),
+        (nn.LeakyReLU, "", ""),
+    ],
+)
+def test_what_stands_before_a_softmax_at_the_end_is_named(before: type[nn.Layer], code: str, words: str) -> None:
+    found = [f for f in report(body(3, before(), nn.Softmax()), nn.CrossEntropy()).findings if f.code.startswith("ND1")]
+
+    assert [each.code for each in found] == [code] * bool(code)
+    assert all(words in each.message for each in found)
+
+
+@pytest.mark.parametrize(
+    ("after", "shape", "found"),
+    [(None, 1, ["ND104"]), ("output.tanh", 1, ["ND104"]), ("", 1, []), (None, 2, [])],
+    ids=["in order", "told", "something between", "of another shape"],
+)
+def test_logits_of_a_sigmoid_are_those_right_before_it(after: str | None, shape: int, found: list[str]) -> None:
+    layers = [{"name": "output.tanh", "kind": "tanh", "shape": [shape]},
+              {"name": "output.sigmoid", "kind": "sigmoid", "shape": [1], "after": after}]  # fmt: skip
+    values = {"width": {"outputs": 1.0}, "min": {"outputs": 0.3}, "max": {"outputs": 0.7}}
+    loss = {"name": "BCELoss", "task": "binary", "expects": "probabilities"}
+    run = synthetic.run(outputs=values, layers=layers, loss=loss)
+
+    assert [finding.code for finding in findings("ND104", run)] == found
+
+
+@pytest.mark.parametrize(
+    ("mean", "now", "bias", "found"),
+    [(0.6, 0.6, "weight", 1), (0.4, 0.6, "weight", 0), (0.6, 0.4, "weight", 0), (0.6, 0.6, "bias", 0)],
+    ids=["without", "of targets around 0", "that has learned", "with"],
+)
+def test_a_network_without_biases_is_named_where_targets_are_off(mean: float, now: float, bias: str, found: int) -> None:
+    layers = [{"name": name, "kind": kind} for name, kind in (("1", "affine"), ("2", "relu"), ("3", "affine"))]
+    parameters = [{"name": "1.weight", "kind": "weight"}, {"name": "3.w", "kind": bias}]
+    run = synthetic.run(
+        train=np.full(100, now), data={"mean": {"target": mean}, "total_variance": {"target": 1.0}}, layers=layers,
+        outputs={name: {"outputs": 1.0, "targets": 1.0} for name in ("width", "min", "max")},
+        parameters=parameters, loss={"name": "MSE", "task": "real", "expects": "real", "reduction": "mean"},
+    )  # fmt: skip
+
+    assert ["no layer has a bias" in each.message for each in findings("ND104", run)] == [True] * found
+
+
+def test_labels_that_are_all_the_same_want_a_look_at_where_they_are_made() -> None:
+    (found,) = (f for f in report(body(1), nn.BCEWithLogits(), np.zeros(480)).findings if f.code == "ND005")
+
+    assert "every label is the same" in found.message
+    assert found.fix.startswith("Look at where labels are made")
+
+
 NLL = {"name": "NLLLoss", "task": "classes", "expects": "log_probabilities", "reduction": "mean"}
 
 

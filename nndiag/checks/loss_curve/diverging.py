@@ -30,7 +30,8 @@ class Diverging(Check):
     at the end less than `kept` of that best is left, with a rise of more than `errors` standard errors of 20 reads: the
     best of many noisy means is low by chance. Or the loss has begun anew `restarts` times or more, each with an epoch or
     all as far apart as the first is from the start, to 2 %: half of the way down in the median of 5 reads, then at one read
-    within `again` of the way from the start, at the next within three times that, and above half in the median of these 5.
+    within `again` of the way from the start, at the next within three times that, and above half in the median of these 5;
+    on a way that is longer than `errors` times the scatter of single reads.
     """
 
     code = "ND602"
@@ -84,7 +85,7 @@ class Diverging(Check):
         train = run.train.to_numpy()
         medians = np.median(sliding_window_view(train, WINDOW), axis=1)
         span = start - float(np.min(medians))
-        if not (np.isfinite(span) and span > 0):
+        if not (np.isfinite(span) and span > self.errors * signals.spread(np.diff(train)) / np.sqrt(2)):
             return np.empty(0, int)
         at = np.arange(WINDOW, len(train) - WINDOW + 1)
         way = (start - train) / span  # 0 at the start, 1 at the best

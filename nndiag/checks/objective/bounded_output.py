@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nndiag import synthetic
+from nndiag import progress, structure, synthetic
 from nndiag.check import Check, Finding
-from nndiag.objective import Objective
+from nndiag.objective import ENDS, REACH, Objective
 from nndiag.progress import latest
 from nndiag.run import Run
 
@@ -18,18 +18,21 @@ SCALE = "Multiply the cosines by a scale, such as 10 to 30, or divide them by a 
 
 @dataclass(frozen=True)
 class BoundedOutput(Check):
-    """Targets lie where the output layer cannot reach, or logits cannot get far enough apart.
+    """Targets lie where the output layer cannot reach, a network without biases among them, or logits stay too close together.
 
     A sigmoid ends at 0 and 1, tanh at −1 and 1, a ReLU at 0. Targets beyond can never be hit: the outputs push against
     their bound, where the slope is next to nothing, and the error of those samples stays. So it does where logits end at −1
     and 1: of ten classes none ever gets more than 45 %. Cosines of normalised features and weights are such logits, unless
-    they are scaled (Wang, Xiang, Cheng & Yuille 2017, section 3.3).
+    they are scaled (Wang, Xiang, Cheng & Yuille 2017, section 3.3). A network none of whose layers has a bias is 0 where the
+    input is, and with ReLU straight along each ray from there.
 
     Decides on real targets that lie more than `beyond` of their standard deviation outside what the head can put out: the
     range of its kind of layer, or, where the kind is not known, 0 and up for outputs that are never negative and exactly 0
     in one of twenty. A quarter of a standard deviation leaves room for rounding and scaling to the very bounds. Of logits,
-    on a layer with bounds and values within them: where the least that the loss can then be, the cross-entropy of one class at
-    the upper bound and all others at the lower, is above `least` nats, a certainty of 95 %.
+    on a layer with bounds and values within them, or on such a layer before a softmax or sigmoid at the end: where the least that the loss can then be, the cross-entropy of one class at
+    the upper bound and all others at the lower, is above `least` nats, a certainty of 95 %. Without biases: where the mean of
+    real targets is `off` of their standard deviation or more away from 0, and the loss is above `share` of what a trivial
+    prediction costs.
     """
 
     code = "ND104"
@@ -43,12 +46,14 @@ class BoundedOutput(Check):
 
     beyond: float = 0.25
     least: float = 0.05
+    off: float = 0.5
+    share: float = 0.5
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
         seen = Objective(run)
-        fits = seen.task == "real" or seen.expects == "logits"
+        fits = seen.task == "real" or seen.expects == "logits" or seen.logits is not None
         return None if fits else "needs a loss of task real, or one on logits"
 
     def examine(self, run: Run) -> Iterator[Finding]:
@@ -56,6 +61,9 @@ class BoundedOutput(Check):
         yield from self._targets(run, seen) if seen.task == "real" else self._logits(run, seen)
 
     def _logits(self, run: Run, seen: Objective) -> Iterator[Finding]:
+        if seen.expects != "logits":
+            yield from self._before_the_end(seen)
+            return
         low, high = seen.reach or (-np.inf, np.inf)
         scaled = not low - 1e-3 <= seen.range[0] <= seen.range[1] <= high + 1e-3
         if scaled or seen.head in ("sigmoid", "hard_sigmoid", "softmax"):
@@ -70,7 +78,24 @@ class BoundedOutput(Check):
                 f"Leave the last layer linear (drop its {seen.head}): {seen.loss} expects logits of any size.",
             )  # fmt: skip
 
+    def _before_the_end(self, seen: Objective) -> Iterator[Finding]:
+        """What is said of logits with bounds that a softmax or sigmoid at the end is taken of."""
+        before = seen.logits
+        low, high = REACH.get(before.kind, (-np.inf, np.inf)) if before is not None else (-np.inf, np.inf)
+        softmax = seen.head.endswith("softmax")
+        lowest = float(np.log1p(max(seen.width - 1, 1) * np.exp(low - high) if softmax else np.exp(-high)))
+        if before is not None and before.kind not in ENDS and lowest > self.least:  # those are ND101's
+            first, last = seen.steps
+            yield self.finding(
+                f"the {seen.head} at the end gets logits from {low:g} to {high:g} only ({before.kind}): {seen.loss} cannot fall "
+                f"below {lowest:.2g}",
+                layer=before.name, first_step=first, last_step=last, value=lowest, threshold=self.least,
+                fix=f"Drop the {before.kind} {before.name}: the {seen.head} wants logits of any size.",
+            )  # fmt: skip
+
     def _targets(self, run: Run, seen: Objective) -> Iterator[Finding]:
+        if (without := self._without_biases(run, seen)) is not None:
+            yield without
         (low, high), reach = seen.target_range, seen.reach
         spread = np.sqrt(latest(run, "data", "total_variance", "target") or 0.0) or max(abs(low), abs(high))
         if reach is None or not spread > 0:
@@ -83,6 +108,22 @@ class BoundedOutput(Check):
                 layer=self._layer(run), first_step=first, last_step=last, value=float(over), threshold=self.beyond,
                 fix=f"Leave the last layer linear (drop its {seen.head}), or scale the targets to lie {_bounds(reach)}.",
             )  # fmt: skip
+
+    def _without_biases(self, run: Run, seen: Objective) -> Finding | None:
+        mean, variance = (latest(run, "data", statistic, "target") for statistic in ("mean", "total_variance"))
+        made = progress.training(run)
+        if structure.has_biases(run) or mean is None or not variance or made is None or made.trivial is None:
+            return None
+        off = abs(mean) / float(np.sqrt(variance))
+        if off < self.off or not made.now > made.floor + self.share * (made.trivial - made.floor):
+            return None
+        first, last = seen.steps
+        return self.finding(
+            f"no layer has a bias, so that an input of zero gives 0: targets have a mean of {mean:.3g}, and the loss stays at "
+            f"{made.now:.3g}, where a trivial prediction costs {made.trivial:.3g}", kind="training",
+            first_step=first, last_step=last, value=off, threshold=self.off,
+            fix="Give the layers biases (bias=True, use_bias=True), the last one at least.",
+        )  # fmt: skip
 
     def _layer(self, run: Run) -> str | None:
         return run.meta.layers[-1].name if run.meta.layers else None

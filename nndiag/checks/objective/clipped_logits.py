@@ -23,7 +23,7 @@ class ClippedLogits(Check):
 
     Decides on values that go into a loss over classes: never negative, on every one of at least 3 reads, with `zeros` of
     them or more exactly 0 in the median, and not confined to 0 … 1 as probabilities are; or on a ReLU as last layer, unless
-    an output is negative all the same. Logits of a linear layer have both signs and are never exactly 0. A twentieth is far
+    an output is negative all the same, or before a softmax or sigmoid that is. Logits of a linear layer have both signs and are never exactly 0. A twentieth is far
     above any chance.
     """
 
@@ -55,6 +55,18 @@ class ClippedLogits(Check):
                 layer=run.meta.layers[-1].name if by_layer else None, first_step=first, last_step=last,
                 value=zeros, threshold=self.zeros, fix=self._fix(seen),
             )  # fmt: skip
+        elif seen.logits is not None and seen.logits.kind == "relu":
+            name = seen.logits.name
+            zero = run.series("activations", "zero_fraction", name)
+            share = float(zero.median()) if len(zero) else None
+            if share is None or share >= self.zeros:
+                first, last = seen.steps
+                yield self.finding(
+                    f"a ReLU sits before the {seen.head} at the end: no logit is negative"
+                    + ("" if share is None else f", and {share:.0%} are exactly 0"),
+                    layer=name, first_step=first, last_step=last, value=share, threshold=self.zeros,
+                    fix=f"Drop the ReLU {name}: the {seen.head} wants logits of either sign.",
+                )  # fmt: skip
 
     def _fix(self, seen: Objective) -> str:
         if seen.expects in ("probabilities", "log_probabilities"):

@@ -10,13 +10,14 @@ import pandas as pd
 
 from nndiag import synthetic
 from nndiag.check import Check, Finding
-from nndiag.objective import Objective
+from nndiag.meta import LayerMeta
+from nndiag.objective import ENDS, Objective
 from nndiag.run import Run
 
 
 @dataclass(frozen=True)
 class DoubleSoftmax(Check):
-    """The outputs are probabilities already, and the loss turns them into probabilities once more.
+    """The outputs are probabilities already, and the loss, or the last layer, turns them into probabilities once more.
 
     A loss on logits applies softmax (or the sigmoid) itself. Fed with values between 0 and 1 it can never say more than
     e / (e + C − 1) for the right one of C classes, so the loss stays high and gradients are small: the network trains,
@@ -25,7 +26,8 @@ class DoubleSoftmax(Check):
     Decides on the values that go into a loss on logits: rows that are not negative and sum to 1 within `tolerance` on
     every read prove a softmax; all values within 0 … 1, and not constant, on every one of at least 3 reads and 60
     samples, with some above a half and some below, and sums more than `apart` from 1, a sigmoid, unless the last layer is
-    known to be another. Names of layers play no part.
+    known to be another. Names of layers play no part. Where the loss takes probabilities: on a softmax or sigmoid at the end
+    that is taken of what a layer of such a kind puts out.
     """
 
     code = "ND101"
@@ -42,11 +44,20 @@ class DoubleSoftmax(Check):
 
     def not_checked(self, run: Run) -> str | None:
         expects = run.meta.loss.get("expects")
+        if _twice(Objective(run)) is not None:
+            return None
         if expects != "logits":
             return "needs a loss on logits" if expects else "needs to know what the loss expects: describe(loss=…)"
         return super().not_checked(run)
 
     def examine(self, run: Run) -> Iterator[Finding]:
+        if (first := _twice(Objective(run))) is not None:
+            last = Objective(run).head
+            yield self.finding(
+                f"the {last} at the end is taken of what a {first.kind} puts out: of numbers between 0 and 1", layer=first.name,
+                fix=f"Drop the {first.kind} {first.name}: the {last} wants numbers of any size.",
+            )  # fmt: skip
+            return
         of = {name: run.series("outputs", name, "outputs") for name in
               ("row_sum_min", "row_sum_max", "min", "max", "width", "rows", "batch_variance")}  # fmt: skip
         off = float(np.maximum(of["row_sum_max"] - 1, 1 - of["row_sum_min"]).max())
@@ -84,3 +95,9 @@ class DoubleSoftmax(Check):
     @classmethod
     def sick(cls) -> Run:
         return cls._run(1.0006)
+
+
+def _twice(seen: Objective) -> LayerMeta | None:
+    """The layer whose probabilities the last layer makes probabilities of; None where there is none."""
+    ends = seen.expects in ("probabilities", "log_probabilities") and seen.logits is not None
+    return seen.logits if ends and seen.logits is not None and seen.logits.kind in ENDS else None

@@ -39,7 +39,7 @@ class LearningRateHigh(Check):
     the end without hidden layers, and where weights begin small: both may well be small beside what the batches add to them.
 
     Or updates are `brisk`, five times as large as usual, in the median of the `first` reads, and the run shows that it is
-    thrown about: its second half and its end stay `above` the loss of a trivial prediction, which the last bias alone could
+    thrown about: its second half and its end stay `above` the loss of a trivial prediction, which the last bias alone, if there is one, could
     reach, and do not fall towards it (`nndiag.progress.closing`); or it had come `gained` of its way and has lost half of
     that (as ND602 decides); or, short of `arrived`, more than half of the units of a ReLU layer have fallen silent (as ND301
     decides) that had spoken at the start, or most weights have no gradient any more, from one of the first `most` of the reads
@@ -173,7 +173,7 @@ class LearningRateHigh(Check):
     def _lost(self, run: Run, trained: progress.Progress) -> str:
         """How the loss has lost ground, or never gained any; "" where it has not."""
         later, known = float(run.train.iloc[len(run.train) // 2 :].mean()), trained.trivial
-        above = known is not None and min(later, trained.now) > (1 + self.above) * known
+        above = known is not None and min(later, trained.now) > (1 + self.above) * known and structure.has_biases(run)
         if above and not progress.closing(run):
             return f"the loss stays at {later:.3g}, where a trivial prediction costs {known:.3g}"
         if trained.best_value > self.gained and any(found.place != ANEW for found in Diverging().found(run)):
