@@ -25,7 +25,7 @@ TARGET = ("mean", "variance", "rms", "min", "max", "nonfinite_fraction", "intege
           "total_variance", "absolute_deviation")  # fmt: skip
 MOVED = ("shift", "scale")  # also as "evaluation", of inputs of which it is not known whose they are
 SHARED = ("samples", "overlap", "duplicates")  # also as "evaluation"
-VALIDATION = (*SHARED, *MOVED, "label_shift")
+VALIDATION = (*SHARED, *MOVED, "label_shift", "awakened", "target_mean")
 OUTPUT = ("rows", "width", "dimensions", "mean", "variance", "min", "max", "zero_fraction", "nonfinite", "row_sum_min",
           "row_sum_max", "column_sum_min", "column_sum_max", "batch_variance", "predicted_classes")  # fmt: skip
 OUTPUT_TARGET = ("rows", "width", "dimensions", "mean", "variance", "min", "max", "integer", "row_sum_min",

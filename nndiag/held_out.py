@@ -56,12 +56,23 @@ class HeldOut:
         self._features.add(rows)
         self._labels = Labels()
         self._labels.add(y, binary=binary)
+        self._target_mean = float(np.mean(y, dtype=np.float64)) if y.size and y.dtype.kind in "biuf" else math.nan
 
     def compared(self, train: SeenRows, features: st.FeatureMoments | None, labels: Labels) -> tuple[float, ...]:
         """`frames.VALIDATION` against the training samples so far."""
         overlap = float(np.mean([row in train.seen for row in self._hashes])) if self._hashes else math.nan
         shift, scale = moved(self._features, features)
-        return (len(self._hashes), overlap, train.duplicates, shift, scale, self._label_shift(labels))
+        away = awakened(self._features, features)
+        return (
+            len(self._hashes),
+            overlap,
+            train.duplicates,
+            shift,
+            scale,
+            self._label_shift(labels),
+            away,
+            self._target_mean,
+        )
 
     def _label_shift(self, labels: Labels) -> float:
         """Total variation distance between the shares of the classes; NaN where targets are not classes."""
@@ -82,6 +93,15 @@ def moved(own: st.FeatureMoments, train: st.FeatureMoments | None) -> tuple[floa
     shift = np.abs(own.mean - train.mean)[varies] / std[varies]
     scale = np.sqrt(own.m2 / own.count)[varies] / std[varies]
     return float(np.median(shift)), float(np.median(scale))
+
+
+def awakened(own: st.FeatureMoments, train: st.FeatureMoments | None) -> float:
+    """How far features that never vary in training go from their value there, in the root mean square; the farthest."""
+    if train is None or len(train.mean) != len(own.mean) or not own.count or not train.count:
+        return math.nan
+    still = train.min == train.max
+    away = np.hypot(own.mean - train.mean, np.sqrt(own.m2 / own.count))[still]
+    return float(away.max()) if len(away) else 0.0
 
 
 class Evaluated:

@@ -14,6 +14,7 @@ from nndiag.errors import NndiagError
 from nndiag.pace import Pace
 from nndiag.recorder import Recorder
 from nndiag.statistics import Array
+from nndiag.weighing import WEIGHTED, Weighing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -525,6 +526,7 @@ class LossHook(Hook):
     def __init__(self, every: Every = "auto", *, light: bool = False) -> None:
         self._light = light
         self._outputs = Spacing(every, always=ALWAYS)
+        self._weighing = Weighing()
         self._due = False
 
     def hears(self, event: str) -> bool:
@@ -543,10 +545,14 @@ class LossHook(Hook):
         self._due = wanted and (self._outputs.due(recorder.step_number) or recorder.alarmed)
         if self._due:
             recorder.row.outputs(outputs, targets)
+            if not any(recorder.meta.loss.get(key) is not None for key in ("scale", *WEIGHTED)):
+                self._weighing.outputs(outputs, targets, recorder.meta.loss)
 
     def on_output_gradient(self, gradient: Array) -> None:
         if self._due:
             self.recorder.row.output_gradient(gradient)
+            if (weights := self._weighing.gradient(gradient)) is not None:
+                self.recorder.describe(loss={**self.recorder.meta.loss, "class_weights": weights})
 
     def on_update_begin(self, parameters: Sequence[ParameterLike], lr: float) -> None:
         self.recorder.row.metric("train", "lr", lr)

@@ -14,6 +14,7 @@ import numpy as np
 from nndiag import signals
 from nndiag.run import Run
 from nndiag.statistics import Array
+from nndiag.weighing import WEIGHTED
 
 READS = 50
 """Training losses that a judgement on training progress needs."""
@@ -26,9 +27,6 @@ but real signal in a short, noisy one."""
 SQUARED = ("mse", "meansquarederror", "mseloss", "squarederror")
 ABSOLUTE = ("mae", "meanabsoluteerror", "l1loss", "l1", "absoluteerror")
 """What frameworks call squared and absolute error, in lower case, letters and digits only."""
-
-WEIGHTED = ("weight", "weights", "class_weight", "pos_weight", "sample_weight")
-"""Keys of a loss that say it weights its samples: the entropy of the labels is no measure for it."""
 
 DIVERGENCES = ("kldivloss", "kldivergence")
 """Losses of which the entropy of the targets is taken off: their floor is 0."""
@@ -317,29 +315,35 @@ def trivial(run: Run) -> float | None:
 def _weighed(run: Run) -> float | None:
     """Loss of the best constant prediction where classes have weights: the entropy of their weighed shares.
 
-    Divided by the mean weight of the samples, as PyTorch's cross-entropy with `weight` does; with `pos_weight` it is not.
+    Divided by the mean weight of the samples, as PyTorch's cross-entropy with `weight` does; with `pos_weight` and where the
+    weights were measured it is not.
     """
     if (known := class_weights(run)) is None:
         return None
     seen = known[0] * known[1]
     shares = seen[seen > 0] / seen.sum()
     entropy = -float(shares.dot(np.log(shares)))  # of a single class, 0: nothing to be told apart
-    return entropy * (float(seen.sum()) if run.meta.loss.get("task") == "binary" else 1.0) or None
+    return entropy * (1.0 if run.meta.loss.get("weight") else float(seen.sum())) or None
 
 
 def class_weights(run: Run) -> tuple[Array, Array] | None:
     """The weight of each class in the loss and its share among the samples; None without weights of classes that are known.
 
-    They are known as `weight` of a loss over classes, and as `pos_weight` of a single output, the weight of the label 1.
+    They are known as `weight` of a loss over classes, as `pos_weight` of a single output, the weight of the label 1, and
+    as `class_weights` where they were measured (`nndiag.weighing`).
     """
-    loss = run.meta.loss
+    loss, task = run.meta.loss, str(run.meta.loss.get("task"))
     given = [key for key in WEIGHTED if loss.get(key) is not None]
-    if given != {"classes": ["weight"], "binary": ["pos_weight"]}.get(str(loss.get("task"))):
+    if given not in (["class_weights"], {"classes": ["weight"], "binary": ["pos_weight"]}.get(task)):
         return None
-    weights, binary = loss[given[0]], loss["task"] == "binary"
-    if not isinstance(weights, list) or loss.get("label_smoothing") or (binary and len(weights) != 1):
+    weights = loss[given[0]]
+    if not isinstance(weights, list) or loss.get("label_smoothing"):
         return None
-    by_class = np.array([1.0, *weights] if binary else weights)
+    if given == ["pos_weight"]:
+        weights = [1.0, *weights]
+    if task == "binary" and len(weights) != 2:
+        return None
+    by_class = np.array(weights)
     counts = np.array([run.series("data", "count", f"label {label}").sum() for label in range(len(by_class))])
     return (by_class, counts / counts.sum()) if counts.sum() else None
 

@@ -33,6 +33,16 @@ def test_another_part_of_the_same_data_has_nothing_in_common_and_nothing_moved()
     assert seen["label_shift"] < 0.01
 
 
+def test_a_feature_that_never_varies_in_training_and_does_later_has_awakened() -> None:
+    x = np.random.default_rng(0).standard_normal((2000, 5))
+    x[:1500, 3], x[1500:, 3] = 0.0, np.where(np.arange(500) % 2, 30.0, -40.0)
+    seen = compared(x[:1500], x[1500:], x[:1500, 0], x[1500:, 0] + 2)
+
+    assert seen["awakened"] == pytest.approx(np.sqrt((30**2 + 40**2) / 2))
+    assert seen["target_mean"] == pytest.approx(2, abs=0.2)
+    assert compared(x[:, :3], x[:, :3], x[:, 0], x[:, 0])["awakened"] == 0.0
+
+
 def test_the_first_inputs_that_are_evaluated_are_compared_once_there_are_twenty() -> None:
     x = np.random.default_rng(0).standard_normal((3000, 4))
     train, evaluated = st.FeatureMoments(4), Evaluated()

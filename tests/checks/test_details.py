@@ -727,6 +727,29 @@ def test_a_logarithm_that_nothing_keeps_from_zero_is_a_remark_while_every_number
         assert str(report).count("rounded to 0; a loss on logits never takes it") == remarks
 
 
+@pytest.mark.parametrize(
+    ("lowest", "more", "found"),
+    [
+        ([0.2, 0.1, -0.1], {}, True),
+        ([-0.2, 0.1, -0.1], {}, False),  # it has coped with such before
+        ([0.2, 0.1, 0.1], {}, False),
+        ([0.2, 0.1, -0.1], {"name": "MSE"}, False),
+        ([0.2, 0.1, -0.1], {"expects": "logits"}, False),
+    ],
+)
+def test_a_loss_that_ends_with_the_first_output_that_is_not_positive_has_taken_its_logarithm(
+    lowest: list[float], more: dict[str, str], found: bool
+) -> None:
+    run = synthetic.run(
+        steps=3, train=np.array([1.0, 1.0, np.nan]), first_nonfinite={"step": 2, "what": "loss"},
+        outputs={"min": {"outputs": np.array(lowest)}, "nonfinite": {"outputs": 0.0}},
+        loss={"name": "Poisson", "task": "real", "expects": "real"} | more,
+    )  # fmt: skip
+    (told,) = findings(Nonfinite(), run)
+
+    assert ("outputs that are not positive (down to -0.1)" in told.message) is found
+
+
 def test_outputs_that_are_nan_are_not_the_logarithms_fault() -> None:
     loss = {"name": "BCELoss", "task": "binary", "expects": "probabilities", "unguarded": True}
     activations = {"nonfinite": {"output": [0.0] * 9 + [1.0]}, "max": {"output": 1.0}, "min": {"output": -1.0}}

@@ -109,6 +109,15 @@ def test_the_step_of_a_jump_is_named() -> None:
     assert found.first_step in (100, 101)
 
 
+@pytest.mark.parametrize(("last", "found"), [(1.5, 1), (1.7, 0)])
+def test_a_short_run_whose_validation_was_better_before_is_long_enough(last: float, found: int) -> None:
+    validation = dict(zip(range(9, 60, 10), [2.0, 1.6, 1.55, last, last, last], strict=True))
+    run = synthetic.run(steps=60, train=np.linspace(2.3, 1.2, 60), validation=validation, data={"entropy": {"target": 2.3}},
+                        ended="completed", **synthetic.CLASSES)  # fmt: skip
+
+    assert len(findings(Budget(), run)) == found
+
+
 @pytest.mark.parametrize(("level", "found"), [(2.29, 1), (1.0, 0)])
 def test_a_short_run_that_stands_still_is_done_only_where_it_has_come_somewhere(level: float, found: int) -> None:
     losses = np.concatenate([np.full(3, 2.3), np.full(37, level)])

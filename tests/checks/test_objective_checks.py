@@ -373,7 +373,9 @@ def test_logits_of_a_sigmoid_are_those_right_before_it(after: str | None, shape:
     [(0.6, 0.6, "weight", 1), (0.4, 0.6, "weight", 0), (0.6, 0.4, "weight", 0), (0.6, 0.6, "bias", 0)],
     ids=["without", "of targets around 0", "that has learned", "with"],
 )
-def test_a_network_without_biases_is_named_where_targets_are_off(mean: float, now: float, bias: str, found: int) -> None:
+def test_a_network_without_biases_is_named_where_targets_are_off(
+    mean: float, now: float, bias: str, found: int
+) -> None:
     layers = [{"name": name, "kind": kind} for name, kind in (("1", "affine"), ("2", "relu"), ("3", "affine"))]
     parameters = [{"name": "1.weight", "kind": "weight"}, {"name": "3.w", "kind": bias}]
     run = synthetic.run(
@@ -390,6 +392,23 @@ def test_labels_that_are_all_the_same_want_a_look_at_where_they_are_made() -> No
 
     assert "every label is the same" in found.message
     assert found.fix.startswith("Look at where labels are made")
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "found"),
+    [
+        ("MeanAbsolutePercentageError", 0.0, 1),
+        ("MAPE", -1.0, 1),
+        ("MeanAbsolutePercentageError", 0.5, 0),
+        ("MAE", 0.0, 0),
+    ],
+)
+def test_an_error_in_percent_wants_targets_that_are_never_zero(name: str, low: float, found: int) -> None:
+    outputs = {"width": {"outputs": 1.0, "targets": 1.0}, "integer": {"targets": 0.0}, "min": {"targets": low, "outputs": 0.1},
+               "max": {"targets": 3.0, "outputs": 1.0}}  # fmt: skip
+    run = synthetic.run(outputs=outputs, loss={"name": name, "task": "real", "expects": "real"})
+
+    assert len(findings("ND105", run)) == found
 
 
 NLL = {"name": "NLLLoss", "task": "classes", "expects": "log_probabilities", "reduction": "mean"}
@@ -614,6 +633,28 @@ def test_a_frozen_embedding_at_its_random_initial_values_is_named(std: float, fo
     )  # fmt: skip
 
     assert len(findings("ND403", run)) == found
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"awakened": 30.0}, "a feature that has one value throughout training is up to 30 away"),
+        ({"awakened": 10.0}, ""),
+        ({"target_mean": 6.5}, "the mean of the validation targets lies 1.2 standard deviations"),
+        ({"target_mean": 5.5}, ""),
+    ],
+)
+def test_features_that_awaken_and_targets_that_lie_elsewhere_are_another_validation(
+    more: dict[str, float], words: str
+) -> None:
+    metrics = {"shift": 0.1, "scale": 1.0, "samples": 400.0} | more
+    run = synthetic.run(
+        train=synthetic.decay(), metrics={name: {"validation": value} for name, value in metrics.items()},
+        data={"mean": {"target": 4.0}, "total_variance": {"target": 4.0}},
+        loss={"name": "MSE", "task": "real", "expects": "real"},
+    )  # fmt: skip
+
+    assert [words in each.message for each in findings("ND009", run)] == [True] * bool(words)
 
 
 @pytest.mark.parametrize(("shift", "scale", "end", "found"),

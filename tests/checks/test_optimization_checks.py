@@ -223,7 +223,7 @@ def test_a_decay_that_is_all_that_is_left_of_the_update_has_killed_the_network(k
     assert len(findings(DecayDominates(), run)) == found
 
 
-@pytest.mark.parametrize(("kept", "end", "found"), [(0.04, 2.3, 1), (0.06, 2.3, 0), (0.04, 0.1, 0)])
+@pytest.mark.parametrize(("kept", "end", "found"), [(0.04, 2.3, 1), (0.55, 2.3, 1), (0.65, 2.3, 0), (0.04, 0.1, 0)])
 def test_without_decay_a_penalty_in_the_loss_is_what_takes_all_weights_away(
     kept: float, end: float, found: int
 ) -> None:

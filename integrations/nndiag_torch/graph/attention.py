@@ -18,7 +18,7 @@ LOWEST = -1e4
 
 
 def looks_ahead(loss: Tensor, length: int) -> bool:
-    """Whether there is attention of sequences of a `length` to themselves in the graph of `loss`, and all of it sees what comes after.
+    """Whether there is attention of sequences of a `length` to themselves in the graph of `loss`, and all of it sees ahead.
 
     Where some does not, it is that of a decoder, and the others are of its encoder. The length may be off by the one place
     that is left out at an end.
@@ -43,7 +43,11 @@ def _sees_ahead(node: Node, lengths: tuple[int, ...]) -> bool | None:
     name = node.name()
     if name in SOFTMAX:
         weights = saved_by(node, "result")
-        return bool((weights.detach().triu(1) > 0).any()) if weights is not None and _square(weights.shape, lengths) else None
+        return (
+            bool((weights.detach().triu(1) > 0).any())
+            if weights is not None and _square(weights.shape, lengths)
+            else None
+        )
     if not name.startswith("ScaledDotProduct"):
         return None
     query, key = saved_by(node, "query"), saved_by(node, "key")

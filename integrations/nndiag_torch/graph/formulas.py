@@ -196,8 +196,8 @@ def _comes_from(edge: Edge, node: Node) -> bool:
 
 def _binary(values: Values, node: Node) -> Term | None:
     """y log p + (1 - y) log(1 - p), negated as a whole or half by half, either half weighed or not."""
-    halves = [_half(edge) for edge in node.next_functions[:2]]
-    if None in halves or name_of(halves[0][1]) != name_of(halves[1][1]):
+    halves = [found for edge in node.next_functions[:2] if (found := _half(edge)) is not None]
+    if len(halves) < 2 or name_of(halves[0][1]) != name_of(halves[1][1]):
         return None
     (yes, first), (no, second) = halves
     no = -no if node.name() == "SubBackward0" and no is not None else no
@@ -212,7 +212,11 @@ def _binary(values: Values, node: Node) -> Term | None:
     if name_of(first) == "LogSigmoidBackward0":
         form, value = ("MultiLabelSoftMarginLoss", "binary", "logits"), values.value(p, saved_by(first[0], "self"))
     else:
-        form, value, more = ("BCELoss", "binary", "probabilities"), values.value(behind_guards(p)), more | of_logarithm(p)
+        form, value, more = (
+            ("BCELoss", "binary", "probabilities"),
+            values.value(behind_guards(p)),
+            more | of_logarithm(p),
+        )
         value = values.value(behind_guards(p), saved_by(first[0], "self")) if value.source is None else value
     return Term(*form, value, targets, elements=math.prod(shape_of((node, 0))), sign=sign, more=more)
 

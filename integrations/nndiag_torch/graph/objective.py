@@ -62,7 +62,7 @@ class Found:
         return any(torch.equal(one, targets) for found in given for one in found)
 
     def follow(self, ids: Tensor | None) -> bool:
-        """Whether the target at each place is the one of `ids` (N, T) that comes after it, as of a model of texts; on a CPU alone."""
+        """Whether the target at each place is the one of `ids` (N, T) that comes after it, as in texts; on a CPU alone."""
         if ids is None or (targets := self._texts(ids)) is None:
             return False
         for length in (ids.shape[1], ids.shape[1] - 1):

@@ -77,7 +77,9 @@ def _masked(edge: Edge, path: Path, other: Tensor, shape: tuple[int, ...]) -> Pa
         return [(edge, _keeping(path, other != 0, shape))]
     if not bool((other >= 0).all()):
         return None
-    by_class = other.ndim < len(shape) or other.shape[0] == 1 or bool(((other == other.min()) | (other == other.max())).all())
+    by_class = (
+        other.ndim < len(shape) or other.shape[0] == 1 or bool(((other == other.min()) | (other == other.max())).all())
+    )
     return [(edge, replace(path, weighted=path.weighted or not by_class, more=(*path.more, "weight")).times(None))]
 
 

@@ -24,10 +24,12 @@ class ValidationShift(Check):
     Decides on the median over features: the means lie more than `shift` training standard deviations apart, or the standard
     deviations more than `scale` times; or on the total variation distance between the class shares, above `labels` and above
     three times what drawing C classes n and m times makes of it by chance, 0.4 √((C − 1)(1/n + 1/m)). A training set drawn with
-    repetitions (more than `copies` of its rows are copies) has other shares on purpose. Means alone that lie apart, as of a
-    series with a trend, are a remark where validation comes more than `learned` of its way all the same. Random splits of 50
-    samples stay below 0.3 in the first two; only from `samples` validation samples on. Where the validation set is not told,
-    the inputs of passes without gradients stand for it if they differ so much; if not, they may have been the training set's.
+    repetitions (more than `copies` of its rows are copies) has other shares on purpose. Or a feature that never varies in
+    training is more than `far` from its value in validation; or the means of real targets lie more than `shift` apart. Means
+    alone that lie apart, as of a series with a trend, are a remark where validation comes more than `learned` of its way all
+    the same. Random splits of 50 samples stay below 0.3 in the first two; only from `samples` validation samples on. Where the
+    validation set is not told, the inputs of passes without gradients stand for it if they differ so much; if not, they may
+    have been the training set's.
     """
 
     code = "ND009"
@@ -43,6 +45,7 @@ class ValidationShift(Check):
     scale: float = 2.5
     labels: float = 0.25
     copies: float = 0.05
+    far: float = 20.0
     samples: int = 20
     learned: float = 0.5
 
@@ -63,6 +66,17 @@ class ValidationShift(Check):
                 f"{'validation inputs' if told else 'inputs of passes without gradients'} {fact}", value, limit, step,
                 kind="note" if limit == self.shift and self._borne(run) else None, place=self._place(run),
             )  # fmt: skip
+        elif (away := latest(run, "metrics", "awakened", "validation") or 0.0) > self.far:
+            yield self._finding(
+                f"a feature that has one value throughout training is up to {away:.2g} away from it in validation", away,
+                self.far, step, fix="Leave out features that do not vary in training: divided by a standard deviation of next to "
+                "nothing they become anything later.",
+            )  # fmt: skip
+        elif (off := self._targets_off(run)) is not None and off > self.shift:
+            yield self._finding(
+                f"the mean of the validation targets lies {off:.2g} standard deviations from that of the training targets", off,
+                self.shift, step, kind="note" if self._borne(run) else None, place=self._place(run),
+            )  # fmt: skip
         relabelled = latest(run, "metrics", "label_shift", "validation")
         if relabelled is not None and relabelled > self._labels_limit(run):
             fact = (
@@ -78,6 +92,14 @@ class ValidationShift(Check):
         if moved is not None and moved > self.shift:
             return f"lie {moved:.2g} standard deviations from training inputs", moved, self.shift
         return None
+
+    def _targets_off(self, run: Run) -> float | None:
+        """How many standard deviations the mean of real validation targets lies from that of the training targets."""
+        mean, seen = latest(run, "metrics", "target_mean", "validation"), run.series("data", "mean", "target")
+        variance = latest(run, "data", "total_variance", "target")
+        if run.meta.loss.get("task") != "real" or mean is None or not len(seen) or not variance:
+            return None
+        return abs(mean - float(seen.mean())) / float(np.sqrt(variance))
 
     def _borne(self, run: Run) -> bool:
         """Whether validation has come more than `learned` of its way all the same."""
@@ -102,9 +124,9 @@ class ValidationShift(Check):
         return max(self.labels, 3 * chance)
 
     def _finding(self, fact: str, value: float, threshold: float, step: int, kind: Kind | None = None,
-                 place: str = "") -> Finding:  # fmt: skip
+                 place: str = "", fix: str = "") -> Finding:  # fmt: skip
         return self.finding(
-            fact, kind=kind, first_step=0, last_step=step, value=value, threshold=threshold, place=place
+            fact, kind=kind, first_step=0, last_step=step, value=value, threshold=threshold, place=place, fix=fix
         )
 
     @classmethod

@@ -22,11 +22,11 @@ class Budget(Check):
 
     Decides on completed runs. Fewer than `few` updates with more than `rest` of the way from the start of the loss (at
     most a trivial prediction's) to its floor left: hardly any network is done with a hundred updates, unless it began
-    with what it knows, or stands still with less than `begun` of the way left. Or more updates, with more than `left` of
-    the way left, the loss still falling (`nndiag.progress.unfinished`) and validation, where there is one, ending at its
-    best and with as much left: dropout holds the training loss up. Noisy labels, weak signals and learning by heart fall
-    slower. A loss that still falls with less left, and one that was below `low` after a third of the run and has not moved
-    since, are remarks.
+    with what it knows, or stands still with less than `begun` of the way left, or validation was better before. Or more
+    updates, with more than `left` of the way left, the loss still falling (`nndiag.progress.unfinished`) and validation, where
+    there is one, ending at its best and with as much left: dropout holds the training loss up. Noisy labels, weak signals and
+    learning by heart fall slower. A loss that still falls with less left, and one that was below `low` after a third of the run
+    and has not moved since, are remarks.
     """
 
     code = "ND607"
@@ -64,6 +64,7 @@ class Budget(Check):
         left, steps = min((now - floor) / way, progress.ahead(run, start)), run.steps
         falling = progress.unfinished(run) is not None and signals.ends_at_best(run.validation.to_numpy())
         few = steps < self.few and progress.trivial(run) is not None and (left > self.begun or not self._done(run, way))
+        few = few and (len(run.validation) < progress.EVALUATIONS or signals.ends_at_best(run.validation.to_numpy()))
         if (few and left > self.rest) or (falling and left > self.left):
             yield self.finding(
                 f"training ends after {steps} updates with {min(left, 1):.0%} of the loss's way left"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nndiag import synthetic
+from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
 from nndiag.checks.gradients.exploding_gradients import LARGEST
 from nndiag.checks.numerics.scaler_skips import scaler_at_work
@@ -32,8 +32,10 @@ class Nonfinite(Check):
     sigmoid as it is, and the loss or a gradient is the first, whatever made a probability 0. Gradients alone do not count
     where a gradient scaler is at work: it tries how far it can go, and leaves out the update where they overflow (ND804).
     In the very first forward pass it is the initialisation that does not fit, and what the rest of the run shows follows
-    from it. What goes forward does not count where it is not finite on the first read and on `masked` of all, and every loss
-    and gradient is finite all the same: so it is where some logits or scores are masked with minus infinity.
+    from it. A loss of no known squares, say a Poisson likelihood, that is the first and comes with the first output that is
+    not positive has taken its logarithm or root. What goes forward does not count where it is not finite on the first read and
+    on `masked` of all, and every loss and gradient is finite all the same: so it is where some logits or scores are masked with
+    minus infinity.
     """
 
     code = "ND801"
@@ -64,13 +66,17 @@ class Nonfinite(Check):
         if frame in ("losses", "gradients") and run.meta.loss.get("unguarded"):
             yield self._logarithm(step, place)
             return
+        if frame == "losses" and (low := self._not_positive(run, step)) is not None:
+            yield self._of_what_is_not_positive(step, low)
+            return
+        slope = ("the slope of a square root or a norm at 0",) if frame == "gradients" else ()
         how = "an overflow" if self._grew(run, step, frame, name) else "an invalid operation, such as log(0) or 0/0"
         yield self.finding(
             f"{place} is not finite at step {step}; what went before points to {how}",
             layer=name if frame == "activations" else None, parameter=name if frame == "gradients" else None,
             first_step=step, last_step=step, value=float("nan"), threshold=0.0,
             place="ND2" if frame == "activations" and step == run.activations.index[0] else "",
-            causes=("ND001", "ND501", "ND203") if how == "an overflow" else ("ND001", "log or division by zero"),
+            causes=("ND001", "ND501", "ND203") if how == "an overflow" else ("ND001", "log or division by zero", *slope),
         )  # fmt: skip
 
     def _logarithm(self, step: int, place: str) -> Finding:
@@ -81,6 +87,26 @@ class Nonfinite(Check):
             first_step=step, last_step=step, value=float("nan"), threshold=0.0, place="ND105",
             causes=("log of a probability that has become 0", "ND501"),
             fix="Use a loss on logits (cross_entropy, binary_cross_entropy_with_logits, log_softmax), which never takes log(0).",
+        )  # fmt: skip
+
+    def _not_positive(self, run: Run, step: int) -> float | None:
+        """The lowest output at `step`, where it is the first that is not positive, of a loss that may mind."""
+        loss, lowest = run.meta.loss, run.series("outputs", "min", "outputs")
+        minds = loss.get("expects") == "real" and progress.plain_name(run) not in (
+            *progress.SQUARED,
+            *progress.ABSOLUTE,
+        )
+        known = minds and step in lowest.index and not run.series("outputs", "nonfinite", "outputs").get(step, 1.0)
+        first = known and lowest[step] <= 0 and bool((lowest[lowest.index < step] > 0).all())
+        return float(lowest[step]) if first else None
+
+    def _of_what_is_not_positive(self, step: int, low: float) -> Finding:
+        return self.finding(
+            f"the loss is not finite at step {step}, the first read with outputs that are not positive (down to {low:.3g})",
+            first_step=step, last_step=step, value=low, threshold=0.0, place="ND105",
+            causes=("a loss that takes the logarithm, a root or the inverse of its outputs", "ND001"),
+            fix="Give the last layer an exponential or a softplus where the loss takes logarithms of outputs, as Poisson's does; "
+            "or a loss on the logarithm.",
         )  # fmt: skip
 
     def _first(self, run: Run) -> tuple[int, str, str, str] | None:

@@ -29,10 +29,10 @@ class BoundedOutput(Check):
     Decides on real targets that lie more than `beyond` of their standard deviation outside what the head can put out: the
     range of its kind of layer, or, where the kind is not known, 0 and up for outputs that are never negative and exactly 0
     in one of twenty. A quarter of a standard deviation leaves room for rounding and scaling to the very bounds. Of logits,
-    on a layer with bounds and values within them, or on such a layer before a softmax or sigmoid at the end: where the least that the loss can then be, the cross-entropy of one class at
-    the upper bound and all others at the lower, is above `least` nats, a certainty of 95 %. Without biases: where the mean of
-    real targets is `off` of their standard deviation or more away from 0, and the loss is above `share` of what a trivial
-    prediction costs.
+    on a layer with bounds and values within them, or on such a layer before a softmax or sigmoid at the end: where the least
+    that the loss can then be, the cross-entropy of one class at the upper bound and all others at the lower, is above `least`
+    nats, a certainty of 95 %. Without biases: where the mean of real targets is `off` of their standard deviation or more away
+    from 0, and the loss is above `share` of what a trivial prediction costs.
     """
 
     code = "ND104"

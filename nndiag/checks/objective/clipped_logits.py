@@ -23,8 +23,8 @@ class ClippedLogits(Check):
 
     Decides on values that go into a loss over classes: never negative, on every one of at least 3 reads, with `zeros` of
     them or more exactly 0 in the median, and not confined to 0 … 1 as probabilities are; or on a ReLU as last layer, unless
-    an output is negative all the same, or before a softmax or sigmoid that is. Logits of a linear layer have both signs and are never exactly 0. A twentieth is far
-    above any chance.
+    an output is negative all the same, or before a softmax or sigmoid that is. Logits of a linear layer have both signs and are
+    never exactly 0. A twentieth is far above any chance.
     """
 
     code = "ND106"

@@ -26,13 +26,13 @@ class LossTaskMismatch(Check):
     Decides on values, never on names of layers. Proven by them (exact): a loss on probabilities is fed with values outside 0
     … 1, one on their logarithms with values above 0, by more than `tolerance`, on `often` of the reads or more; a softmax, or
     a softmax loss, against rows with several labels or none; a loss over classes on a single unit, which is the same whatever
-    comes out; a binary loss that compares (N, C) outputs with (N,) targets. Suggested (training): outputs for one of C
-    classes that do not sum to 1, off by `sums` or more in the median, since nothing then holds the wrong classes down (a
-    remark where the loss divides them by their sum and training has come `learned` of the way, and then values above 1 prove
-    nothing); squared or absolute error on class ids, three or more of about equal frequency (`even` of the largest entropy),
-    numbered from 0 without a gap, as if class 2 lay between 1 and 3. Squared or absolute error on an output for each class,
-    or on 0/1 labels, is the Brier score's relative: it trains, if slowly, and is a remark where training has come `learned`
-    of the way, with a single output half of it.
+    comes out; a binary loss that compares (N, C) outputs with (N,) targets; an error in percent of targets that reach 0.
+    Suggested (training): outputs for one of C classes that do not sum to 1, off by `sums` or more in the median, since nothing
+    then holds the wrong classes down (a remark where the loss divides them by their sum and training has come `learned` of the
+    way, and then values above 1 prove nothing); squared or absolute error on class ids, three or more of about equal frequency
+    (`even` of the largest entropy), numbered from 0 without a gap, as if class 2 lay between 1 and 3. Squared or absolute error
+    on an output for each class, or on 0/1 labels, is the Brier score's relative: it trains, if slowly, and is a remark where
+    training has come `learned` of the way, with a single output half of it.
     """
 
     code = "ND105"
@@ -62,8 +62,8 @@ class LossTaskMismatch(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         seen = Objective(run)
-        rules = (self._shapes, self._single_unit, self._unbounded, self._several_labels, self._sums_of_rows, self._ids,
-                 self._labels)  # fmt: skip
+        rules = (self._shapes, self._percentages, self._single_unit, self._unbounded, self._several_labels,
+                 self._sums_of_rows, self._ids, self._labels)  # fmt: skip
         found = next((fact for rule in rules if (fact := rule(seen)) is not None), None)
         if found is not None:
             first, last = seen.steps
@@ -78,6 +78,14 @@ class LossTaskMismatch(Check):
             return (f"{seen.loss} compares outputs of {seen.width} units with single labels",
                     "Use softmax cross-entropy on class ids, or a single unit.", True)  # fmt: skip
         return None
+
+    def _percentages(self, seen: Objective) -> Seen | None:
+        low, high = seen.target_range
+        name = progress.plain_name(seen.run)
+        if not ("percent" in name or name in ("mape", "smape")) or not low <= 0 <= high:
+            return None
+        return (f"{seen.loss} divides by the targets, which go from {low:.3g} to {high:.3g}: those near 0 drown the rest",
+                "Use the squared or absolute error, or leave out targets of 0.", True)  # fmt: skip
 
     def _single_unit(self, seen: Objective) -> Seen | None:
         if seen.task == "classes" and seen.width == 1 and seen.classes <= 2:

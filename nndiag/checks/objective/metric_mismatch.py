@@ -13,6 +13,7 @@ from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
 from nndiag.objective import Objective
 from nndiag.run import Run
+from nndiag.weighing import WEIGHTED
 
 ENTROPIES = frozenset(
     ("crossentropyloss", "softmaxcrossentropy", "nllloss", "bcewithlogitsloss", "bcewithlogits", "bceloss", "binarycrossentropy")
@@ -113,7 +114,7 @@ class MetricMismatch(Check):
         one = seen.task == "classes" or (seen.task == "binary" and seen.width == 1)
         mean = seen.reduction in ("mean", "") and loss.get("scale", 1.0) == 1.0
         plain = mean and seen.integers and not loss.get("label_smoothing")
-        weighted = any(loss.get(key) is not None for key in progress.WEIGHTED)
+        weighted = any(loss.get(key) is not None for key in WEIGHTED)
         return one and plain and not weighted and progress.plain_name(run) in ENTROPIES and seen.one_each
 
     def _accuracies(self, run: Run, least: int) -> Iterator[tuple[str, pd.Series[float]]]:

@@ -28,9 +28,9 @@ class SumReduction(Check):
     Else on δ of the outputs, the gradient that the loss sends back. For a mean over N samples, its magnitudes sum to at
     most 2 for classes, to at most the number of labels for binary ones, and to twice the mean error for squared error;
     for a sum they are N times that. More than `share` of the sum's own value, in the median of the first reads with N of
-    8 or more, is a sum: for a mean that would need N ≤ 8. A remark only, where updates are of ordinary size all the same:
-    the rate was chosen for it; and with an optimiser such as Adam, whose steps do not depend on the scale of the loss,
-    where the loss alone was looked at.
+    8 or more, is a sum: for a mean that would need N ≤ 8. Where the weights of classes were measured, the smallest is N then. A
+    remark only, where updates are of ordinary size all the same: the rate was chosen for it; and with an optimiser such as
+    Adam, whose steps do not depend on the scale of the loss, where the loss alone was looked at.
     """
 
     code = "ND108"
@@ -89,7 +89,9 @@ class SumReduction(Check):
 
     def _shares(self, run: Run) -> Array:
         """By read, the magnitudes of δ over what they sum to for a sum over the batch, before anything is learned."""
-        seen = Objective(run)
+        seen, weights = Objective(run), run.meta.loss.get("class_weights")
+        if weights and self._rows(run):
+            return np.array([min(weights) / self._rows(run)])
         if seen.task == "real" and (seen.squared or "square" in seen.loss.lower()):
             mass, rows, errors = seen.together("gradient_mass", "rows", "squared_error")
             whole = 2 * 0.8 * rows * seen.width * np.sqrt(errors)

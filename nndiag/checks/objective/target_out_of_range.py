@@ -75,7 +75,10 @@ class TargetOutOfRange(Check):
             fact, outside = f"there is a class id {low:.3g}", -low
             fix = "Number the classes from 0, or leave out samples without a label."
         elif ids and not seen.integers:
-            fact, fix = f"targets are real numbers, and {seen.loss} takes them for class ids", "Use a squared error."
+            fact = f"targets are real numbers, and {seen.loss} takes them for class ids"
+            fix = (
+                "Use a squared error; or, of classes that were scaled along with the inputs, give the ids as they were."
+            )
         elif self._ignores_a_class(run):
             yield self._of_ignored(run, seen)
             return

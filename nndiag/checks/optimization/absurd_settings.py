@@ -43,7 +43,7 @@ class AbsurdSettings(Check):
 
     dropped: float = 0.88
     strong: float = 0.7
-    learned: float = 0.6
+    learned: float = 0.7
     long: float = 0.999
     smoothed: float = 0.5
     latest: float = 0.5

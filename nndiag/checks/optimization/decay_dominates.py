@@ -33,6 +33,8 @@ class DecayDominates(Check):
 
     A penalty in the loss does the same. Where the optimiser has no weight decay, all weights but biases below `gone` of their
     largest norm and of their first, short of the same way, are its work: no gradient of a task takes every weight to nothing.
+    So are all of two weights or more below `shrunk` of those, and below `half` in the median, where it is known how far training
+    has come: sound runs without decay keep 0.6 in the median.
     """
 
     code = "ND506"
@@ -47,6 +49,7 @@ class DecayDominates(Check):
     shrunk: float = 0.6
     mostly: float = 2 / 3
     gone: float = 0.05
+    half: float = 0.4
     learned: float = 0.9
     early: int = 10
 
@@ -63,7 +66,7 @@ class DecayDominates(Check):
         left = norms.iloc[-1] / norms.max().where(norms.max() > 0)
         if not self._decay(run) > 0:
             begun = norms.iloc[-1] / norms.iloc[0].where(norms.iloc[0] > 0)  # the largest may be that of an explosion
-            yield from self._by_penalty(norms, float(np.maximum(left, begun).max()), trained)
+            yield from self._by_penalty(norms, left.combine(begun, max), trained)
             return
         kept = float(left.median())
         share = self._share(run, norms)
@@ -81,14 +84,19 @@ class DecayDominates(Check):
             causes=("weight decay too strong",), fix=f"Try weight_decay = {decay / 10:.1g} instead of {decay:.3g}.",
         )  # fmt: skip
 
-    def _by_penalty(self, norms: pd.DataFrame, left: float, trained: progress.Progress | None) -> Iterator[Finding]:
-        """What has shrunk all weights to so much of their size, without any decay of the optimiser's."""
-        learned = trained is not None and trained.trivial is not None and trained.value > self.learned
-        if left < self.gone and not learned:
+    def _by_penalty(
+        self, norms: pd.DataFrame, left: pd.Series[float], trained: progress.Progress | None
+    ) -> Iterator[Finding]:
+        """What has shrunk all weights to what is `left` of their size, without any decay of the optimiser's."""
+        most, known = float(left.max()), trained is not None and trained.trivial is not None
+        learned = known and trained is not None and trained.value > self.learned
+        held_down = known and len(left) > 1 and most < self.shrunk and float(left.median()) < self.half
+        if not learned and (most < self.gone or held_down):
             yield self.finding(
-                f"all weights have shrunk to {left:.2g} of their size or less, and the optimiser has no weight decay: a penalty "
+                f"all weights have shrunk to {most:.2g} of their size or less, and the optimiser has no weight decay: a penalty "
                 f"in the loss is stronger than the task",
-                first_step=int(norms.index[0]), last_step=int(norms.index[-1]), value=left, threshold=self.gone,
+                first_step=int(norms.index[0]), last_step=int(norms.index[-1]), value=most,
+                threshold=self.shrunk if held_down else self.gone,
                 causes=("a penalty too strong",), fix="Divide the penalty that is added to the loss by 100, or leave it out.",
             )  # fmt: skip
 

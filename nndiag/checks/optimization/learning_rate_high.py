@@ -15,6 +15,7 @@ from nndiag.checks.activations.dead_units import DeadUnits
 from nndiag.checks.loss_curve.diverging import Diverging
 from nndiag.progress import first
 from nndiag.run import Run
+from nndiag.weighing import WEIGHTED
 
 USUAL_RATIO = 1e-3
 """Update norm over weight norm that trains well in practice (Bottou's rule of thumb; Karpathy 2015, CS231n)."""
@@ -39,11 +40,11 @@ class LearningRateHigh(Check):
     the end without hidden layers, and where weights begin small: both may well be small beside what the batches add to them.
 
     Or updates are `brisk`, five times as large as usual, in the median of the `first` reads, and the run shows that it is
-    thrown about: its second half and its end stay `above` the loss of a trivial prediction, which the last bias alone, if there is one, could
-    reach, and do not fall towards it (`nndiag.progress.closing`); or it had come `gained` of its way and has lost half of
-    that (as ND602 decides); or, short of `arrived`, more than half of the units of a ReLU layer have fallen silent (as ND301
-    decides) that had spoken at the start, or most weights have no gradient any more, from one of the first `most` of the reads
-    to the end. Updates count while there is a gradient.
+    thrown about: its second half and its end stay `above` the loss of a trivial prediction, which the last bias alone, if there
+    is one, could reach, and do not fall towards it (`nndiag.progress.closing`); or it had come `gained` of its way and has lost
+    half of that (as ND602 decides); or, short of `arrived`, more than half of the units of a ReLU layer have fallen silent (as
+    ND301 decides) that had spoken at the start, or most weights have no gradient any more, from one of the first `most` of the
+    reads to the end. Updates count while there is a gradient.
     """
 
     code = "ND501"
@@ -94,7 +95,7 @@ class LearningRateHigh(Check):
         start = float(early.iloc[0])
         if not start > 0 or progress.no_measure(run):
             return None  # a loss without a floor of 0 has no multiples
-        if any(run.meta.loss.get(key) is not None for key in progress.WEIGHTED):
+        if any(run.meta.loss.get(key) is not None for key in WEIGHTED):
             start = max(start, float(early.iloc[: self.window].mean()))  # a batch without the heavy samples is cheap
         limit = self.rise * max(start, progress.trivial(run) or start)
         above = early.index[early > limit]

@@ -32,8 +32,8 @@ class Schedule(Check):
     Where it is gone for `most` of the run and less than `little` of the way was made, there was no time to fall; and nobody
     plans for a rate that is gone for `nearly` all of the run. Or all rates together come to less than `spent` of as many steps
     at the largest, as where a decay that was meant for epochs counts steps, with more than `rest` of the way left, the loss
-    still falling for its rate at `pace` or more, and validation at its best. A cosine to zero at the end and a loss that had settled pass. A
-    rate that is 0 throughout is ND502's.
+    still falling for its rate at `pace` or more, and validation at its best. A cosine to zero at the end and a loss that had
+    settled pass. A rate that is 0 throughout is ND502's.
     """
 
     code = "ND505"
