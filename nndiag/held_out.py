@@ -96,12 +96,15 @@ def moved(own: st.FeatureMoments, train: st.FeatureMoments | None) -> tuple[floa
 
 
 def awakened(own: st.FeatureMoments, train: st.FeatureMoments | None) -> float:
-    """How far features that never vary in training go from their value there, in the root mean square; the farthest."""
+    """How far the feature that never varies in training goes from its value there, over the largest standard deviation of all.
+
+    Far is meant in the root mean square, and the feature is the one that goes farthest.
+    """
     if train is None or len(train.mean) != len(own.mean) or not own.count or not train.count:
         return math.nan
-    still = train.min == train.max
+    still, largest = train.min == train.max, float(np.sqrt(train.m2.max() / train.count))
     away = np.hypot(own.mean - train.mean, np.sqrt(own.m2 / own.count))[still]
-    return float(away.max()) if len(away) else 0.0
+    return float(away.max()) / largest if len(away) and largest > 0 else 0.0
 
 
 class Evaluated:

@@ -38,7 +38,7 @@ def test_a_feature_that_never_varies_in_training_and_does_later_has_awakened() -
     x[:1500, 3], x[1500:, 3] = 0.0, np.where(np.arange(500) % 2, 30.0, -40.0)
     seen = compared(x[:1500], x[1500:], x[:1500, 0], x[1500:, 0] + 2)
 
-    assert seen["awakened"] == pytest.approx(np.sqrt((30**2 + 40**2) / 2))
+    assert seen["awakened"] == pytest.approx(np.sqrt((30**2 + 40**2) / 2), rel=0.05)
     assert seen["target_mean"] == pytest.approx(2, abs=0.2)
     assert compared(x[:, :3], x[:, :3], x[:, 0], x[:, 0])["awakened"] == 0.0
 

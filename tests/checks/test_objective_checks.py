@@ -638,7 +638,7 @@ def test_a_frozen_embedding_at_its_random_initial_values_is_named(std: float, fo
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"awakened": 30.0}, "a feature that has one value throughout training is up to 30 away"),
+        ({"awakened": 30.0}, "a feature that has one value throughout training goes 30 times as far"),
         ({"awakened": 10.0}, ""),
         ({"target_mean": 6.5}, "the mean of the validation targets lies 1.2 standard deviations"),
         ({"target_mean": 5.5}, ""),

@@ -25,11 +25,11 @@ class ValidationShift(Check):
     deviations more than `scale` times; or on the total variation distance between the class shares, above `labels` and above
     three times what drawing C classes n and m times makes of it by chance, 0.4 √((C − 1)(1/n + 1/m)). A training set drawn with
     repetitions (more than `copies` of its rows are copies) has other shares on purpose. Or a feature that never varies in
-    training is more than `far` from its value in validation; or the means of real targets lie more than `shift` apart. Means
-    alone that lie apart, as of a series with a trend, are a remark where validation comes more than `learned` of its way all
-    the same. Random splits of 50 samples stay below 0.3 in the first two; only from `samples` validation samples on. Where the
-    validation set is not told, the inputs of passes without gradients stand for it if they differ so much; if not, they may
-    have been the training set's.
+    training goes from its value in validation by more than `far` times the largest standard deviation; or the means of real
+    targets lie more than `shift` apart. Means alone that lie apart, as of a series with a trend, are a remark where validation
+    comes more than `learned` of its way all the same. Random splits of 50 samples stay below 0.3 in the first two; only from
+    `samples` validation samples on. Where the validation set is not told, the inputs of passes without gradients stand for it
+    if they differ so much; if not, they may have been the training set's.
     """
 
     code = "ND009"
@@ -68,8 +68,8 @@ class ValidationShift(Check):
             )  # fmt: skip
         elif (away := latest(run, "metrics", "awakened", "validation") or 0.0) > self.far:
             yield self._finding(
-                f"a feature that has one value throughout training is up to {away:.2g} away from it in validation", away,
-                self.far, step, fix="Leave out features that do not vary in training: divided by a standard deviation of next to "
+                f"a feature that has one value throughout training goes {away:.2g} times as far from it in validation as any "
+                f"other varies", away, self.far, step, fix="Leave out features that do not vary in training: divided by a standard deviation of next to "
                 "nothing they become anything later.",
             )  # fmt: skip
         elif (off := self._targets_off(run)) is not None and off > self.shift:
