@@ -69,8 +69,9 @@ class ValidationShift(Check):
         elif (away := latest(run, "metrics", "awakened", "validation") or 0.0) > self.far:
             yield self._finding(
                 f"a feature that has one value throughout training goes {away:.2g} times as far from it in validation as any "
-                f"other varies", away, self.far, step, fix="Leave out features that do not vary in training: divided by a standard deviation of next to "
-                "nothing they become anything later.",
+                f"other varies", away, self.far, step,
+                fix="Leave out features that do not vary in training: divided by a standard deviation of next to nothing they "
+                "become anything later.",
             )  # fmt: skip
         elif (off := self._targets_off(run)) is not None and off > self.shift:
             yield self._finding(
