@@ -21,14 +21,21 @@ def looks_ahead(loss: Tensor, length: int) -> bool:
     """Whether there is attention of sequences of a `length` to themselves in the graph of `loss`, and all of it sees ahead.
 
     Where some does not, it is that of a decoder, and the others are of its encoder. The length may be off by the one place
-    that is left out at an end.
+    that is left out at an end. Never raises: a graph of another kind is unknown.
     """
+    try:
+        return _looks_ahead(loss, (length - 1, length, length + 1))
+    except Exception:  # as `objective`
+        return False
+
+
+def _looks_ahead(loss: Tensor, lengths: tuple[int, ...]) -> bool:
     seen: set[Node] = {loss.grad_fn}
     stack = [loss.grad_fn]
     found = False
     while stack and len(seen) < NODES:
         node = stack.pop()
-        ahead = _sees_ahead(node, (length - 1, length, length + 1))
+        ahead = _sees_ahead(node, lengths)
         if ahead is False:
             return False
         found = found or ahead is True
@@ -55,7 +62,8 @@ def _sees_ahead(node: Node, lengths: tuple[int, ...]) -> bool | None:
         return None
     if node._saved_is_causal:
         return False
-    mask = saved_by(node, "attn_bias") if hasattr(node, "_saved_attn_bias") else saved_by(node, "attn_mask")
+    masks = [found for kind in ("attn_mask", "attn_bias") if (found := saved_by(node, kind)) is not None]
+    mask = masks[0] if masks else None
     return mask is None or bool((mask if mask.dtype == torch.bool else mask.detach() > LOWEST).triu(1).any())
 
 
