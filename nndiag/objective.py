@@ -160,7 +160,7 @@ class Objective:
         return kinds[-1] if kinds else "unknown"
 
     @cached_property
-    def logits(self) -> LayerMeta | None:
+    def logits_layer(self) -> LayerMeta | None:
         """The layer that a softmax or sigmoid at the end takes its logits from; None where there is none, or it is not known."""
         layers = [layer for layer in self.run.meta.layers if layer.kind != "dropout"]
         if len(layers) < 2 or layers[-1].kind not in ENDS:

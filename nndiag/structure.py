@@ -169,14 +169,17 @@ def weight_into(run: Run, layer: str) -> ParameterMeta | None:
 
 
 def has_biases(run: Run) -> bool:
-    """Whether anything moves what comes of an input of zero: a bias, a shift of a norm, a function that is not 0 at 0.
+    """Whether anything may move what comes of an input of zero: a bias, a shift of a norm, a function that is not 0 at 0.
 
-    True where the run does not describe all of its layers and parameters.
+    A parameter that is none of a linear layer's may be a bias, and so may the weights of a feature that never varies. True,
+    too, where the run does not describe its layers and parameters.
     """
+    kinds = {layer.name: layer.kind for layer in run.meta.layers}
     fixed = (*LINEAR, *ODD, "dropout", "flatten", "identity", "pooling", "max_pooling", "average_pooling")
-    plain = all(layer.kind in fixed and layer.kind != "embedding" for layer in run.meta.layers)
-    weights = [parameter.kind == "weight" for parameter in run.meta.parameters]
-    return not (run.meta.layers and plain and weights and all(weights))
+    plain = "embedding" not in kinds.values() and all(kind in fixed for kind in kinds.values())
+    weights = [p.kind == "weight" and kinds.get(p.layer) in LINEAR for p in run.meta.parameters]
+    still = run.series("data", "constant_fraction", "input")
+    return not (plain and weights and all(weights)) or bool(len(still) and still.iloc[-1] > 0)
 
 
 def describes_kinds(run: Run) -> bool:

@@ -17,7 +17,7 @@ LOOKS, AGREE = 50, 2
 """Reads after which nothing more is looked at, and reads with all classes after which they are known."""
 
 CLOSE = 0.02
-"""Relative distance up to which weights of one class are the same, and above which those of two are not."""
+"""Relative distance up to which weights of one class are the same, and above which one differs from 1."""
 
 APART = 1e-3
 """How far a probability must be from 0 and 1 for its error to be measured: losses clip what is nearer."""
@@ -26,8 +26,9 @@ APART = 1e-3
 class Weighing:
     """Finds the weights of classes in a loss that says nothing of them, such as one that a user has written.
 
-    What the gradient of the outputs is, over what that of a plain mean would be, is the weight of each sample. Weights that are
-    the same within each class, and differ from class to class, are told; where they are not, the loss is of another kind.
+    What the gradient of the outputs is, over what that of a plain mean would be, is the weight of each sample. Where it is the
+    same within each class, those of the classes are told, unless all are 1; n for each is a sum over n samples. Else the loss
+    is of another kind.
     """
 
     def __init__(self) -> None:
@@ -59,7 +60,7 @@ class Weighing:
         if off > CLOSE or changed or self._whole < AGREE:
             return None
         found = [round(self._known[label], 6) for label in range(classes)]
-        return found if max(found) > (1 + CLOSE) * min(found) else None
+        return found if any(abs(weight - 1) > CLOSE for weight in found) else None
 
 
 def _by_class(weights: Array, ids: Array) -> tuple[float, dict[int, float]]:

@@ -610,12 +610,13 @@ class TorchLoop:
 
     def _of_texts(self, found: graph.Found, loss: torch.Tensor) -> dict[str, Any]:
         """What is to be said of targets that are found among the ids that went in."""
-        ids = self._ids()
-        if ids is None or found.copies(ids):
-            return {} if ids is None else {"copies_input": True}
-        recurrent = [module for module in self.parts.modules.values() if isinstance(module, nn.RNNBase)]
+        if (ids := self._ids()) is None:
+            return {}
+        if found.copies(ids):
+            return {"copies_input": True}
         if self.steps >= LOOKED or not found.follow(ids):
             return {}
+        recurrent = [module for module in self.parts.modules.values() if isinstance(module, nn.RNNBase)]
         both_ways = bool(recurrent) and all(module.bidirectional for module in recurrent)
         return {"looks_ahead": True} if both_ways or graph.looks_ahead(loss, ids.shape[1]) else {}
 

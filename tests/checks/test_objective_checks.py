@@ -42,6 +42,15 @@ class Summed(nn.SoftmaxCrossEntropy):
         return super().backward() * np.float32(len(self._p))
 
 
+class SummedProbabilities(nn.CrossEntropy):
+    def __call__(self, outputs: Array, targets: Array) -> float:
+        self._count = np.float32(len(outputs))
+        return super().__call__(outputs, targets) * len(outputs)
+
+    def backward(self) -> Array:
+        return super().backward() * self._count
+
+
 class OverTheBatch(nn.SoftmaxCrossEntropy):
     """Softmax along the batch instead of along the classes."""
 
@@ -369,17 +378,19 @@ def test_logits_of_a_sigmoid_are_those_right_before_it(after: str | None, shape:
 
 
 @pytest.mark.parametrize(
-    ("mean", "now", "bias", "found"),
-    [(0.6, 0.6, "weight", 1), (0.4, 0.6, "weight", 0), (0.6, 0.4, "weight", 0), (0.6, 0.6, "bias", 0)],
-    ids=["without", "of targets around 0", "that has learned", "with"],
-)
+    ("mean", "now", "bias", "layer", "still", "found"),
+    [(0.6, 0.6, "weight", "3", 0.0, 1), (0.4, 0.6, "weight", "3", 0.0, 0), (0.6, 0.4, "weight", "3", 0.0, 0),
+     (0.6, 0.6, "bias", "3", 0.0, 0), (0.6, 0.6, "weight", "", 0.0, 0), (0.6, 0.6, "weight", "3", 0.1, 0)],
+    ids=["without", "of targets around 0", "that has learned", "with", "with one of its own", "with a column of ones"],
+)  # fmt: skip
 def test_a_network_without_biases_is_named_where_targets_are_off(
-    mean: float, now: float, bias: str, found: int
+    mean: float, now: float, bias: str, layer: str, still: float, found: int
 ) -> None:
     layers = [{"name": name, "kind": kind} for name, kind in (("1", "affine"), ("2", "relu"), ("3", "affine"))]
-    parameters = [{"name": "1.weight", "kind": "weight"}, {"name": "3.w", "kind": bias}]
+    parameters = [{"name": "1.weight", "kind": "weight", "layer": "1"}, {"name": "3.w", "kind": bias, "layer": layer}]
     run = synthetic.run(
-        train=np.full(100, now), data={"mean": {"target": mean}, "total_variance": {"target": 1.0}}, layers=layers,
+        train=np.full(100, now), layers=layers,
+        data={"mean": {"target": mean}, "total_variance": {"target": 1.0}, "constant_fraction": {"input": still}},
         outputs={name: {"outputs": 1.0, "targets": 1.0} for name in ("width", "min", "max")},
         parameters=parameters, loss={"name": "MSE", "task": "real", "expects": "real", "reduction": "mean"},
     )  # fmt: skip
@@ -476,6 +487,13 @@ def test_a_loss_seen_to_be_a_mean_is_no_sum_however_large_its_gradient() -> None
 
     assert len(findings("ND108", told(loss, large))) == 1
     assert findings("ND108", told(loss | {"reduction": "mean"}, large)) == []
+
+
+def test_a_sum_over_probabilities_is_one_by_its_measured_weights() -> None:
+    found = report(body(3, nn.Softmax()), SummedProbabilities(), optimizer=nn.SGD(0.01))
+
+    assert found.headlines == ("ND108",)
+    assert "is a sum over the 16 samples" in found.findings[0].message
 
 
 @pytest.mark.parametrize(("samples", "found"), [(7.0, 0), (8.0, 1)])

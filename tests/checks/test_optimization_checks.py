@@ -355,6 +355,19 @@ def test_without_batch_norm_any_batch_will_do() -> None:
     assert TinyBatchNorm().not_checked(sound("batches of one")) == "no batch normalisation"
 
 
+@pytest.mark.parametrize(("dropped", "end", "found"), [(0.75, 0.75, 1), (0.75, 0.6, 0), (0.65, 0.75, 0)])
+def test_dropout_above_seven_tenths_is_named_where_little_is_learned(dropped: float, end: float, found: int) -> None:
+    layers = [
+        {"name": name, "kind": kind} for name, kind in (("fc", "affine"), ("drop", "dropout"), ("output", "affine"))
+    ]
+    run = synthetic.run(
+        train=synthetic.decay(end=end, noise=0.0), data={"entropy": {"target": 2.3}}, layers=layers,
+        activations={"zero_fraction": {"fc": 0.0, "drop": dropped, "output": 0.0}}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings(AbsurdSettings(), run)) == found
+
+
 @pytest.mark.parametrize(("rate", "found"), [(None, 1), (0.9, 1), (0.1, 0), (0.0, 0)])
 def test_what_is_zero_behind_a_dropout_that_drops_little_has_another_reason(rate: float | None, found: int) -> None:
     layers = [{"name": "fc", "kind": "affine"}, {"name": "drop", "kind": "dropout", "rate": rate},

@@ -59,31 +59,50 @@ class ValidationShift(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         step = int(run.statistic("metrics", "shift").index[-1])
-        told = len(run.series("metrics", "shift", "validation"))
-        if apart := self._apart(run, "validation" if told else "evaluation"):
-            fact, value, limit = apart
-            yield self._finding(
-                f"{'validation inputs' if told else 'inputs of passes without gradients'} {fact}", value, limit, step,
-                kind="note" if limit == self.shift and self._borne(run) else None, place=self._place(run),
-            )  # fmt: skip
-        elif (away := latest(run, "metrics", "awakened", "validation") or 0.0) > self.far:
-            yield self._finding(
-                f"a feature that has one value throughout training goes {away:.2g} times as far from it in validation as any "
-                f"other varies", away, self.far, step,
-                fix="Leave out features that do not vary in training: divided by a standard deviation of next to nothing they "
-                "become anything later.",
-            )  # fmt: skip
-        elif (off := self._targets_off(run)) is not None and off > self.shift:
-            yield self._finding(
-                f"the mean of the validation targets lies {off:.2g} standard deviations from that of the training targets", off,
-                self.shift, step, kind="note" if self._borne(run) else None, place=self._place(run),
-            )  # fmt: skip
+        looks = (self._inputs, self._awakened, self._targets)
+        if (finding := next((found for look in looks if (found := look(run, step)) is not None), None)) is not None:
+            yield finding
         relabelled = latest(run, "metrics", "label_shift", "validation")
         if relabelled is not None and relabelled > self._labels_limit(run):
             fact = (
                 f"{relabelled:.0%} of the validation labels would have to change to match the training labels' shares"
             )
             yield self._finding(fact, relabelled, self._labels_limit(run), step)
+
+    def _inputs(self, run: Run, step: int) -> Finding | None:
+        told = len(run.series("metrics", "shift", "validation"))
+        if (apart := self._apart(run, "validation" if told else "evaluation")) is None:
+            return None
+        fact, value, limit = apart
+        return self._finding(
+            f"{'validation inputs' if told else 'inputs of passes without gradients'} {fact}", value, limit, step,
+            kind="note" if limit == self.shift and self._borne(run) else None, place=self._place(run),
+        )  # fmt: skip
+
+    def _awakened(self, run: Run, step: int) -> Finding | None:
+        away = latest(run, "metrics", "awakened", "validation") or 0.0
+        if not away > self.far:
+            return None
+        return self._finding(
+            f"a feature that has one value throughout training goes {away:.2g} times as far from it in validation as any other "
+            f"varies", away, self.far, step,
+            fix="Leave out features that do not vary in training: divided by a standard deviation of next to nothing they become "
+            "anything later.",
+        )  # fmt: skip
+
+    def _targets(self, run: Run, step: int) -> Finding | None:
+        """How many standard deviations the mean of real validation targets lies from that of the training targets."""
+        mean, seen = latest(run, "metrics", "target_mean", "validation"), run.series("data", "mean", "target")
+        variance = latest(run, "data", "total_variance", "target")
+        if run.meta.loss.get("task") != "real" or mean is None or not len(seen) or not variance:
+            return None
+        off = abs(mean - float(seen.mean())) / float(np.sqrt(variance))
+        if not off > self.shift:
+            return None
+        return self._finding(
+            f"the mean of the validation targets lies {off:.2g} standard deviations from that of the training targets", off,
+            self.shift, step, kind="note" if self._borne(run) else None, place=self._place(run),
+        )  # fmt: skip
 
     def _apart(self, run: Run, part: str) -> tuple[str, float, float] | None:
         """How the inputs of this part differ from those of training, with the number and its limit, if they do."""
@@ -93,14 +112,6 @@ class ValidationShift(Check):
         if moved is not None and moved > self.shift:
             return f"lie {moved:.2g} standard deviations from training inputs", moved, self.shift
         return None
-
-    def _targets_off(self, run: Run) -> float | None:
-        """How many standard deviations the mean of real validation targets lies from that of the training targets."""
-        mean, seen = latest(run, "metrics", "target_mean", "validation"), run.series("data", "mean", "target")
-        variance = latest(run, "data", "total_variance", "target")
-        if run.meta.loss.get("task") != "real" or mean is None or not len(seen) or not variance:
-            return None
-        return abs(mean - float(seen.mean())) / float(np.sqrt(variance))
 
     def _borne(self, run: Run) -> bool:
         """Whether validation has come more than `learned` of its way all the same."""

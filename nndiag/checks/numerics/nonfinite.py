@@ -32,8 +32,8 @@ class Nonfinite(Check):
     sigmoid as it is, and the loss or a gradient is the first, whatever made a probability 0. Gradients alone do not count
     where a gradient scaler is at work: it tries how far it can go, and leaves out the update where they overflow (ND804).
     In the very first forward pass it is the initialisation that does not fit, and what the rest of the run shows follows
-    from it. A loss of no known squares, say a Poisson likelihood, that is the first and comes with the first output that is
-    not positive has taken its logarithm or root. What goes forward does not count where it is not finite on the first read and
+    from it. A loss such as Poisson's that is the first, with the first output that is not
+    positive, has taken its logarithm or root. What goes forward does not count where it is not finite on the first read and
     on `masked` of all, and every loss and gradient is finite all the same: so it is where some logits or scores are masked with
     minus infinity.
     """
@@ -66,11 +66,12 @@ class Nonfinite(Check):
         if frame in ("losses", "gradients") and run.meta.loss.get("unguarded"):
             yield self._logarithm(step, place)
             return
-        if frame == "losses" and (low := self._not_positive(run, step)) is not None:
+        grew = self._grew(run, step, frame, name)
+        if frame == "losses" and not grew and (low := self._not_positive(run, step)) is not None:
             yield self._of_what_is_not_positive(step, low)
             return
         slope = ("the slope of a square root or a norm at 0",) if frame == "gradients" else ()
-        how = "an overflow" if self._grew(run, step, frame, name) else "an invalid operation, such as log(0) or 0/0"
+        how = "an overflow" if grew else "an invalid operation, such as log(0) or 0/0"
         yield self.finding(
             f"{place} is not finite at step {step}; what went before points to {how}",
             layer=name if frame == "activations" else None, parameter=name if frame == "gradients" else None,
@@ -91,11 +92,8 @@ class Nonfinite(Check):
 
     def _not_positive(self, run: Run, step: int) -> float | None:
         """The lowest output at `step`, where it is the first that is not positive, of a loss that may mind."""
-        loss, lowest = run.meta.loss, run.series("outputs", "min", "outputs")
-        minds = loss.get("expects") == "real" and progress.plain_name(run) not in (
-            *progress.SQUARED,
-            *progress.ABSOLUTE,
-        )
+        lowest, easy = run.series("outputs", "min", "outputs"), (*progress.SQUARED, *progress.ABSOLUTE)
+        minds = run.meta.loss.get("expects") == "real" and progress.plain_name(run) not in easy
         known = minds and step in lowest.index and not run.series("outputs", "nonfinite", "outputs").get(step, 1.0)
         first = known and lowest[step] <= 0 and bool((lowest[lowest.index < step] > 0).all())
         return float(lowest[step]) if first else None

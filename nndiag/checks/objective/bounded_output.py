@@ -53,7 +53,7 @@ class BoundedOutput(Check):
         if reason := super().not_checked(run):
             return reason
         seen = Objective(run)
-        fits = seen.task == "real" or seen.expects == "logits" or seen.logits is not None
+        fits = seen.task == "real" or seen.expects == "logits" or seen.logits_layer is not None
         return None if fits else "needs a loss of task real, or one on logits"
 
     def examine(self, run: Run) -> Iterator[Finding]:
@@ -80,7 +80,7 @@ class BoundedOutput(Check):
 
     def _before_the_end(self, seen: Objective) -> Iterator[Finding]:
         """What is said of logits with bounds that a softmax or sigmoid at the end is taken of."""
-        before = seen.logits
+        before = seen.logits_layer
         low, high = REACH.get(before.kind, (-np.inf, np.inf)) if before is not None else (-np.inf, np.inf)
         softmax = seen.head.endswith("softmax")
         lowest = float(np.log1p(max(seen.width - 1, 1) * np.exp(low - high) if softmax else np.exp(-high)))

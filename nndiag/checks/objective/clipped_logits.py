@@ -55,18 +55,19 @@ class ClippedLogits(Check):
                 layer=run.meta.layers[-1].name if by_layer else None, first_step=first, last_step=last,
                 value=zeros, threshold=self.zeros, fix=self._fix(seen),
             )  # fmt: skip
-        elif seen.logits is not None and seen.logits.kind == "relu":
-            name = seen.logits.name
-            zero = run.series("activations", "zero_fraction", name)
-            share = float(zero.median()) if len(zero) else None
-            if share is None or share >= self.zeros:
-                first, last = seen.steps
-                yield self.finding(
-                    f"a ReLU sits before the {seen.head} at the end: no logit is negative"
-                    + ("" if share is None else f", and {share:.0%} are exactly 0"),
-                    layer=name, first_step=first, last_step=last, value=share, threshold=self.zeros,
-                    fix=f"Drop the ReLU {name}: the {seen.head} wants logits of either sign.",
-                )  # fmt: skip
+        elif seen.logits_layer is not None and seen.logits_layer.kind == "relu":
+            yield from self._before_the_end(run, seen, seen.logits_layer.name)
+
+    def _before_the_end(self, run: Run, seen: Objective, relu: str) -> Iterator[Finding]:
+        """What is said of a ReLU that a softmax or sigmoid at the end is taken of."""
+        zeros = run.series("activations", "zero_fraction", relu)
+        if len(zeros) and zeros.median() >= self.zeros:
+            first, last = seen.steps
+            yield self.finding(
+                f"a ReLU sits before the {seen.head} at the end: no logit is negative, and {zeros.median():.0%} are exactly 0",
+                layer=relu, first_step=first, last_step=last, value=float(zeros.median()), threshold=self.zeros,
+                fix=f"Drop the ReLU {relu}: the {seen.head} wants logits of either sign.",
+            )  # fmt: skip
 
     def _fix(self, seen: Objective) -> str:
         if seen.expects in ("probabilities", "log_probabilities"):

@@ -51,8 +51,9 @@ class DoubleSoftmax(Check):
         return super().not_checked(run)
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        if (first := _twice(Objective(run))) is not None:
-            last = Objective(run).head
+        seen = Objective(run)
+        if (first := _twice(seen)) is not None:
+            last = seen.head
             yield self.finding(
                 f"the {last} at the end is taken of what a {first.kind} puts out: of numbers between 0 and 1", layer=first.name,
                 fix=f"Drop the {first.kind} {first.name}: the {last} wants numbers of any size.",
@@ -99,5 +100,5 @@ class DoubleSoftmax(Check):
 
 def _twice(seen: Objective) -> LayerMeta | None:
     """The layer whose probabilities the last layer makes probabilities of; None where there is none."""
-    ends = seen.expects in ("probabilities", "log_probabilities") and seen.logits is not None
-    return seen.logits if ends and seen.logits is not None and seen.logits.kind in ENDS else None
+    before = seen.logits_layer if seen.expects in ("probabilities", "log_probabilities") else None
+    return before if before is not None and before.kind in ENDS else None

@@ -56,11 +56,8 @@ class TargetOutOfRange(Check):
         seen = Objective(run)
         low, high = seen.target_range
         outside, ids = max(-low, high - 1), seen.task == "classes" and seen.target_width == 1 and seen.width != 1
-        if self._copies(run):
-            yield self._of_copies(seen)
-            return
-        if run.meta.loss.get("looks_ahead"):
-            yield self._of_ahead(seen)
+        if (found := self._among_inputs(run, seen)) is not None:
+            yield found
             return
         if self._signed(run):
             if not (seen.integers and low == 0 and high == 1):
@@ -87,6 +84,12 @@ class TargetOutOfRange(Check):
         first, last = seen.steps
         yield self.finding(fact, first_step=first, last_step=last, value=outside, threshold=self.tolerance,
                            causes=("ND105",), fix=fix)  # fmt: skip
+
+    def _among_inputs(self, run: Run, seen: Objective) -> Finding | None:
+        """What is said of targets that the model has before it."""
+        if self._copies(run):
+            return self._of_copies(seen)
+        return self._of_ahead(seen) if run.meta.loss.get("looks_ahead") else None
 
     def _copies(self, run: Run) -> bool:
         """Whether the targets were seen to be what went in, of a model of which each layer puts out something at each place."""

@@ -126,7 +126,8 @@ class Schedule(Check):
     def _spent(self, run: Run, steps: Array, lr: Array) -> Finding | None:
         durations = _rates(run, run.train)
         share, trained = float(durations.mean() / lr.max()), progress.training(run)
-        if share >= self.spent or lr.argmax() > lr.argmin() or trained is None or not trained.start > trained.floor:
+        falls = lr.argmax() < lr.argmin()
+        if share >= self.spent or not falls or trained is None or not trained.start > trained.floor:
             return None
         if trained.value > 1 - self.rest or not self._falling(run, run.train, trained.start):
             return None
