@@ -14,7 +14,7 @@ from nndiag.errors import NndiagError
 from nndiag.pace import Pace
 from nndiag.recorder import Recorder
 from nndiag.statistics import Array
-from nndiag.weighing import WEIGHTED, Weighing
+from nndiag.weighing import Weighing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -545,8 +545,7 @@ class LossHook(Hook):
         self._due = wanted and (self._outputs.due(recorder.step_number) or recorder.alarmed)
         if self._due:
             recorder.row.outputs(outputs, targets)
-            if not any(recorder.meta.loss.get(key) is not None for key in ("scale", *WEIGHTED)):
-                self._weighing.outputs(outputs, targets, recorder.meta.loss)
+            self._weighing.outputs(outputs, targets, recorder.meta.loss, loss)
 
     def on_output_gradient(self, gradient: Array) -> None:
         if self._due:

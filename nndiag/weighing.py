@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +21,14 @@ LOOKS, AGREE = 50, 2
 CLOSE = 0.02
 """Relative distance up to which weights of one class are the same, and above which one differs from 1."""
 
+TWICE = 1.9
+"""Times that the number of a loss is off its weighed mean above which the gradient alone has that factor: 1/2, or 2, at least."""
+
 APART = 1e-3
 """How far a probability must be from 0 and 1 for its error to be measured: losses clip what is nearer."""
+
+LEAST = 1e-7
+"""Where probabilities of a right class are clipped, as losses of probabilities commonly do."""
 
 
 class Weighing:
@@ -28,30 +36,32 @@ class Weighing:
 
     What the gradient of the outputs is, over what that of a plain mean would be, is the weight of each sample. Where it is the
     same within each class, those of the classes are told, unless all are 1; n for each is a sum over n samples. Else the loss
-    is of another kind.
+    is of another kind. A factor that the gradient has and the number of the loss has not, as where each of four parts of a
+    batch is divided by 4, is none of the loss's.
     """
 
     def __init__(self) -> None:
         self._looks = self._whole = 0
         self._known: dict[int, float] = {}
-        self._plain: tuple[list[Array], Array, int] | None = None
+        self._plain: _Plain | None = None
+        self._number = math.nan
 
-    def outputs(self, outputs: Array, targets: Array | None, loss: Mapping[str, object]) -> None:
-        """What goes into the loss in this step; what is made of it is kept until the gradient comes."""
-        self._plain = None
-        if self._looks < LOOKS and targets is not None:
+    def outputs(self, outputs: Array, targets: Array | None, loss: Mapping[str, object], number: float) -> None:
+        """What goes into the loss in this step, and its number; what is made of it is kept until the gradient comes."""
+        self._plain, self._number = None, number
+        if self._looks < LOOKS and targets is not None and not _is_told(loss):
             self._looks += 1
             self._plain = _plain(*frames.as_samples(outputs, targets), loss)
 
     def gradient(self, gradient: Array) -> list[float] | None:
         """The weights of the classes by their ids, with the gradient (batch, units) of the outputs, once they are known."""
         plain, self._plain = self._plain, None
-        if plain is None or len(plain[1]) not in (gradient.size, len(np.atleast_1d(gradient))):
+        if plain is None or len(plain.ids) not in (gradient.size, len(np.atleast_1d(gradient))):
             return None
-        forms, ids, classes = plain
+        ids, classes = plain.ids, plain.classes
         own = gradient.reshape(-1)
         own = own if own.size == len(ids) else gradient.reshape(len(ids), -1)[np.arange(len(ids)), ids]
-        off, weights = min((_by_class(own / form, ids) for form in forms), key=lambda found: found[0])
+        off, weights = min((_by_class(own / form, ids) for form in plain.gradients), key=lambda found: found[0])
         changed = any(abs(self._known.get(label, w) - w) > CLOSE * w for label, w in weights.items())
         self._known |= weights
         self._whole += len(self._known) == classes
@@ -59,8 +69,30 @@ class Weighing:
             self._looks = LOOKS  # known, or of another kind
         if off > CLOSE or changed or self._whole < AGREE:
             return None
-        found = [round(self._known[label], 6) for label in range(classes)]
-        return found if any(abs(weight - 1) > CLOSE for weight in found) else None
+        found = np.array([self._known[label] for label in range(classes)])
+        times = self._number / float(np.mean(found[ids] * plain.losses))
+        if 0 < times <= 1 / TWICE or TWICE <= times < math.inf:
+            if np.ptp(found) <= CLOSE * found.min():
+                return None
+            found *= times
+        return np.round(found, 6).tolist() if (abs(found - 1) > CLOSE).any() else None
+
+
+class _Plain(NamedTuple):
+    """What a plain mean over the samples, or over the labels where there are several, would be made of."""
+
+    gradients: list[Array]
+    """What its gradient may be, of the right class of each sample or of each label: one for each way to write the loss."""
+
+    losses: Array
+    ids: Array
+    classes: int
+
+
+def _is_told(loss: Mapping[str, object]) -> bool:
+    """Whether all is known of how the loss weights its samples: its weights, or one factor for each of a mean or sum."""
+    factor = loss.get("scale", 1.0 if "reduction" in loss else None)
+    return factor is not None or any(loss.get(key) is not None for key in WEIGHTED)
 
 
 def _by_class(weights: Array, ids: Array) -> tuple[float, dict[int, float]]:
@@ -73,11 +105,12 @@ def _by_class(weights: Array, ids: Array) -> tuple[float, dict[int, float]]:
     return off, middle
 
 
-def _plain(rows: Array, y: Array | None, loss: Mapping[str, object]) -> tuple[list[Array], Array, int] | None:
-    """What the gradient of a plain mean may be, of the right class of each sample or of each label; these; their number.
+def _plain(rows: Array, y: Array | None, loss: Mapping[str, object]) -> _Plain | None:
+    """The plain mean of such a loss; None where it is of another kind.
 
-    It is (p - 1) / n for the logit of the right class and (p - y) / n for that of a label; with respect to a probability both
-    over p (1 - p) (Bishop 2006, section 4.3), and where the loss divides each row by its sum, the one of the logit over p.
+    Its gradient is (p - 1) / n for the logit of the right class and (p - y) / n for that of a label; with respect to a
+    probability both over p (1 - p) (Bishop 2006, section 4.3), and where the loss divides each row by its sum, the one of the
+    logit over p.
     """
     if y is None or loss.get("label_smoothing") or loss.get("expects") not in ("logits", "probabilities"):
         return None
@@ -92,11 +125,12 @@ def _plain(rows: Array, y: Array | None, loss: Mapping[str, object]) -> tuple[li
     with np.errstate(all="ignore"):
         if binary:
             p = (1 / (1 + np.exp(-z)) if logits else z).reshape(-1)
+            right = np.where(ids == 1, p, 1 - p)
         else:
             p = np.exp(z - z.max(axis=1, keepdims=True)) if logits else z
-            p = (p / p.sum(axis=1, keepdims=True) if logits else p)[np.arange(len(z)), ids]
+            p = right = (p / p.sum(axis=1, keepdims=True) if logits else p)[np.arange(len(z)), ids]
+        losses = -np.log(np.clip(right, LEAST, 1))
         p = np.where((p > APART) & (p < 1 - APART), p, np.nan)
         error = (p - ids if binary else p - 1) / len(ids)
-        if logits:
-            return [error], ids, classes
-        return [error / (p * (1 - p)), *([] if binary else [error / p])], ids, classes
+        gradients = [error] if logits else [error / (p * (1 - p)), *([] if binary else [error / p])]
+    return _Plain(gradients, losses, ids, classes)

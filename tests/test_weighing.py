@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -23,21 +25,25 @@ def softmax(z: Array) -> Array:
     return e / e.sum(axis=1, keepdims=True)
 
 
-def binary(expects: str, weights: Array, units: int = 1) -> tuple[Array, Array, Array]:
-    """Outputs, labels and the gradient of a weighed mean of binary cross-entropies."""
+def binary(expects: str, weights: Array, units: int = 1) -> tuple[Array, Array, Array, float]:
+    """Outputs, labels, and the gradient and the number of a weighed mean of binary cross-entropies."""
     z, y = RNG.standard_normal((64, units)), (RNG.random((64, units)) < 0.4).astype(float)
     p, w = sigmoid(z), np.asarray(weights)[y.astype(int)]
     slope = 1.0 if expects == "logits" else p * (1 - p)
-    return (z if expects == "logits" else p), y, w * (p - y) / slope / z.size
+    number = float(np.mean(w * (np.logaddexp(0, z) - y * z)))
+    return (z if expects == "logits" else p), y, w * (p - y) / slope / z.size, number
 
 
-def classes(expects: str, weights: Array, *, sums: bool = False, one_hot: bool = False) -> tuple[Array, Array, Array]:
+def classes(
+    expects: str, weights: Array, *, sums: bool = False, one_hot: bool = False
+) -> tuple[Array, Array, Array, float]:
     """The same of cross-entropies of three classes; `sums`: the loss divides probabilities by their sum, which is 1."""
     z, y = RNG.standard_normal((64, 3)), RNG.integers(0, 3, 64)
     p, t = softmax(z), np.eye(3)[y]
     w = np.asarray(weights)[y][:, None] / len(z)
     δ = w * (p - t) if expects == "logits" else w * (-t / p + sums)
-    return (z if expects == "logits" else p), (t if one_hot else y), δ
+    number = float(np.sum(w * t * -np.log(p)))
+    return (z if expects == "logits" else p), (t if one_hot else y), δ, number
 
 
 FOUND = {
@@ -56,8 +62,8 @@ FOUND = {
 def test_weights_of_classes_are_told_as_they_are(name: str, weights: list[float]) -> None:
     weighing, found = Weighing(), []
     for _ in range(4):
-        (outputs, y, gradient), loss = FOUND[name](weights)
-        weighing.outputs(outputs, y, loss)
+        (outputs, y, gradient, number), loss = FOUND[name](weights)
+        weighing.outputs(outputs, y, loss, number)
         found.append(weighing.gradient(gradient))
     wanted = weights[: 2 if "binary" in loss["task"] else 3]
 
@@ -71,9 +77,29 @@ def test_weights_of_samples_and_gradients_of_other_losses_are_no_weights_of_clas
     for of_sample in (lambda n: RNG.uniform(0.5, 2.0, (n, 1)), lambda n: -np.ones((n, 1)), lambda n: np.zeros((n, 1))):
         weighing = Weighing()
         for _ in range(4):
-            (outputs, y, gradient), loss = FOUND[name]([1.0, 3.0, 2.0])
-            weighing.outputs(outputs, y, loss)
+            (outputs, y, gradient, number), loss = FOUND[name]([1.0, 3.0, 2.0])
+            weighing.outputs(outputs, y, loss, number)
             assert weighing.gradient(gradient * of_sample(len(gradient))) is None
+
+
+@pytest.mark.parametrize("weights", [[1.0, 10.0], [1.0, 1.0], [4.0, 4.0]])
+@pytest.mark.parametrize("parts", [1, 2, 8])
+@pytest.mark.parametrize("penalty", [1.0, 1.5])
+def test_a_factor_that_the_number_of_the_loss_has_not_is_none_of_the_losss(
+    weights: list[float], parts: int, penalty: float
+) -> None:
+    """As where a batch is read in parts, and the loss of each is divided by their number after it was logged."""
+    weighing, found = Weighing(), []
+    for _ in range(2):
+        z, y, gradient, number = binary("logits", np.array(weights))
+        weighing.outputs(z, y, BINARY | {"expects": "logits"}, penalty * number)
+        found.append(weighing.gradient(gradient / parts))
+
+    if weights == [1.0, 1.0] or (weights == [4.0, 4.0] and parts > 1):
+        assert found == [None, None]
+    else:
+        wanted = np.array(weights) * (1 if parts == 1 else penalty)
+        assert found[1] == pytest.approx(wanted, rel=1e-4)
 
 
 def test_a_class_that_has_not_been_seen_is_waited_for() -> None:
@@ -82,7 +108,7 @@ def test_a_class_that_has_not_been_seen_is_waited_for() -> None:
     found = []
     for label in (0, 1, 0, 2, 2):
         y = np.full(8, label)
-        weighing.outputs(z, y, loss)
+        weighing.outputs(z, y, loss, math.nan)
         found.append(weighing.gradient((label + 1) * (softmax(z) - np.eye(3)[y]) / 8))
 
     assert found[:4] == [None] * 4
@@ -92,8 +118,8 @@ def test_a_class_that_has_not_been_seen_is_waited_for() -> None:
 def test_what_is_said_twice_with_other_weights_is_not_believed() -> None:
     weighing = Weighing()
     for weight in (2.0, 3.0, 3.0, 3.0):
-        outputs, y, gradient = binary("logits", np.array([1.0, weight]))
-        weighing.outputs(outputs, y, BINARY | {"expects": "logits"})
+        outputs, y, gradient, number = binary("logits", np.array([1.0, weight]))
+        weighing.outputs(outputs, y, BINARY | {"expects": "logits"}, number)
         assert weighing.gradient(gradient) is None
 
 
@@ -111,7 +137,7 @@ def test_what_is_said_twice_with_other_weights_is_not_believed() -> None:
 def test_what_cannot_be_measured_tells_nothing(y: Array | None, loss: dict[str, object]) -> None:
     weighing = Weighing()
     for _ in range(4):
-        weighing.outputs(np.zeros((4, 1)), y, loss)
+        weighing.outputs(np.zeros((4, 1)), y, loss, 1.0)
         assert weighing.gradient(np.ones((4, 1))) is None
         assert weighing.gradient(np.ones((4, 1))) is None
 
