@@ -138,11 +138,12 @@ def test_the_table_of_harm_is_that_of_today() -> None:
 
 
 def test_the_table_of_harm_can_be_measured_again() -> None:
-    level = FAULTS["one-feature-large"].levels[-1]
+    """Of a network that hardly moves: where one learns, the last digit of a product may change what it ends at."""
+    level = FAULTS["clipped-to-nothing"].levels[-1]
 
-    seen = harm.faulty_error(("iris-fullbatch", "one-feature-large", level))
+    seen = harm.faulty_error(("friedman-mlp", "clipped-to-nothing", level))
 
-    assert seen == pytest.approx(harm.read(harm.FILE)["faulty"]["iris-fullbatch/one-feature-large"][-1], rel=0.25)
+    assert seen == pytest.approx(harm.read(harm.FILE)["faulty"]["friedman-mlp/clipped-to-nothing"][-1], rel=0.02)
 
 
 def test_a_program_is_the_same_each_time_and_with_a_recorder() -> None:
