@@ -597,8 +597,8 @@ class TorchLoop:
             self.teller.loss(value, origin, None, None)
             return
         found = graph.objective(loss, self._output)
+        self._know(found.loss | self._of_texts(found, loss) | self._over_samples(loss), loss)
         self._output = None
-        self._know(found.loss | self._of_texts(found, loss), loss)
         given = first_tensor(outputs), first_tensor(targets, floating=False)
         seen = found.outputs if given[0] is None else given[0]
         wanted = found.targets if given[1] is None else given[1]
@@ -619,6 +619,18 @@ class TorchLoop:
         recurrent = [module for module in self.parts.modules.values() if isinstance(module, nn.RNNBase)]
         both_ways = bool(recurrent) and all(module.bidirectional for module in recurrent)
         return {"looks_ahead": True} if both_ways or graph.looks_ahead(loss, ids.shape[1]) else {}
+
+    def _over_samples(self, loss: torch.Tensor) -> dict[str, Any]:
+        """What is to be said of a softmax over the samples; a model that may take the steps of sequences first has none there."""
+        output = first_tensor(self._output) if self.steps < LOOKED else None
+        if (
+            output is None
+            or output.ndim < 2
+            or any(getattr(module, "batch_first", True) is False for module in self.parts.modules.values())
+        ):
+            return {}
+        over = graph.over_samples(loss, len(output))
+        return {"over_samples": over} if over else {}
 
     def _know(self, objective: dict[str, Any], loss: torch.Tensor) -> None:
         """Describe the loss where it is new, and which parameters it reaches where that may still grow.

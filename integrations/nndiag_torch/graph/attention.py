@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import torch
 from torch import Tensor
 
-from nndiag_torch.graph.nodes import Node, saved_by
+from nndiag_torch.graph.nodes import Node, nodes_of, saved_by
 
 NODES = 4096
 """Nodes looked at for attention: a dozen blocks of a transformer."""
@@ -30,19 +32,9 @@ def looks_ahead(loss: Tensor, length: int) -> bool:
 
 
 def _looks_ahead(loss: Tensor, lengths: tuple[int, ...]) -> bool:
-    seen: set[Node] = {loss.grad_fn}
-    stack = [loss.grad_fn]
-    found = False
-    while stack and len(seen) < NODES:
-        node = stack.pop()
-        ahead = _sees_ahead(node, lengths)
-        if ahead is False:
-            return False
-        found = found or ahead is True
-        following = [edge[0] for edge in node.next_functions if edge[0] is not None and edge[0] not in seen]
-        seen.update(following)
-        stack.extend(following)
-    return found
+    known = (_sees_ahead(node, lengths) for node in islice(nodes_of(loss), NODES))
+    ahead = [one for one in known if one is not None]
+    return bool(ahead) and all(ahead)
 
 
 def _sees_ahead(node: Node, lengths: tuple[int, ...]) -> bool | None:

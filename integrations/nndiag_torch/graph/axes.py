@@ -1,4 +1,4 @@
-"""Where the axis of the classes comes from: a softmax over another one, or a reshape that mixes it up with others."""
+"""Where the axis of the classes comes from: a softmax over another one, or over samples, or a reshape that mixes it up."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from itertools import accumulate, pairwise
 from operator import mul
 from typing import Any
 
-from nndiag_torch.graph.nodes import DEPTH, Edge, name_of, shape_of, signed
+from torch import Tensor
+
+from nndiag_torch.graph.nodes import DEPTH, Edge, Node, name_of, nodes_of, shape_of, signed
 from nndiag_torch.graph.values import RESHAPES, Values
 
 SOFTMAXES = ("LogSoftmaxBackward0", "SoftmaxBackward0")
+
+LOGSUMEXP = "LogsumexpBackward0"
 
 
 def misplaced(values: Values, edge: Edge, axis: int) -> dict[str, Any]:
@@ -40,6 +44,31 @@ def misplaced(values: Values, edge: Edge, axis: int) -> dict[str, Any]:
         elif name not in (*SOFTMAXES, "ToCopyBackward0"):
             break
     return {}
+
+
+def over_samples(loss: Tensor, samples: int) -> str:
+    """Which of "softmax" and "logsumexp" in the graph of `loss` runs over an axis of so many `samples`; "" where none does.
+
+    That axis is the first of several, and no other is as long: a square of similarities is normalised over either. Never raises.
+    """
+    try:
+        return next((kind for node in nodes_of(loss) if (kind := _over_first(node, samples))), "")
+    except Exception:  # as `objective`
+        return ""
+
+
+def _over_first(node: Node, samples: int) -> str:
+    name = node.name()
+    if name in SOFTMAXES:
+        kind, dims = "softmax", [node._saved_dim]
+    elif name == LOGSUMEXP:
+        kind, dims = "logsumexp", list(node._saved_dim)
+    else:
+        return ""
+    before = node.next_functions[0]
+    shape = () if before[0] is None else shape_of(before)
+    several = len(shape) > 1 and shape[0] == samples and max(shape[1:]) > 1 and samples not in shape[1:]
+    return kind if several and [signed(d) % len(shape) for d in dims] == [0] else ""
 
 
 def same_axis(axis: int, shape: tuple[int, ...], reshaped: tuple[int, ...]) -> int | None:

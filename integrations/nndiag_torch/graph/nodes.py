@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -62,6 +63,19 @@ def shape_of(edge: Edge) -> tuple[int, ...]:
 def inputs_of(node: Node) -> list[tuple[int, Edge]]:
     """The inputs of `node` that need a gradient, with their places."""
     return [(place, edge) for place, edge in enumerate(node.next_functions) if edge[0] is not None]
+
+
+def nodes_of(loss: Tensor) -> Iterator[Node]:
+    """Every node of the graph of `loss`, those of the last layers first; nothing where it has none."""
+    start = getattr(loss, "grad_fn", None)
+    seen, stack = {start}, [] if start is None else [start]
+    while stack:
+        node = stack.pop()
+        yield node
+        for following, _ in getattr(node, "next_functions", ()):
+            if following is not None and following not in seen:
+                seen.add(following)
+                stack.append(following)
 
 
 def name_of(edge: Edge) -> str:

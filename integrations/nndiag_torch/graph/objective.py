@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nndiag_torch.graph.nodes import nodes_of
 from nndiag_torch.graph.rows import Rows
 from nndiag_torch.graph.terms import Path, Term
 from nndiag_torch.graph.values import Step, Values, applied, head_of
@@ -115,16 +116,7 @@ def leaves(loss: Tensor) -> Iterator[Tensor]:
 
     What a checkpoint with `use_reentrant=True` or a function of the user's own hides inside is not among them.
     """
-    start = getattr(loss, "grad_fn", None)
-    seen, stack = {start}, [start]
-    while stack:
-        node = stack.pop()
-        if (leaf := getattr(node, "variable", None)) is not None:
-            yield leaf
-        for following, _ in getattr(node, "next_functions", ()):
-            if following is not None and following not in seen:
-                seen.add(following)
-                stack.append(following)
+    yield from (leaf for node in nodes_of(loss) if (leaf := getattr(node, "variable", None)) is not None)
 
 
 def _objective(loss: Tensor, output: Any) -> Found:

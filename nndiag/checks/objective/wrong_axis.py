@@ -24,7 +24,8 @@ class WrongAxis(Check):
     numbers of several places. A recurrent or attention layer that wants the steps of its sequences first, and gets the samples
     first, reads one sample after the other.
 
-    Decides on the axis where the loss was seen to take its softmax, or the reshape seen before it; on layers with
+    Decides on the axis where the loss was seen to take its softmax, or the reshape seen before it; on any softmax or logsumexp of
+    the graph that was seen to run over the samples, such as nn.Softmax() without a dim on three axes; on layers with
     batch_first=False whose sequences had as many steps as the loss had samples, and were of another number, not 1 and no
     multiple; and else on sums. Of outputs: every column sums to 1 within `tolerance` and rows do not, on every read. Of δ,
     where the loss applies the softmax itself: adding a constant to all logits of a sample changes nothing, so each row of δ
@@ -44,7 +45,7 @@ class WrongAxis(Check):
     off: float = 0.05
 
     def not_checked(self, run: Run) -> str | None:
-        if self._axis(run) is not None or self._mixed(run) or self._across(run):
+        if run.meta.loss.get("over_samples") or self._axis(run) is not None or self._mixed(run) or self._across(run):
             return None
         if reason := super().not_checked(run):
             return reason
@@ -59,6 +60,12 @@ class WrongAxis(Check):
             yield self.finding(
                 f"the softmax before {seen.loss} runs over axis {axis}, and the classes lie on another",
                 fix="Take the softmax over the axis of the classes: dim=1 for outputs (N, C) and (N, C, …).",
+            )
+        elif over := run.meta.loss.get("over_samples"):
+            yield self.finding(
+                f"a {over} on the way to the loss runs over axis 0, the samples of the batch",
+                fix="Take it over the axis of the classes, components or places: dim=1 or dim=-1, never dim=0.",
+                confirm="compare model(x)[:1] with model(x[:1])  # a sample must not depend on the others",
             )
         elif mixed := self._mixed(run):
             yield self.finding(

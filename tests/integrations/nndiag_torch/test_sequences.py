@@ -118,3 +118,76 @@ def test_what_is_told_of_the_axes_is_kept_with_the_run() -> None:
     assert type(meta).from_dict(meta.to_dict()) == meta
     with pytest.raises(nndiag.RunError, match="does not describe a run"):
         type(meta).from_dict({"layers": [layer | {"sequence": "ab"}]})
+
+
+class Mixture(nn.Module):
+    """A mixture of normal distributions: logarithms of shares, means, logarithms of widths, each (N, 5)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Linear(WIDTH, 5) for _ in range(3))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        shares, means, widths = (part(x) for part in self.parts)
+        return shares.log_softmax(1), means, widths
+
+
+def log_density(outputs: tuple[Tensor, ...], y: Tensor) -> Tensor:
+    """Of each of the 5 parts, (N, 5)."""
+    shares, means, widths = outputs
+    return shares - 0.5 * ((y - means) / widths.exp()) ** 2 - widths
+
+
+class Weighing(nn.Module):
+    """A softmax over an axis of 3 experts (N, 3), places (N, 4, 2), samples (N, N), one score of each sample, or all of it."""
+
+    def __init__(self, of: str, dim: int | None) -> None:
+        super().__init__()
+        self.of, self.softmax, self.head = of, nn.Softmax(dim), nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.head(x)
+        scores = {"experts": z, "places": x.view(len(x), 4, 2) * z[:, :1, None], "samples": z @ z.T, "one": z[:, :1]}[
+            self.of
+        ]
+        outputs: Tensor = z + self.softmax(scores).flatten(1).sum(1, keepdim=True)
+        return outputs
+
+
+@pytest.mark.parametrize(
+    ("of", "dim", "found"),
+    [("experts", 0, 1), ("experts", 1, 0), ("places", None, 1), ("places", 0, 1), ("places", 1, 0), ("places", -1, 0),
+     ("samples", 0, 0), ("samples", 1, 0), ("one", 0, 0)],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice")
+def test_a_softmax_over_the_samples_is_found_wherever_it_is(of: str, dim: int | None, found: int) -> None:
+    """Without a `dim`, on three axes, it is the first. Squares of similarities and a single score may well be compared."""
+    assert len(findings(Weighing(of, dim), torch.randn(N, WIDTH, generator=ANY), IDS)) == found
+
+
+@pytest.mark.parametrize(("dim", "found"), [(0, 1), (1, 0)])
+def test_parts_of_a_mixture_are_summed_for_each_sample(dim: int, found: int) -> None:
+    model, x, y = Mixture(), torch.randn(N, WIDTH, generator=ANY), torch.randn(N, 1, generator=ANY)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for _ in range(3):
+            loss = -log_density(model(x), y).logsumexp(dim).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    told = recorder.check(nndiag.Checklist(select="ND111")).findings
+
+    assert len(told) == found
+    assert all("logsumexp on the way to the loss runs over axis 0" in finding.message for finding in told)
+
+
+def test_of_a_model_that_takes_steps_first_the_first_axis_is_none_of_samples() -> None:
+    class Steps(Weighing):
+        def __init__(self) -> None:
+            super().__init__("experts", 0)
+            self.layer = nn.GRU(WIDTH, WIDTH)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(self.layer(x)[0][:, 0])
+
+    assert not findings(Steps(), torch.randn(N, 1, WIDTH, generator=ANY), IDS)
