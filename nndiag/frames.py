@@ -24,7 +24,7 @@ INPUT = ("mean", "variance", "rms", "min", "max", "nonfinite_fraction", "feature
 TARGET = ("mean", "variance", "rms", "min", "max", "nonfinite_fraction", "integer", "width", "classes", "entropy",
           "total_variance", "absolute_deviation")  # fmt: skip
 MOVED = ("shift", "scale")  # also as "evaluation", of inputs of which it is not known whose they are
-SHARED = ("samples", "overlap", "duplicates")  # also as "evaluation"
+SHARED = ("samples", "overlap", "duplicates", "distinct")  # also as "evaluation"
 VALIDATION = (*SHARED, *MOVED, "label_shift", "awakened", "target_mean")
 OUTPUT = ("rows", "width", "dimensions", "mean", "variance", "min", "max", "zero_fraction", "nonfinite", "row_sum_min",
           "row_sum_max", "column_sum_min", "column_sum_max", "batch_variance", "predicted_classes")  # fmt: skip

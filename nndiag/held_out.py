@@ -14,6 +14,10 @@ MOST = 200_000
 """Rows remembered, 8 bytes and a set entry each; beyond them the overlap is that with the rows remembered."""
 
 
+FEW, ROWS, FEATURES = 50, 500, 64
+"""Different rows that tell whether features have values of their own, and rows and features that are looked at for it."""
+
+
 class SeenRows:
     """Which input rows were seen, by hash, and how many of them had come before."""
 
@@ -54,6 +58,7 @@ class HeldOut:
         rows = _rows(x)
         self._features = st.FeatureMoments(rows.shape[1])
         self._features.add(rows)
+        self._distinct = distinct(rows)
         self._labels = Labels()
         self._labels.add(y, binary=binary)
         self._target_mean = float(np.mean(y, dtype=np.float64)) if y.size and y.dtype.kind in "biuf" else math.nan
@@ -67,6 +72,7 @@ class HeldOut:
             len(self._hashes),
             overlap,
             train.duplicates,
+            self._distinct,
             shift,
             scale,
             self._label_shift(labels),
@@ -153,6 +159,7 @@ class SharedRows:
         self._passes: list[list[int]] = []
         self._latest: list[int] = []
         self._left = self._more = self.VALUES
+        self._distinct = math.nan
         self.complete = False
         """Whether all training rows were seen."""
 
@@ -175,6 +182,7 @@ class SharedRows:
             return None
         self._more -= x.size
         self._passes.append(_hashes(x[: self.ENOUGH]))
+        self._distinct = np.fmax(self._distinct, distinct(_rows(x)))
         return self._shared() if self.complete else None
 
     def _shared(self) -> tuple[float, ...] | None:
@@ -185,7 +193,17 @@ class SharedRows:
         mixed = [each for each in self._passes if sum(row not in seen for row in each) >= self.BOTH]
         if met and len(seen.intersection(row for each in mixed for row in each)) < self.BOTH:
             return None
-        return len(rows), len(met) / len(rows), self._train.duplicates
+        return len(rows), len(met) / len(rows), self._train.duplicates, float(self._distinct)
+
+
+def distinct(rows: Array) -> float:
+    """Values of the feature that has most of them, over the different rows (n, features); NaN of less than `FEW` of those.
+
+    Near 1, equal rows are copies, and no chance: a feature that is measured has a value of its own in each of them. Of many rows
+    and features the first ones are looked at.
+    """
+    some = np.unique(rows[:ROWS, :FEATURES], axis=0)
+    return max(len(np.unique(column)) for column in some.T) / len(some) if len(some) >= FEW and some.size else math.nan
 
 
 def _rows(x: Array) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nndiag
-from nndiag import frames, nn
+from nndiag import frames, held_out, nn
 from nndiag import statistics as st
 from nndiag.held_out import Evaluated, HeldOut, SeenRows, SharedRows
 from nndiag.labels import Labels
@@ -82,11 +82,12 @@ TRAIN, OTHERS = X[:600], X[600:]
     ids=["another set", "some of it", "three rows", "whole passes, too"],
 )
 def test_rows_that_are_in_passes_of_both_kinds_are_shared(passes: list[Array], overlap: float) -> None:
-    samples, share, copies = shared(TRAIN, passes) or (0.0, -1.0, -1.0)
+    samples, share, copies, distinct = shared(TRAIN, passes) or (0.0, -1.0, -1.0, -1.0)
 
     assert samples == sum(map(len, passes)) * 2
     assert share == pytest.approx(overlap)
     assert copies == 0
+    assert distinct == 1
 
 
 @pytest.mark.parametrize(
@@ -125,6 +126,18 @@ def test_of_training_rows_that_were_not_all_looked_at_nothing_is_known(unread: i
 def test_of_training_sets_that_are_too_large_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SharedRows, "VALUES", TRAIN.size)
     assert shared(TRAIN, [np.concatenate([TRAIN[:20], OTHERS])]) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "own"), [(None, 1.0), (100, 0.5), (3, 0.0)], ids=["measured", "whole numbers up to 100", "three levels"]
+)
+def test_a_feature_that_is_measured_has_a_value_of_its_own_in_each_row(values: int | None, own: float) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((200, 4)) if values is None else rng.integers(0, values, (200, 4))
+    copied = np.concatenate([rows, rows[:50], rows[:50]])
+
+    assert held_out.distinct(copied) == pytest.approx(own, abs=0.1)
+    assert np.isnan(held_out.distinct(rows[:49]))
 
 
 def test_of_wide_inputs_few_are_evaluated() -> None:

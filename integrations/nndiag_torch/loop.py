@@ -61,8 +61,8 @@ SILENT = 2
 """Iterations without any layer after which that is said."""
 
 MANY, LOOKED = 8, 5
-"""Kinds of loss of one loop that are told apart, and iterations in which it is seen which parameters the loss reaches, and
-whether what is compiled can be heard."""
+"""Kinds of loss of one loop that are told apart, and iterations in which it is seen which parameters the loss reaches, whether
+what is compiled can be heard, and whether there is anything to clip."""
 
 TENSORS = ("loss", "outputs", "targets")
 """What may be logged as a tensor."""
@@ -103,6 +103,9 @@ class TorchLoop:
         self._looked: dict[str, Any] = {}
         """The objective as it was when it was looked at last."""
         self.clipping_limit: dict[str, Any] = {"gradients": "unknown"}
+        self._clipped_nothing = 0
+        self._reshape: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+        """Shapes of what the model got and of what it hands to its first module, where these are the same numbers."""
         self.compiled = compiled.Compiled(self.parts.layers, self._traced)
         self._described = (0, 0, 0, 0)
         self._trainable = 0
@@ -236,6 +239,8 @@ class TorchLoop:
         self._evaluation_mode = min(self._evaluation_mode, float(self.parts.in_evaluation_mode))
         self._begin()
         given, self._entering = self._entering, ()
+        if self.steps < LOOKED:
+            self._reshape = _reshape(first_tensor(given, floating=False), first_tensor(args, floating=False))
         # Of the model, where a tensor is passed by place, or of its first module.
         if self.teller.wants("on_step_begin") and (x := first_tensor((given, args), floating=False)) is not None:
             self._ids = _nothing if x.is_floating_point() else weakref.ref(x)
@@ -597,7 +602,7 @@ class TorchLoop:
             self.teller.loss(value, origin, None, None)
             return
         found = graph.objective(loss, self._output)
-        self._know(found.loss | self._of_texts(found, loss) | self._over_samples(loss), loss)
+        self._know(found.loss | self._of_texts(found, loss) | self._of_axes(loss), loss)
         self._output = None
         given = first_tensor(outputs), first_tensor(targets, floating=False)
         seen = found.outputs if given[0] is None else given[0]
@@ -620,17 +625,20 @@ class TorchLoop:
         both_ways = bool(recurrent) and all(module.bidirectional for module in recurrent)
         return {"looks_ahead": True} if both_ways or graph.looks_ahead(loss, ids.shape[1]) else {}
 
-    def _over_samples(self, loss: torch.Tensor) -> dict[str, Any]:
-        """What is to be said of a softmax over the samples; a model that may take the steps of sequences first has none there."""
+    def _of_axes(self, loss: torch.Tensor) -> dict[str, Any]:
+        """What is to be said of a softmax over the samples, and of a reshape that takes one axis for another.
+
+        Of a model that may take the steps of sequences first it is not known where its samples are.
+        """
         output = first_tensor(self._output) if self.steps < LOOKED else None
-        if (
-            output is None
-            or output.ndim < 2
-            or any(getattr(module, "batch_first", True) is False for module in self.parts.modules.values())
-        ):
+        if output is None or output.ndim < 2:
             return {}
-        over = graph.over_samples(loss, len(output))
-        return {"over_samples": over} if over else {}
+        steps_first = any(getattr(module, "batch_first", True) is False for module in self.parts.modules.values())
+        samples = 0 if steps_first else len(output)
+        over, scrambled = graph.over_samples(loss, samples), graph.scrambled(loss, samples)
+        if scrambled is None and self._reshape is not None and graph.scrambles(*self._reshape, samples):
+            scrambled = [list(shape) for shape in self._reshape]
+        return ({"over_samples": over} if over else {}) | ({"scrambled": scrambled} if scrambled else {})
 
     def _know(self, objective: dict[str, Any], loss: torch.Tensor) -> None:
         """Describe the loss where it is new, and which parameters it reaches where that may still grow.
@@ -717,7 +725,11 @@ class TorchLoop:
     def clipping(self, tensors: list[torch.Tensor], limit: dict[str, float]) -> None:
         """Gradients are about to be clipped."""
         ours = [found for tensor in tensors if (found := self.parts.parameters.get(id(tensor)))]
-        if ours:
+        if ours and (self._finished or not self._backward_passes) and all(_is_cleared(tensor) for tensor in tensors):
+            self._clipped_nothing += 1
+            if self._clipped_nothing == LOOKED:
+                self.recorder.describe(clipping={**limit, "gradients": "cleared"})
+        elif ours:
             if self.clipping_limit != (clipping := {**limit, "gradients": "before"}):
                 self.clipping_limit = clipping
                 self.recorder.describe(clipping=clipping)
@@ -828,6 +840,14 @@ def _is_cleared(parameter: torch.Tensor | None) -> bool:
     if parameter is None:
         return False
     return parameter.grad is None or (parameter.grad.is_cpu and not parameter.grad.any())
+
+
+def _reshape(before: torch.Tensor | None, after: torch.Tensor | None) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """The two shapes, where one tensor is a plain reshape of the other."""
+    if before is None or after is None or before is after or not same_start(before, after):
+        return None
+    plain = before.numel() == after.numel() and before.is_contiguous() and after.is_contiguous()
+    return (tuple(before.shape), tuple(after.shape)) if plain else None
 
 
 def _nothing() -> None:

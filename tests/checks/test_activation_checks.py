@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sound_programs import SOUND, some_digits, sound, train
 
+import nndiag
 from nndiag import Checklist, Finding, Verdict, nn, synthetic
 from nndiag.check import Check
 from nndiag.checks import (
@@ -222,9 +223,15 @@ def test_a_convolution_taken_apart_in_a_network_that_bends_is_no_remark() -> Non
 
 
 def test_a_network_thrown_off_by_its_updates_says_one_class() -> None:
-    run = train(some_digits(), [64] * 6, nn.SGD(1.0, momentum=0.9), 10)
+    x, y, *_ = some_digits()
+    network = nn.MLP([64, 32, 10], seed=0)
+    bias = network.parameters[-1].value
+    bias[3] = 50.0
+    trainer = nn.Trainer(network, nn.SoftmaxCrossEntropy(), nn.SGD(1e-3))
+    with nndiag.watch(trainer, every=1) as recorder:
+        trainer.fit(x, y, epochs=10, batch_size=64)
 
-    report = Checklist(select="ND306").examine(run)
+    report = Checklist(select="ND306").examine(recorder.run)
     assert report.verdict is Verdict.FAIL
     assert report.findings[0].layer == "output"
 
@@ -239,6 +246,19 @@ def test_outputs_that_are_not_finite_name_no_class(share: float, judged: bool) -
     reason = OutputCollapse().not_checked(Run(run.meta, {**run.tables, "outputs": nonfinite.tables["outputs"]}))
     assert (reason is None) is judged
     assert judged or "ND801" in str(reason)
+
+
+@pytest.mark.parametrize(("broken", "found"), [(0, 1), (40, 0)])
+def test_what_is_named_by_outputs_that_are_not_finite_is_left_out(broken: int, found: int) -> None:
+    """Of 100 reads the last 40 name class 0 alone, as NaN does."""
+    late = np.arange(100) >= 60
+    run = synthetic.run(
+        outputs={"nonfinite": {"outputs": np.where(np.arange(100) >= 100 - broken, 1.0, 0.0)},
+                 "count": {"predicted 0": np.where(late, 32.0, 16.0), "predicted 1": np.where(late, 0.0, 16.0)}},
+        data={"count": {"label 0": 10.0, "label 1": 11.0, "label 2": 11.0}},
+    )  # fmt: skip
+
+    assert len(findings(OutputCollapse(), run)) == found
 
 
 def counted(label: float, *, poor: bool) -> Run:

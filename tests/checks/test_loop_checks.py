@@ -518,6 +518,14 @@ def test_clipping_that_cannot_be_judged_says_why(clipping: dict[str, Any] | None
     assert words in (ClippedAlways().not_checked(run) or "")
 
 
+def test_clipping_before_there_are_gradients_is_named_whatever_their_norms() -> None:
+    run = synthetic.run(gradients={"norm": {"w": 0.1}}, clipping={"max_norm": 1.0, "gradients": "cleared"})
+    (found,) = findings(ClippedAlways(), run)
+
+    assert found.kind == "exact"
+    assert "before the backward pass" in found.message
+
+
 @pytest.mark.parametrize(("norm", "found"), [(3.9, 0), (4.1, 1)])
 def test_clipping_to_less_than_a_quarter_holds_back_a_loss_that_still_falls(norm: float, found: int) -> None:
     run = synthetic.run(

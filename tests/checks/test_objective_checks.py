@@ -238,7 +238,19 @@ def test_weights_that_rise_with_the_samples_of_a_class_are_upside_down(
     assert ["upside down" in finding.message for finding in findings("ND005", run)] == [True] * found
 
 
-@pytest.mark.parametrize(("kind", "found"), [("affine", 1), ("recurrent", 0), ("attention", 0)])
+@pytest.mark.parametrize(("share", "copies", "distinct", "found"), [
+    (0.1, 0.4, 1.0, 1), (0.1, 0.4, 0.5, 0), (0.1, 0.02, 0.5, 1), (0.005, 0.4, 1.0, 0), (0.1, 0.4, np.nan, 0),
+])  # fmt: skip
+def test_copies_of_rows_that_are_measured_are_no_chance(
+    share: float, copies: float, distinct: float, found: int
+) -> None:
+    values = {"overlap": share, "samples": 400.0, "duplicates": copies, "distinct": distinct}
+    run = synthetic.run(metrics={name: {"validation": value} for name, value in values.items()})
+
+    assert len(findings("ND008", run)) == found
+
+
+@pytest.mark.parametrize(("kind", "found"), [("affine", 1), ("recurrent", 0), ("attention", 0), ("embedding", 0)])
 def test_features_of_steps_at_which_sequences_pause_are_a_remark(kind: str, found: int) -> None:
     data: synthetic.Statistics = {"constant_fraction": {"input": 0.8}, "samples": {"input": 640.0}}
 

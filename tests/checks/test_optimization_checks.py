@@ -223,6 +223,20 @@ def test_a_decay_that_is_all_that_is_left_of_the_update_has_killed_the_network(k
     assert len(findings(DecayDominates(), run)) == found
 
 
+@pytest.mark.parametrize(("before", "found"), [(1.0, 0), (0.04, 1)])
+def test_weights_that_are_no_numbers_any_more_have_not_shrunk(before: float, found: int) -> None:
+    """The loss ends at step 60; the norms of what was left finite of the weights are small from there on."""
+    steps = np.arange(100)
+    weight = np.where(steps < 60, np.geomspace(1.0, before, 60)[np.minimum(steps, 59)], 0.01)
+    run = synthetic.run(
+        train=np.where(steps < 60, 2.3, np.nan), first_nonfinite={"step": 60, "what": "loss"},
+        updates={"weight_norm": {"w": weight}, "update_norm": {"w": 0.03}}, metrics={"lr": {"train": 0.1}},
+        optimizer={"name": "SGD", "lr": 0.1},
+    )  # fmt: skip
+
+    assert len(findings(DecayDominates(), run)) == found
+
+
 @pytest.mark.parametrize(("kept", "end", "found"), [(0.04, 2.3, 1), (0.55, 2.3, 1), (0.65, 2.3, 0), (0.04, 0.1, 0)])
 def test_without_decay_a_penalty_in_the_loss_is_what_takes_all_weights_away(
     kept: float, end: float, found: int

@@ -1,7 +1,7 @@
 """The objective of a training step, read from the autograd graph of its loss: which loss it is, its outputs and targets."""
 
 from nndiag_torch.graph.attention import looks_ahead
-from nndiag_torch.graph.axes import over_samples
+from nndiag_torch.graph.axes import over_samples, scrambled, scrambles
 from nndiag_torch.graph.objective import Found, leaves, objective, reached
 
-__all__ = ["Found", "leaves", "looks_ahead", "objective", "over_samples", "reached"]
+__all__ = ["Found", "leaves", "looks_ahead", "objective", "over_samples", "reached", "scrambled", "scrambles"]

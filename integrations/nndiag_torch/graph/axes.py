@@ -89,6 +89,45 @@ def mixes(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
                for a, b in pairwise(sorted(old & new)))  # fmt: skip
 
 
+def scrambled(loss: Tensor, samples: int) -> list[list[int]] | None:
+    """The shapes before and after the first reshape in the graph of `loss` that `scrambles`; None without one.
+
+    `samples` is 0 where it is not known how many there are. Never raises.
+    """
+    try:
+        for node in nodes_of(loss):
+            if node.name() in RESHAPES and node.next_functions[0][0] is not None:
+                before, after = shape_of(node.next_functions[0]), shape_of((node, 0))
+                if scrambles(before, after, samples):
+                    return [list(before), list(after)]
+    except Exception:  # as `objective`
+        pass
+    return None
+
+
+def scrambles(before: tuple[int, ...], after: tuple[int, ...], samples: int) -> bool:
+    """Whether a reshape takes numbers of one axis for those of another, where it should have swapped axes.
+
+    What splits axes and then makes one of neighbours, as (T, C) to (T/2, 2C), is sound, and so is all for which there are such
+    parts: sizes that divide one another. Even then it is a fault to give (N, T, C) the shape (N, C, T), or (N, T, H·D) the
+    shape (N, H, T, D) or the other way round, and to make the second axis, of the N samples, the first.
+    """
+    if 0 in before or not mixes(before, after):
+        return False
+    borders = sorted({*_below(before), *_below(after), *_whole(before)})
+    if any(b % a for a, b in pairwise(borders)):
+        return True
+    first = before[0] == after[0] == samples and before.count(samples) == after.count(samples) == 1
+    swapped = len(before) == len(after) == 3 and sorted(before) == sorted(after)
+    moved = before[1:2] == after[:1] == (samples,) and before.count(samples) == after.count(samples) == 1
+    return moved or (first and (swapped or _heads(before, after) or _heads(after, before)))
+
+
+def _heads(whole: tuple[int, ...], parts: tuple[int, ...]) -> bool:
+    """Whether (N, T, H·D) and (N, H, T, D) are the two shapes."""
+    return len(whole) == 3 and len(parts) == 4 and parts[2] == whole[1] and parts[1] * parts[3] == whole[2]
+
+
 def _below(shape: tuple[int, ...]) -> list[int]:
     """How many values lie side by side for one place of each axis."""
     return [*accumulate(reversed(shape[1:]), mul, initial=1)][::-1] if shape else []

@@ -79,6 +79,8 @@ class OutputCollapse(Check):
 
     def _counts(self, run: Run, frame: str, begins: str) -> pd.DataFrame:
         counts = run.statistic(frame, "count")
+        if frame == "outputs" and len(broken := run.series("outputs", "nonfinite", "outputs")):
+            counts = counts[~(broken.reindex(counts.index) > 0)]  # NaN names no class
         return counts[[name for name in counts if str(name).startswith(begins)]].fillna(0.0)
 
     def _late(self, counts: pd.DataFrame) -> pd.DataFrame:

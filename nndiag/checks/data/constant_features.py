@@ -20,7 +20,7 @@ class ConstantFeatures(Check):
 
     Decides on the share of features with one value over all batches so far, from `samples` samples on: above `many`. It is a
     remark where the others are `sparse`, zero that often: bags of words have many columns that stay 0 for a while; and before
-    a recurrent or attention layer, where a feature of each step counts as one: sequences are padded, and pause.
+    a recurrent or attention layer or an embedding, where a feature of each step counts as one: sequences are padded, and pause.
     """
 
     code = "ND003"
@@ -53,8 +53,8 @@ class ConstantFeatures(Check):
             )  # fmt: skip
 
     def _sequences(self, run: Run) -> bool:
-        """Whether a layer over sequences takes the inputs."""
-        return any(layer.kind in ("recurrent", "attention") for layer in run.meta.layers[:1])
+        """Whether a layer over sequences, or one of words, takes the inputs."""
+        return any(layer.kind in ("recurrent", "attention", "embedding") for layer in run.meta.layers[:1])
 
     def _zeros(self, run: Run, constant: float) -> float:
         """Share of zeros among the features that vary, taking the constant ones for zeros."""

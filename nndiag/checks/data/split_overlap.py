@@ -26,8 +26,9 @@ class SplitOverlap(Check):
 
     Decides on hashes of the input rows: the share of validation rows that are training rows, above `share` and above three
     times the share of copies inside the training set (where inputs take few values, equal rows are chance), with `rows`
-    shared rows or more. Augmented copies are not seen. Where the validation set is not told, passes without gradients stand
-    for it that mix training rows with others (`nndiag.held_out.SharedRows`).
+    shared rows or more. Where a feature has a value of its own in `own` of the different rows, as what is measured has, copies
+    are none of chance: rare samples were copied before the split. Augmented copies are not seen. Where the validation set is
+    not told, passes without gradients stand for it that mix training rows with others (`nndiag.held_out.SharedRows`).
     """
 
     code = "ND008"
@@ -43,6 +44,7 @@ class SplitOverlap(Check):
 
     share: float = 0.01
     rows: int = 3
+    own: float = 0.9
 
     def not_checked(self, run: Run) -> str | None:
         if len(run.validation) and not any(len(run.series("metrics", "overlap", part)) for part in self.parts):
@@ -56,7 +58,8 @@ class SplitOverlap(Check):
         overlaps = run.series("metrics", "overlap", part)
         share, samples = float(overlaps.iloc[-1]), latest(run, "metrics", "samples", part) or 0.0
         copies = latest(run, "metrics", "duplicates", part) or 0.0
-        if share > self.share + 3 * copies and share * samples >= self.rows:
+        chance = 0.0 if (latest(run, "metrics", "distinct", part) or 0.0) > self.own else 3 * copies
+        if share > self.share + chance and share * samples >= self.rows:
             whose = "validation samples" if part == "validation" else "samples of passes without gradients"
             yield self.finding(
                 f"{share:.0%} of the {whose} are among the training samples",

@@ -15,10 +15,11 @@ from nndiag.statistics import Array
 
 @dataclass(frozen=True)
 class ClippedAlways(Check):
-    """Gradients are clipped at nearly every step, to next to nothing.
+    """Gradients are clipped at nearly every step, to next to nothing, or before there are any.
 
     Clipping is a guard against rare spikes. Where the limit lies below the usual norm it fixes the length of every step
-    instead: the learning rate no longer means what it says (Zhang et al. 2020).
+    instead: the learning rate no longer means what it says (Zhang et al. 2020). Where it comes before the backward pass, it
+    guards against nothing.
 
     Decides on how much of the global norm before clipping is left: at most, where values are clipped one by one, what the
     root mean square of each tensor's gradient says. Clipped on more than `most` of the reads is a remark; it is a finding where
@@ -49,10 +50,15 @@ class ClippedAlways(Check):
             return "needs the limit: whether gradients are clipped, and at what, is not known"
         if "value" in clipping and run.statistic("gradients", "rms").empty:
             return "needs gradients.rms, which was not recorded: gradients are clipped value by value"
-        return None if clipping.get("gradients") == "before" else "needs gradients from before the clipping"
+        return (
+            None if clipping.get("gradients") in ("before", "cleared") else "needs gradients from before the clipping"
+        )
 
     def examine(self, run: Run) -> Iterator[Finding]:
         clipping = run.meta.clipping or {}
+        if clipping.get("gradients") == "cleared":
+            yield self._before_backward(run)
+            return
         by_value = "value" in clipping
         kept, fix = (self._by_value if by_value else self._by_norm)(
             run, float(clipping["value" if by_value else "max_norm"])
@@ -67,6 +73,14 @@ class ClippedAlways(Check):
                 first_step=int(steps[0]), last_step=int(steps[-1]), value=median, threshold=self.left,
                 fix=fix,
             )  # fmt: skip
+
+    def _before_backward(self, run: Run) -> Finding:
+        steps = run.statistic("gradients", "norm").index
+        return self.finding(
+            "gradients are clipped before the backward pass that makes them: there is nothing to clip yet",
+            kind="exact", first_step=int(steps[0]), last_step=int(steps[-1]), place="ND904",
+            fix="Move clip_grad_norm_ between loss.backward() and optimizer.step().",
+        )  # fmt: skip
 
     def _by_norm(self, run: Run, limit: float) -> tuple[Array, str]:
         """Share of the global norm that is left on each read, and a better limit in words."""

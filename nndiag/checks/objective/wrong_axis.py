@@ -25,7 +25,9 @@ class WrongAxis(Check):
     first, reads one sample after the other.
 
     Decides on the axis where the loss was seen to take its softmax, or the reshape seen before it; on any softmax or logsumexp of
-    the graph that was seen to run over the samples, such as nn.Softmax() without a dim on three axes; on layers with
+    the graph that was seen to run over the samples, such as nn.Softmax() without a dim on three axes; on reshapes in the model
+    that no split of axes and no join of neighbours explains, that exchange two, or that make the second axis, of the samples, the
+    first; on layers with
     batch_first=False whose sequences had as many steps as the loss had samples, and were of another number, not 1 and no
     multiple; and else on sums. Of outputs: every column sums to 1 within `tolerance` and rows do not, on every read. Of δ,
     where the loss applies the softmax itself: adding a constant to all logits of a sample changes nothing, so each row of δ
@@ -45,7 +47,8 @@ class WrongAxis(Check):
     off: float = 0.05
 
     def not_checked(self, run: Run) -> str | None:
-        if run.meta.loss.get("over_samples") or self._axis(run) is not None or self._mixed(run) or self._across(run):
+        reshaped = self._shapes(run, "scrambled") or self._shapes(run, "axes_mixed")
+        if run.meta.loss.get("over_samples") or self._axis(run) is not None or reshaped or self._across(run):
             return None
         if reason := super().not_checked(run):
             return reason
@@ -67,7 +70,12 @@ class WrongAxis(Check):
                 fix="Take it over the axis of the classes, components or places: dim=1 or dim=-1, never dim=0.",
                 confirm="compare model(x)[:1] with model(x[:1])  # a sample must not depend on the others",
             )
-        elif mixed := self._mixed(run):
+        elif reshaped := self._shapes(run, "scrambled"):
+            yield self.finding(
+                f"{reshaped[0]} is reshaped to {reshaped[1]} in the model, which takes numbers of one axis for those of another",
+                fix="Swap axes with transpose or permute first: a reshape only splits axes, or makes one of neighbours.",
+            )
+        elif mixed := self._shapes(run, "axes_mixed"):
             yield self.finding(
                 f"outputs {mixed[0]} are reshaped to {mixed[1]} before {seen.loss}, which mixes up places and classes",
                 fix="Swap axes with transpose(1, 2) or permute, which keep each number with its place and class.",
@@ -89,9 +97,9 @@ class WrongAxis(Check):
         axis = run.meta.loss.get("softmax_axis")
         return axis if isinstance(axis, int) else None
 
-    def _mixed(self, run: Run) -> tuple[str, str] | None:
-        """Shapes before and after a reshape that mixes up axes, in words."""
-        shapes = run.meta.loss.get("axes_mixed")
+    def _shapes(self, run: Run, kind: str) -> tuple[str, str] | None:
+        """Shapes before and after a reshape of a `kind`, in words."""
+        shapes = run.meta.loss.get(kind)
         if not isinstance(shapes, list | tuple) or len(shapes) != 2:
             return None
         before, after = (str(tuple(shape)) for shape in shapes)

@@ -62,6 +62,10 @@ class DecayDominates(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         norms = run.statistic("updates", "weight_norm")[structure.weights(run, "updates", "update_norm")]
+        if (broken := run.meta.first_nonfinite) is not None and progress.ended_nonfinite(run):
+            norms = norms[norms.index < broken["step"]]  # later ones are of what is left of the weights
+        if norms.empty:
+            return
         trained = progress.training(run)
         left = norms.iloc[-1] / norms.max().where(norms.max() > 0)
         if not self._decay(run) > 0:

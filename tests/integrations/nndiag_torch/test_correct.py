@@ -441,6 +441,33 @@ def test_clipping_is_seen_and_norms_are_of_before(how):
     assert run.meta.clipping["max_norm" if how == "norm" else "value"] == (1e-3 if how == "norm" else 1e-5)
 
 
+@pytest.mark.parametrize("to_none", [True, False])
+@pytest.mark.parametrize(
+    ("order", "told"),
+    [("zero clip forward backward step", "cleared"), ("forward zero clip backward step", "cleared"),
+     ("zero forward backward clip step", "before"), ("forward backward clip step zero", "before")],
+)  # fmt: skip
+def test_clipping_before_the_backward_pass_is_told_and_norms_are_those_of_the_step(order, told, to_none):
+    model, (x, y) = programs.mlp(), programs.batches(8)[0]
+    optimizer, norms, losses = sgd(model, lr=0.01), [], []
+    with watched(model, optimizer) as recorder:
+        for _ in range(8):
+            for part in order.split():
+                if part == "forward":
+                    losses.append(CE(model(x), y))
+                elif part == "backward":
+                    losses[-1].backward()
+                    norms.append(float(model[0].weight.grad.norm()))
+                elif part == "clip":
+                    nn.utils.clip_grad_norm_(model.parameters(), 1e6)
+                elif part == "zero":
+                    optimizer.zero_grad(set_to_none=to_none)
+                else:
+                    optimizer.step()
+    assert recorder.run.meta.clipping == {"max_norm": 1e6, "gradients": told}
+    assert recorder.run.gradients["norm", "0.weight"].to_numpy() == pytest.approx(norms, rel=1e-4)
+
+
 def test_frozen_bases_and_added_modules():
     model, (x, y) = programs.mlp(), programs.batches(8)[0]
     for p in model[0].parameters():

@@ -12,6 +12,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 import nndiag  # noqa: E402
+from nndiag_torch import graph  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
 
@@ -179,6 +180,69 @@ def test_parts_of_a_mixture_are_summed_for_each_sample(dim: int, found: int) -> 
 
     assert len(told) == found
     assert all("logsumexp on the way to the loss runs over axis 0" in finding.message for finding in told)
+
+
+SHAPES = {
+    "steps and channels as channels and steps": ((8, 60, 6), (8, 6, 60), True),
+    "sizes that do not divide one another": ((8, 60, 7), (8, 7, 60), True),
+    "steps before heads": ((8, 16, 12), (8, 3, 16, 4), True),
+    "heads as steps": ((8, 3, 16, 4), (8, 16, 12), True),
+    "both directions, of the samples behind them": ((2, 8, 6), (8, 12), True),
+    "steps, of the samples behind them": ((5, 8, 6), (8, 30), True),
+    "flattened": ((8, 3, 4, 4), (8, 48), False),
+    "heads split off": ((8, 16, 12), (8, 16, 3, 4), False),
+    "heads with the samples": ((16, 8, 12), (16, 24, 4), False),
+    "pairs of steps": ((8, 16, 12), (8, 8, 24), False),
+    "a single direction": ((1, 8, 6), (8, 6), False),
+    "groups of channels": ((8, 12, 25), (8, 4, 75), False),
+    "no samples": ((0, 16, 12), (0, 12, 16), False),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_reshape_is_told_from_what_should_have_been_a_swap(name: str) -> None:
+    before, after, found = SHAPES[name]
+
+    assert graph.scrambles(before, after, 8) is found
+
+
+@pytest.mark.parametrize(("dtype", "batch", "heads"), [(torch.float32, 16, 4), (torch.float64, 8, 2)])
+@pytest.mark.parametrize("first", [True, False])
+def test_attention_and_recurrent_layers_of_pytorch_scramble_nothing(
+    dtype: torch.dtype, batch: int, heads: int, first: bool
+) -> None:
+    """Whatever sizes happen to be the same: steps, samples, heads and their widths."""
+    width = batch * heads
+    layer = nn.TransformerEncoderLayer(width, heads, 8, dropout=0.0, batch_first=first, dtype=dtype)
+    recurrent = nn.GRU(width, 4, num_layers=2, bidirectional=True, batch_first=first, dtype=dtype)
+    for steps in (batch, heads, 5):
+        x = torch.randn(*((batch, steps) if first else (steps, batch)), width, generator=ANY, dtype=dtype)
+        samples = batch if first else 0  # of steps that come first it is not known where the samples are
+        assert graph.scrambled(layer(x).sum(), samples) is None
+        assert graph.scrambled(recurrent(x)[0].sum(), samples) is None
+
+
+@pytest.mark.parametrize(("way", "found"), [("reshape", 1), ("permute", 0)])
+@pytest.mark.parametrize("where", ["first", "inside"])
+def test_a_model_that_scrambles_its_input_or_a_hidden_tensor_is_named(where: str, way: str, found: int) -> None:
+    """(N, 10, 4), steps of channels, becomes (N, 4, 10) for a convolution."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before = nn.Linear(4, 4) if where == "inside" else nn.Identity()
+            self.conv, self.head = nn.Conv1d(4, 6, 3), nn.Linear(6, CLASSES)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.before(x) if where == "inside" else x
+            x = x.reshape(len(x), 4, 10) if way == "reshape" else x.permute(0, 2, 1)
+            outputs: Tensor = self.head(self.conv(x).relu().mean(2))
+            return outputs
+
+    told = findings(Model(), torch.randn(N, 10, 4, generator=ANY), IDS)
+
+    assert len(told) == found
+    assert all("(12, 10, 4) is reshaped to (12, 4, 10)" in finding.message for finding in told)
 
 
 def test_of_a_model_that_takes_steps_first_the_first_axis_is_none_of_samples() -> None:
