@@ -111,14 +111,22 @@ def validation(run: Run) -> Progress | None:
     return made if known is None else replace(made, start=known)
 
 
+OUTLYING = 5.0
+"""Times what the loss usually is above its floor that its mean may be: more is due to a few samples of huge targets, of which
+neither the mean of some reads nor the variance of some targets says much."""
+
+
 def _progress(run: Run, losses: Array, tail: int, window: int) -> Progress:
     """Progress with the last `tail` reads as the present, and the best mean of `window` reads as the best."""
     last = signals.blocks(losses[-tail:])
     error = float(last.std(ddof=1)) / math.sqrt(len(last)) if len(last) > 1 else 0.0
     smooth = np.convolve(losses, np.full(window, 1 / window), "valid")
-    known, early, now = trivial(run), float(np.median(losses[:5])), float(last.mean())
+    known, early, now, least = trivial(run), float(np.median(losses[:5])), float(last.mean()), floor(run)
+    usual = float(np.median(losses[-tail:]))
+    if now - least > OUTLYING * (usual - least) > 0:
+        now, error = usual, 0.0
     start = min(early, known if known is not None else early)
-    return Progress(start, now, min(now, float(smooth.min())), error, floor(run), known)
+    return Progress(start, now, min(now, float(smooth.min())), error, least, known)
 
 
 def no_measure(run: Run) -> str | None:

@@ -90,15 +90,23 @@ def weights(run: Run, frame: str, statistic: str) -> list[str]:
     return [name for name in run.statistic(frame, statistic).columns if run.meta.parameter(name).kind == "weight"]
 
 
+def fan_in(run: Run, parameter: ParameterMeta) -> int:
+    """Inputs of one unit of a weight, which a layer of the user's own may keep as (in, out): its units then say so."""
+    shape, units = parameter.shape, run.meta.layer(parameter.layer).shape[-1:]
+    if len(shape) == 2 and shape[1:] == units != shape[:1]:
+        return shape[0]
+    return parameter.fan_in
+
+
 def over_he(run: Run, weights: Iterable[str]) -> pd.Series[float]:
     """Standard deviation of each of `weights` at the first read over He's, √(2 / fan-in), of those where it is known.
 
     He et al. 2015, equation 10.
     """
     norms = run.statistic("updates", "weight_norm")
-    known = [p for p in map(run.meta.parameter, weights) if p.fan_in and p.name in norms]
+    known = [(p, fan) for p in map(run.meta.parameter, weights) if (fan := fan_in(run, p)) and p.name in norms]
     return pd.Series(
-        {p.name: float(norms[p.name].iloc[0]) / (int(np.prod(p.shape)) * 2 / p.fan_in) ** 0.5 for p in known},
+        {p.name: float(norms[p.name].iloc[0]) / (int(np.prod(p.shape)) * 2 / fan) ** 0.5 for p, fan in known},
         dtype=float,
     )
 

@@ -299,3 +299,16 @@ def test_the_entropy_of_targets_that_are_probabilities_is_no_way_to_go(smooth: f
     found = progress.floor(run)
     assert 0 <= found <= entropy + 1e-12
     assert (found > 0.4 * entropy) is (smooth > 0 and task == "classes")
+
+
+@pytest.mark.parametrize(("share", "poor"), [(0.05, False), (0.9, True)])
+def test_a_few_samples_of_huge_targets_do_not_count_as_progress_lost(share: float, poor: bool) -> None:
+    """Most losses are at a tenth of what guessing costs; a `share` of them is a hundred times that, as of an absurd target."""
+    rng = np.random.default_rng(0)
+    usual = np.concatenate([np.linspace(2.0, 0.1, 50), np.full(350, 0.1)])
+    train = np.where(rng.random(400) < share, 100.0, usual)
+
+    made = progress.training(run(train, **REAL))
+
+    assert made is not None
+    assert made.poor is poor

@@ -205,7 +205,8 @@ class TorchLoop:
 
     def _new_iteration(self) -> None:
         self._passing = self._inside = self._in_backward = self._adds_up = self._finished = False
-        self._surveyed = self._stepping = False
+        self._surveyed = False
+        self._stepping: Optimizer | None = None
         self._versions: list[int] = []
         self._stepped: set[Optimizer] = set()
         self._told: set[int] = set()
@@ -769,12 +770,12 @@ class TorchLoop:
 
     @guarded
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if not self._is_ours(optimizer):
+        if self._is_within(optimizer) or not self._is_ours(optimizer):
             return
         if optimizer in self._stepped:
             self._finish()
             self._take_turns()
-        self._stepping = True
+        self._stepping = optimizer
         if not (self._reads or self.teller.reading):
             return
         self._collect_gradients()
@@ -797,9 +798,14 @@ class TorchLoop:
 
     @guarded
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._is_within(optimizer):
+            if optimizer in self.optimizers:
+                self.optimizers[optimizer] += 1
+                self._stepped.add(optimizer)
+            return
         if not self._is_ours(optimizer):
             return
-        self._stepping = False
+        self._stepping = None
         if self._reads or self.teller.reading or self.hooks.foreign:
             self.teller.update_ends(optimizer, moving(optimizer, self._owned_by(optimizer)))
         self.optimizers[optimizer] += 1
@@ -816,6 +822,10 @@ class TorchLoop:
         if self._finished:
             self._passing = self._inside = False
             self._settle_losses()
+
+    def _is_within(self, optimizer: Optimizer) -> bool:
+        """Whether `optimizer` steps within the step of one of ours, which holds several together, or repeats what one does."""
+        return self._stepping not in (None, optimizer)
 
     def _is_ours(self, optimizer: Optimizer) -> bool:
         """Whether `optimizer` is one of this loop's."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nndiag
-from nndiag import Checklist, Finding, Verdict, nn, synthetic
+from nndiag import Checklist, Finding, Verdict, nn, structure, synthetic
 from nndiag.checks import (
     ActivationVariance,
     Bottleneck,
@@ -890,3 +890,20 @@ def test_a_layer_that_is_not_known_at_the_first_read_is_left_out_of_the_signal(s
 
     assert len(seen) == found
     assert not any("nan" in one.message for one in seen)
+
+
+@pytest.mark.parametrize(
+    ("units", "shape", "fan_in"),
+    [((96,), (16, 96), 16), ((16,), (16, 96), 96), ((96,), (96, 96), 96), ((), (16, 96), 96)],
+)
+def test_a_layer_of_the_users_own_may_keep_its_weights_the_other_way_round(
+    units: tuple[int, ...], shape: tuple[int, ...], fan_in: int
+) -> None:
+    run = synthetic.run(
+        updates={"weight_norm": {"h.weight": 1.0}}, layers=[{"name": "h", "kind": "unknown", "shape": list(units)}],
+        parameters=[{"name": "h.weight", "layer": "h", "shape": list(shape)}],
+    )  # fmt: skip
+
+    assert structure.over_he(run, ["h.weight"])["h.weight"] == pytest.approx(
+        (fan_in / 2 / (shape[0] * shape[1])) ** 0.5
+    )

@@ -106,6 +106,17 @@ def test_evaluation_mode_is_told_from_where_it_lasts(layers: list[dict[str, Any]
     assert "60 of 100" in found.message
 
 
+@pytest.mark.parametrize(("frozen", "found"), [(("base", "base.norm"), 0), (("base",), 1), ((), 1)])
+def test_a_frozen_base_in_evaluation_mode_is_how_it_should_be(frozen: tuple[str, ...], found: int) -> None:
+    """Only behind the first parameter that is trained the mode matters; of a normalisation that trains, too."""
+    kinds = {"base": "affine", "base.norm": "batch_norm", "head": "affine"}
+    parameters = [{"name": f"{name}.weight", "layer": name, "frozen": name in frozen} for name in kinds]
+    layers = [{"name": name, "kind": kind} for name, kind in kinds.items()]
+    run = synthetic.run(**loop(evaluation_mode=1.0), layers=layers, parameters=parameters)
+
+    assert len(Checklist(select="ND902").examine(run).findings) == found
+
+
 def test_a_pass_in_evaluation_mode_now_and_then_is_no_training_in_it() -> None:
     assert not findings(EvaluationModeTraining(), synthetic.run(**loop(evaluation_mode=every(0.5)), layers=DROPOUT))
 

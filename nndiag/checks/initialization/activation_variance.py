@@ -131,7 +131,7 @@ class ActivationVariance(Check):
     def _of_weight(self, run: Run, bad: pd.Series[float], threshold: float) -> Finding:
         """What is said of weights whose standard deviation is off, worst first, in multiples of He's."""
         worst, ratio = run.meta.parameter(str(bad.index[0])), float(bad.iloc[0])
-        std = ratio * (2 / worst.fan_in) ** 0.5
+        std = ratio * (2 / structure.fan_in(run, worst)) ** 0.5
         others = f", and {len(bad) - 1} more are like it" if len(bad) > 1 else ""
         return self.finding(
             f"{worst.name} starts with a standard deviation of {std:.2g}, {ratio:.2g} times that of He's initialisation{others}",

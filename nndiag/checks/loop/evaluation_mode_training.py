@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +14,7 @@ from nndiag.check import Check, Finding
 from nndiag.run import Run
 
 SAME = "no dropout or batch normalisation: the mode makes no difference"
+KEPT = "dropout and batch normalisation are in a frozen base alone, which is best kept in evaluation mode"
 MODAL = ("dropout", "batch_norm")
 """Kinds of layers that do something else in evaluation."""
 
@@ -21,6 +22,14 @@ MODAL = ("dropout", "batch_norm")
 def modal(run: Run) -> set[str]:
     """Kinds of the layers that do something else in evaluation than in training; dropout with a rate of 0 does not."""
     return {layer.kind for layer in run.meta.layers if layer.kind in MODAL and layer.rate != 0}
+
+
+def trained(run: Run) -> Run:
+    """`run` without the layers before the first that has a parameter to be trained: a base that is kept as it is."""
+    learning = {parameter.layer for parameter in run.meta.parameters if not parameter.frozen}
+    layers = run.meta.layers
+    first = next((at for at, layer in enumerate(layers) if layer.name in learning), 0)
+    return Run(replace(run.meta, layers=layers[first:]), run.tables, run.path)
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,8 @@ class EvaluationModeTraining(Check):
     and running statistics are never updated.
 
     Decides on the flag of the loop frame, where an adapter sets it: training passes were made with the whole network in
-    evaluation mode in 3 iterations in a row, and it has dropout or batch normalisation. While the whole trains, single layers
+    evaluation mode in 3 iterations in a row, and it has dropout or batch normalisation behind the first parameter that is
+    trained: a frozen base in front of that is best kept in evaluation mode. While the whole trains, single layers
     in evaluation mode are a remark: fine-tuning puts them there on purpose.
 
     Elsewhere it decides on values of training passes. A dropout layer with a positive rate hands on as many zeros as it got,
@@ -52,7 +62,9 @@ class EvaluationModeTraining(Check):
 
     def not_checked(self, run: Run) -> str | None:
         if len(self._asleep(run)) >= self.min_reads:
-            return None if modal(run) else SAME
+            if modal(trained(run)):
+                return None
+            return KEPT if modal(run) else SAME
         if reason := super().not_checked(run):
             return reason
         kinds = {structure.kind(run, layer) for layer in structure.recorded(run, "zero_fraction")}

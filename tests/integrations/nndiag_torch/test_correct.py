@@ -441,6 +441,40 @@ def test_clipping_is_seen_and_norms_are_of_before(how):
     assert run.meta.clipping["max_norm" if how == "norm" else "value"] == (1e-3 if how == "norm" else 1e-5)
 
 
+class Both(torch.optim.Optimizer):
+    """Two optimisers behind one face."""
+
+    def __init__(self, model):
+        super().__init__(list(model.parameters()), {"lr": 0.01})
+        self.first = torch.optim.Adam(model[0].parameters(), 0.01)
+        self.rest = torch.optim.SGD(model[1:].parameters(), 0.01, momentum=0.9)
+
+    def step(self, closure=None):
+        self.first.step()
+        self.rest.step()
+
+
+@pytest.mark.parametrize("watches", ["both", "inner too", "none"])
+def test_optimizers_within_the_step_of_another_are_no_updates_of_their_own(watches):
+    model = programs.mlp()
+    both, moved = Both(model), []
+    given = {"both": [both], "inner too": [both, both.first, both.rest], "none": []}[watches]
+    with watched(model, given or None) as recorder:
+        for x, y in programs.batches(8, 4):
+            loss = CE(model(x), y)
+            recorder.log(loss=loss)
+            both.zero_grad()
+            loss.backward()
+            before = model[0].weight.detach().clone()
+            both.step()
+            moved.append(float((model[0].weight.detach() - before).norm()))
+    run = recorder.run
+
+    assert run.steps == len(moved)
+    assert run.updates["update_norm", "0.weight"].to_numpy() == pytest.approx(moved, rel=1e-3)
+    assert set(run.loop["updates"]) == {1}
+
+
 @pytest.mark.parametrize("to_none", [True, False])
 @pytest.mark.parametrize(
     ("order", "told"),
