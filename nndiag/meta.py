@@ -46,7 +46,8 @@ class ParameterMeta:
     """One column of the gradient and update frames; `kind` is weight, bias, norm or embedding, `std` that at the start.
 
     `optimized` is False for a trainable one that no optimiser seen holds; `reached` says whether the graph of the loss leads
-    to it, None where nobody looked. One that is not `registered` is used by the model and none of its parameters.
+    to it, None where nobody looked. One that is not `registered` is used by the model and none of its parameters. A frozen one
+    that is `written` to follows others by hand, as the moving average of another network's does.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ParameterMeta:
     optimized: bool = True
     reached: bool | None = None
     registered: bool = True
+    written: bool = False
 
     @property
     def fan_in(self) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nndiag.statistics import Array
-from nndiag_torch.arrays import View, as_array, has_values
+from nndiag_torch.arrays import View, as_array, has_values, version_of
 
 KINDS: dict[str, str] = {
     **dict.fromkeys(("Linear", "Bilinear", "LazyLinear"), "affine"),
@@ -139,6 +139,7 @@ class Parameter:
         self.registered = True
         self.scale: Any = 1.0
         self.std = _std(tensor)
+        self._mark = _mark(tensor)
         self._nothing: Array | None = None
         self._values = View()
         self.momentum = View()
@@ -147,6 +148,11 @@ class Parameter:
     def frozen(self) -> bool:
         """Whether it takes no gradient."""
         return not self.tensor.requires_grad
+
+    @property
+    def written(self) -> bool:
+        """Whether it is frozen, and other values have come into it."""
+        return self.frozen and self._mark != _mark(self.tensor)
 
     @property
     def value(self) -> Array:
@@ -176,7 +182,20 @@ class Parameter:
             "layer": self.layer,
             "std": self.std,
             "registered": self.registered,
+            "written": self.written,
         }
+
+
+def _mark(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """What changes where a parameter is written to: its version, its place and, where to look waits for no device, a value.
+
+    What is written to its `data` has a version of its own.
+    """
+    if not is_there(tensor):
+        return ()
+    known = tensor.is_cpu and tensor.numel() > 0 and tensor.layout is torch.strided
+    value = tensor.detach().reshape(-1)[:1].item() if known else None
+    return version_of(tensor), tensor.data_ptr() if tensor.layout is torch.strided else 0, value
 
 
 def is_there(tensor: torch.Tensor) -> bool:

@@ -107,8 +107,8 @@ class TorchLoop:
         self._reshape: tuple[tuple[int, ...], tuple[int, ...]] | None = None
         """Shapes of what the model got and of what it hands to its first module, where these are the same numbers."""
         self.compiled = compiled.Compiled(self.parts.layers, self._traced)
-        self._described = (0, 0, 0, 0)
-        self._trainable = 0
+        self._described = (0, 0, 0, 0, 0)
+        self._trainable = self._written = 0
         self._unheard = 0
         self._by_hand = 0
         self._turns: dict[Optimizer | None, Any] = {}
@@ -283,7 +283,9 @@ class TorchLoop:
             self.teller.iteration(self._backward_passes, self._updates, self._skips, self._gradients_kept(),
                                   self._evaluation_mode, self._scale, by_hand=self._never_steps)  # fmt: skip
             self._trainable = sum([not parameter.frozen for parameter in self.parameters])  # some are frozen on the way
-        known = len(self.parts.order), len(self.reached), len(self.parts.parameters), self._trainable
+        if self.steps & (self.steps - 1) == 0:  # at powers of two: an average may follow once in an epoch
+            self._written = sum([parameter.written for parameter in self.parameters])
+        known = len(self.parts.order), len(self.reached), len(self.parts.parameters), self._trainable, self._written
         if self._described != known:
             self._described = known
             self.recorder.describe(**self.describe())

@@ -41,6 +41,8 @@ class ClippedAlways(Check):
     way: float = 0.2
 
     def not_checked(self, run: Run) -> str | None:
+        if (run.meta.clipping or {}).get("gradients") == "cleared" and len(run.statistic("gradients", "norm")):
+            return None  # a few steps show it
         if reason := super().not_checked(run):
             return reason
         clipping = run.meta.clipping
@@ -50,9 +52,7 @@ class ClippedAlways(Check):
             return "needs the limit: whether gradients are clipped, and at what, is not known"
         if "value" in clipping and run.statistic("gradients", "rms").empty:
             return "needs gradients.rms, which was not recorded: gradients are clipped value by value"
-        return (
-            None if clipping.get("gradients") in ("before", "cleared") else "needs gradients from before the clipping"
-        )
+        return None if clipping.get("gradients") == "before" else "needs gradients from before the clipping"
 
     def examine(self, run: Run) -> Iterator[Finding]:
         clipping = run.meta.clipping or {}

@@ -74,10 +74,10 @@ class ZeroGradient(Check):
     of the state multiply zeros. That is a remark, unless the network does not train at all.
 
     A weight declared frozen is a remark, as fine-tuning freezes on purpose, and so are pretrained ones out of reach. They
-    are a finding where there was nothing to preserve: their standard deviation is that of a fresh initialisation (He,
-    Glorot, LeCun or PyTorch's default, which is 1 for embeddings) to within `errors` standard errors of so many random
-    numbers and half a percent, for most of their numbers; where layers before a frozen one train, it is the last and no
-    pair of low rank beside it trains in its place; or where the network does not train at all. Of fewer than 150 numbers
+    are a finding where there was nothing to preserve and nothing writes to them: their standard deviation is that of a fresh
+    initialisation (He, Glorot, LeCun or PyTorch's default, which is 1 for embeddings) to within `errors` standard errors of so
+    many random numbers and half a percent, for most of their numbers; where layers before a frozen one train, it is the last
+    and no pair of low rank beside it trains in its place; or where the network does not train at all. Of fewer than 150 numbers
     the standard deviation says nothing.
     """
 
@@ -170,7 +170,10 @@ class ZeroGradient(Check):
     def _frozen(self, run: Run) -> Iterator[Finding]:
         weights = [p for p in run.meta.parameters if p.kind in HELD]
         trained = self._at_updates(run).max()
-        frozen = [p for p in weights if p.frozen and not trained.get(p.name, 0.0) > 0]  # not those frozen on the way
+        moves = {
+            p.name for p in weights if p.written or trained.get(p.name, 0.0) > 0
+        }  # by hand, or before it was frozen
+        frozen = [p for p in weights if p.frozen and p.name not in moves]
         random = [] if loaded(frozen, self.errors) else [p for p in frozen if fresh(p, self.errors)]
         notes = []
         for p in frozen:

@@ -342,3 +342,33 @@ def test_a_softmax_between_layers_is_told_from_the_weights_of_a_mean(how: str, f
             optimizer.step()
 
     assert len(recorder.check(nndiag.Checklist(select="ND112")).findings) == found
+
+
+@pytest.mark.parametrize(("way", "found"), [("in place", 0), ("data", 0), ("assigned", 0), ("never", 1)])
+def test_a_frozen_part_that_follows_the_others_by_hand_takes_part(way: str, found: int) -> None:
+    """As the moving average of a mean teacher does."""
+    torch.manual_seed(0)
+    model = nn.ModuleDict(
+        {name: nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3)) for name in ("own", "average")}
+    )
+    model["average"].requires_grad_(False)
+    optimizer = torch.optim.Adam(model["own"].parameters(), 1e-2)
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for batch in torch.arange(320).split(16):
+            z = model["own"](X[batch])
+            loss = F.cross_entropy(z, IDS[batch]) + 0.01 * F.mse_loss(z, model["average"](X[batch]))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                for mean, own in zip(model["average"].parameters(), model["own"].parameters(), strict=True):
+                    if way == "in place":
+                        mean.mul_(0.9).add_(own, alpha=0.1)
+                    elif way == "data":
+                        mean.data.mul_(0.9).add_(own.data, alpha=0.1)
+                    elif way == "assigned":
+                        mean.data = 0.9 * mean.data + 0.1 * own.data
+
+    named = {finding.layer for finding in recorder.check(nndiag.Checklist(select="ND403")).findings}
+    assert bool(named) == bool(found)
+    assert all(layer is not None and layer.startswith("average") for layer in named)
