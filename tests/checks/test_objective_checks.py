@@ -523,6 +523,22 @@ def test_shapes_that_were_seen_to_be_broadcast_are_named() -> None:
     assert finding.kind == "exact"
 
 
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"over_samples": "logsumexp"}, "a logsumexp on the way to the loss runs over axis 0"),
+        ({"scrambled": [[8, 60, 6], [8, 6, 60]]}, "(8, 60, 6) is reshaped to (8, 6, 60)"),
+        ({"axes_crossed": [[7, 4], [4, 7]]}, "outputs are flattened from (7, 4) and targets from (4, 7)"),
+        ({"axes_mixed": [[8, 5, 3], [8, 3, 5]]}, "outputs (8, 5, 3) are reshaped to (8, 3, 5)"),
+    ],
+)
+def test_axes_seen_to_be_taken_for_others_are_named_whatever_the_loss(facts: dict[str, object], words: str) -> None:
+    (finding,) = findings("ND111", told(facts, {}))
+
+    assert words in finding.message
+    assert finding.kind == "exact"
+
+
 def test_a_softmax_seen_along_another_axis_is_named() -> None:
     (finding,) = findings("ND111", told(NLL | {"softmax_axis": 0}, {"max": 0.0}))
 

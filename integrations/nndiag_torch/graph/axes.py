@@ -46,6 +46,22 @@ def misplaced(values: Values, edge: Edge, axis: int) -> dict[str, Any]:
     return {}
 
 
+def crossed(edge: Edge, ids: Tensor | None) -> dict[str, Any]:
+    """That outputs (A, B, C) and ids (B, A) were both flattened before a loss at `edge`, as a fact of it; else nothing.
+
+    Each output then meets the id of another place.
+    """
+    if ids is None or ids.ndim != 1:
+        return {}
+    base = ids._base
+    while name_of(edge) in (*SOFTMAXES, "ToCopyBackward0"):
+        edge = edge[0].next_functions[0]
+    if base is None or base.ndim != 2 or base.numel() != len(ids) or name_of(edge) not in RESHAPES:
+        return {}
+    whole, given = shape_of(edge[0].next_functions[0])[:-1], tuple(base.shape)
+    return {"axes_crossed": [list(whole), list(given)]} if whole == given[::-1] != given and min(given) > 1 else {}
+
+
 def over_samples(loss: Tensor, samples: int) -> str:
     """Which of "softmax" and "logsumexp" in the graph of `loss` runs over an axis of so many `samples`; "" where none does.
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nndiag_torch.graph.axes import misplaced, same_axis
+from nndiag_torch.graph.axes import crossed, misplaced, same_axis
 from nndiag_torch.graph.nodes import DEPTH, Edge, Node, inputs_of, name_of, saved_by, shape_of, signed
 from nndiag_torch.graph.terms import Term
 from nndiag_torch.graph.values import RESHAPES, Step, Value, Values, head_of, view
@@ -122,7 +122,7 @@ def nll(values: Values, node: Node) -> Term | None:
         more |= {"ignore_index": ignored} | _left_out(ids, ignored, value.shape[axis])
     if places(ids, value.shape):
         return Term("CrossEntropyLoss", "", "", replace(value, source=None), reduction=node._saved_reduction)
-    more |= misplaced(values, edge, axis)
+    more |= misplaced(values, edge, axis) | crossed(edge, ids)
     name = "CrossEntropyLoss" if kind == "logits" else "NLLLoss"
     return Term(name, "classes", kind, value, ids, node._saved_reduction,
                 math.prod(value.shape) // max(1, value.shape[axis]), axis, ignored, more=more)  # fmt: skip

@@ -27,7 +27,7 @@ class WrongAxis(Check):
     Decides on the axis where the loss was seen to take its softmax, or the reshape seen before it; on any softmax or logsumexp of
     the graph that was seen to run over the samples, such as nn.Softmax() without a dim on three axes; on reshapes in the model
     that no split of axes and no join of neighbours explains, that exchange two, or that make the second axis, of the samples, the
-    first; on layers with
+    first, and on outputs and targets flattened from two orders; on layers with
     batch_first=False whose sequences had as many steps as the loss had samples, and were of another number, not 1 and no
     multiple; and else on sums. Of outputs: every column sums to 1 within `tolerance` and rows do not, on every read. Of δ,
     where the loss applies the softmax itself: adding a constant to all logits of a sample changes nothing, so each row of δ
@@ -47,7 +47,7 @@ class WrongAxis(Check):
     off: float = 0.05
 
     def not_checked(self, run: Run) -> str | None:
-        reshaped = self._shapes(run, "scrambled") or self._shapes(run, "axes_mixed")
+        reshaped = any(self._shapes(run, kind) for kind in ("scrambled", "axes_crossed", "axes_mixed"))
         if run.meta.loss.get("over_samples") or self._axis(run) is not None or reshaped or self._across(run):
             return None
         if reason := super().not_checked(run):
@@ -74,6 +74,11 @@ class WrongAxis(Check):
             yield self.finding(
                 f"{reshaped[0]} is reshaped to {reshaped[1]} in the model, which takes numbers of one axis for those of another",
                 fix="Swap axes with transpose or permute first: a reshape only splits axes, or makes one of neighbours.",
+            )
+        elif flat := self._shapes(run, "axes_crossed"):
+            yield self.finding(
+                f"outputs are flattened from {flat[0]} and targets from {flat[1]}: each output meets the target of another place",
+                fix="Bring both into the same order first: swap the first two axes of one of them with transpose(0, 1).",
             )
         elif mixed := self._shapes(run, "axes_mixed"):
             yield self.finding(

@@ -736,6 +736,23 @@ def test_a_softmax_over_the_samples_is_told_of_a_loss_by_hand(axis: int, told: i
         assert graph.objective(loss.mean(), z).loss.get("softmax_axis") == told
 
 
+@pytest.mark.parametrize(
+    ("outputs", "targets", "told"),
+    [((7, 4), (4, 7), [[7, 4], [4, 7]]), ((4, 7), (4, 7), None), ((4, 4), (4, 4), None), ((28, 1), (1, 28), None),
+     ((2, 14), (4, 7), None)],
+)  # fmt: skip
+def test_outputs_and_targets_that_are_flattened_in_two_orders_are_told(
+    outputs: tuple[int, int], targets: tuple[int, int], told: list[list[int]] | None
+) -> None:
+    z = linear()(torch.randn(*outputs, 4))
+    y = torch.arange(targets[0] * targets[1]).reshape(targets) % C
+
+    for ids in (y.view(-1), y.reshape(-1), y.flatten()):
+        assert graph.objective(F.cross_entropy(z.view(-1, C), ids), z).loss.get("axes_crossed") == told
+    in_order = y.t().reshape(-1) if told else y.reshape(-1)
+    assert "axes_crossed" not in graph.objective(F.cross_entropy(z.reshape(-1, C), in_order), z).loss
+
+
 def test_who_is_told_from_all_others_has_no_axis_of_classes() -> None:
     z = linear(N)(X)
     by_columns = -z.log_softmax(0)[torch.arange(N), torch.arange(N)].mean()
