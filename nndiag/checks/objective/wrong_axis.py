@@ -41,7 +41,7 @@ class WrongAxis(Check):
     min_reads = 2
     advice = "Take the softmax over the last axis: axis=1 for outputs (batch, classes)."
     confirm = "print(p.sum(axis=1)[:5], p.sum(axis=0)[:5])  # the first must be ones"
-    passed = "the softmax runs over the classes"
+    passed = "no axis is taken for another"
 
     tolerance: float = 1e-3
     off: float = 0.05
