@@ -125,6 +125,10 @@ class TorchLoop:
         self._began = self._never_steps = self._failed = self._unscales = False
         self._trains_in_evaluation_mode = self._reads = False
         self._evaluated_in_training_mode: bool | None = None
+        self._dropped = 0.0
+        """The share of values that dropout by a function sets to 0, where no module drops any."""
+        self._random: torch.Tensor | None = None
+        """What random numbers came from before an evaluation."""
         self._output: Any = None
         self._entering: tuple[Any, ...] = ()
         self._within = False
@@ -328,6 +332,8 @@ class TorchLoop:
             self._inside, self._within = False, torch.is_grad_enabled()  # a pass before may have ended in an exception
             self._thread = get_ident()
             self._entering = args if self._within else ()
+            if not self._within and self._dropped and not self.model.training:
+                self._random = torch.get_rng_state()
 
     def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Any module of the process has been called. While a graph is traced, what this gives back is handed on instead."""
@@ -377,6 +383,10 @@ class TorchLoop:
     def _evaluates(self, x: torch.Tensor | None) -> None:
         """A pass without gradients, of the whole model where `x` is what went in."""
         self._evaluated_in_training_mode = self.model.training
+        if x is not None and self._random is not None:
+            drops = 0.0 if torch.equal(self._random, torch.get_rng_state()) else self._dropped
+            self.recorder.row.metric("validation", "dropped", drops)
+            self._random, self._dropped = None, 0.0  # once is enough
         if x is not None:
             self.teller.evaluated(x)
 
@@ -659,6 +669,8 @@ class TorchLoop:
             self.recorder.describe(loss=self._at_odds(same))
         if self.steps < LOOKED:
             self.reached |= graph.reached(loss)
+            if not any(_drops(module) for module in self.parts.modules.values()):
+                self._dropped = max(self._dropped, graph.dropped(loss))
 
     def _head(self, kind: str, outputs: torch.Tensor) -> None:
         """A function between the last layer and the loss is a layer, too."""
@@ -860,6 +872,16 @@ def _reshape(before: torch.Tensor | None, after: torch.Tensor | None) -> tuple[t
         return None
     plain = before.numel() == after.numel() and before.is_contiguous() and after.is_contiguous()
     return (tuple(before.shape), tuple(after.shape)) if plain else None
+
+
+def _drops(module: nn.Module) -> bool:
+    """Whether a module has a dropout of its own, as attention and recurrent layers have, too."""
+    rate = (
+        getattr(module, "p", 0.0)
+        if isinstance(module, nn.modules.dropout._DropoutNd)
+        else getattr(module, "dropout", 0.0)
+    )
+    return isinstance(rate, float) and rate > 0
 
 
 def _nothing() -> None:

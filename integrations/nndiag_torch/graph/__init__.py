@@ -2,6 +2,17 @@
 
 from nndiag_torch.graph.attention import looks_ahead
 from nndiag_torch.graph.axes import over_samples, scrambled, scrambles
+from nndiag_torch.graph.dropping import dropped
 from nndiag_torch.graph.objective import Found, leaves, objective, reached
 
-__all__ = ["Found", "leaves", "looks_ahead", "objective", "over_samples", "reached", "scrambled", "scrambles"]
+__all__ = [
+    "Found",
+    "dropped",
+    "leaves",
+    "looks_ahead",
+    "objective",
+    "over_samples",
+    "reached",
+    "scrambled",
+    "scrambles",
+]

@@ -25,7 +25,8 @@ class TrainingModeEvaluation(Check):
     network in training mode, in `most` of the validations, and it has dropout or batch normalisation. On fewer it is a remark.
 
     Elsewhere it decides on the layers of the first evaluation: a share of the values that go into a dropout layer come out
-    as 0. In evaluation mode not one does.
+    as 0. In evaluation mode not one does. Dropout by a function, which no mode switches, goes on where a pass in evaluation mode
+    has drawn random numbers, and training was seen to drop by a function alone.
     """
 
     code = "ND903"
@@ -40,7 +41,7 @@ class TrainingModeEvaluation(Check):
     most: float = 0.5
 
     def not_checked(self, run: Run) -> str | None:
-        if len(self._awake(run)):
+        if len(self._awake(run)) and not len(run.series("metrics", "dropped", "validation")):
             return None if modal(run) else SAME
         if len(run.validation) and not len(run.series("metrics", "dropped", "validation")):
             return "no dropout layer was seen in an evaluation"
@@ -48,7 +49,7 @@ class TrainingModeEvaluation(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         awake = self._awake(run)
-        yield from self._told(run, awake) if len(awake) else self._measured(run)
+        yield from self._told(run, awake) if len(awake) and modal(run) else self._measured(run)
 
     def _awake(self, run: Run) -> pd.Series[float]:
         """Whether the network was evaluated in training mode, by validation."""
@@ -73,6 +74,7 @@ class TrainingModeEvaluation(Check):
         if len(bad):
             yield self.finding(
                 f"dropout zeroes {bad.max():.0%} of its inputs in evaluations",
+                fix="Switch to model.eval(), and write F.dropout(x, p, training=self.training), or use nn.Dropout.",
                 first_step=int(bad.index[0]), last_step=int(bad.index[-1]), value=float(bad.max()), threshold=0.0,
             )  # fmt: skip
 

@@ -372,3 +372,44 @@ def test_a_frozen_part_that_follows_the_others_by_hand_takes_part(way: str, foun
     named = {finding.layer for finding in recorder.check(nndiag.Checklist(select="ND403")).findings}
     assert bool(named) == bool(found)
     assert all(layer is not None and layer.startswith("average") for layer in named)
+
+
+class Dropping(nn.Module):
+    """Dropout by a function that knows the mode or does not, by a module, noise instead of it, or neither."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.first, self.last = how, nn.Linear(8, 32), nn.Linear(32, 3)
+        self.drop = nn.Dropout(0.4 if how == "module" else 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.drop(self.first(x).relu())
+        if self.how in ("always", "by mode"):
+            h = F.dropout(h, 0.4, training=self.training or self.how == "always")
+        elif self.how == "noise":
+            h = h + 0.1 * torch.randn_like(h)
+        z: Tensor = self.last(h)
+        return z
+
+
+@pytest.mark.parametrize("every", [1, "auto"])
+@pytest.mark.parametrize(("how", "found"), [("always", 1), ("by mode", 0), ("module", 0), ("noise", 0), ("neither", 0)])
+def test_dropout_by_a_function_that_goes_on_in_evaluation_is_named(how: str, found: int, every: Any) -> None:
+    torch.manual_seed(0)
+    model = Dropping(how)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    with nndiag.watch(model, optimizer, every=every) as recorder:
+        for _ in range(2):
+            for batch in torch.arange(384).split(32):
+                loss = F.cross_entropy(model(X[batch]), IDS[batch])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            model.eval()
+            with torch.no_grad():
+                recorder.log(validation_loss=float(F.cross_entropy(model(X), IDS)))
+            model.train()
+    told = recorder.check(nndiag.Checklist(select="ND903")).findings
+
+    assert len(told) == found
+    assert all(pytest.approx(float(str(finding.value)) * 100, abs=8) == 40 for finding in told)
