@@ -191,11 +191,10 @@ def _mark(tensor: torch.Tensor) -> tuple[Any, ...]:
 
     What is written to its `data` has a version of its own.
     """
-    if not is_there(tensor):
-        return ()
-    known = tensor.is_cpu and tensor.numel() > 0 and tensor.layout is torch.strided
-    value = tensor.detach().reshape(-1)[:1].item() if known else None
-    return version_of(tensor), tensor.data_ptr() if tensor.layout is torch.strided else 0, value
+    if not is_there(tensor) or type(tensor) is not nn.Parameter or tensor.layout is not torch.strided:
+        return ()  # a distributed one among them
+    value = tensor.detach().reshape(-1)[:1].item() if tensor.is_cpu and tensor.numel() else None
+    return version_of(tensor), tensor.data_ptr(), value
 
 
 def is_there(tensor: torch.Tensor) -> bool:
