@@ -669,7 +669,7 @@ class TorchLoop:
             self.recorder.describe(loss=self._at_odds(same))
         if self.steps < LOOKED:
             self.reached |= graph.reached(loss)
-            if not any(_drops(module) for module in self.parts.modules.values()):
+            if not any(_drops(layer.module) for layer in self.parts.order.values()):
                 self._dropped = max(self._dropped, graph.dropped(loss))
 
     def _head(self, kind: str, outputs: torch.Tensor) -> None:
@@ -874,8 +874,8 @@ def _reshape(before: torch.Tensor | None, after: torch.Tensor | None) -> tuple[t
     return (tuple(before.shape), tuple(after.shape)) if plain else None
 
 
-def _drops(module: nn.Module) -> bool:
-    """Whether a module has a dropout of its own, as attention and recurrent layers have, too."""
+def _drops(module: nn.Module | None) -> bool:
+    """Whether a module, if there is one, has a dropout of its own, as attention and recurrent layers have, too."""
     rate = (
         getattr(module, "p", 0.0)
         if isinstance(module, nn.modules.dropout._DropoutNd)

@@ -380,10 +380,11 @@ class Dropping(nn.Module):
     def __init__(self, how: str) -> None:
         super().__init__()
         self.how, self.first, self.last = how, nn.Linear(8, 32), nn.Linear(32, 3)
-        self.drop = nn.Dropout(0.4 if how == "module" else 0.0)
+        self.drop = nn.Dropout(0.4)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.drop(self.first(x).relu())
+        h = self.first(x).relu()
+        h = self.drop(h) if self.how == "module" else h
         if self.how in ("always", "by mode"):
             h = F.dropout(h, 0.4, training=self.training or self.how == "always")
         elif self.how == "noise":
