@@ -47,7 +47,7 @@ class ParameterMeta:
 
     `optimized` is False for a trainable one that no optimiser seen holds; `reached` says whether the graph of the loss leads
     to it, None where nobody looked. One that is not `registered` is used by the model and none of its parameters. A frozen one
-    that is `written` to follows others by hand, as the moving average of another network's does.
+    that is `written` has got other values since it was first seen, as the moving average of another network does.
     """
 
     name: str

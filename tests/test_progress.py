@@ -312,3 +312,12 @@ def test_a_few_samples_of_huge_targets_do_not_count_as_progress_lost(share: floa
 
     assert made is not None
     assert made.poor is poor
+
+
+@pytest.mark.parametrize(("outlier", "now"), [(3.9, 0.48), (4.3, 0.1)])
+def test_the_mean_counts_up_to_five_times_what_the_loss_usually_is(outlier: float, now: float) -> None:
+    """One loss in ten is an outlier."""
+    made = progress.training(run(np.where(np.arange(400) % 10 == 9, outlier, 0.1), **REAL))
+
+    assert made is not None
+    assert made.now == pytest.approx(now)

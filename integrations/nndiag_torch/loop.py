@@ -25,6 +25,7 @@ from nndiag.row import Origin
 from nndiag_torch import compiled, description, graph, patches
 from nndiag_torch.arrays import first_tensor, hook_of, on_gradient, same_start, version_of
 from nndiag_torch.device import Later, is_for
+from nndiag_torch.dropping import FunctionalDropout
 from nndiag_torch.layers import ALIKE, PASSING, Layer, Parameter, function_before, reshapes
 from nndiag_torch.optimizers import moving, moving_group
 from nndiag_torch.parts import Holders, Parts
@@ -104,7 +105,7 @@ class TorchLoop:
         """The objective as it was when it was looked at last."""
         self.clipping_limit: dict[str, Any] = {"gradients": "unknown"}
         self._clipped_nothing = 0
-        self._reshape: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+        self._first_reshape: tuple[tuple[int, ...], tuple[int, ...]] | None = None
         """Shapes of what the model got and of what it hands to its first module, where these are the same numbers."""
         self.compiled = compiled.Compiled(self.parts.layers, self._traced)
         self._described = (0, 0, 0, 0, 0)
@@ -125,10 +126,7 @@ class TorchLoop:
         self._began = self._never_steps = self._failed = self._unscales = False
         self._trains_in_evaluation_mode = self._reads = False
         self._evaluated_in_training_mode: bool | None = None
-        self._dropped = 0.0
-        """The share of values that dropout by a function sets to 0, where no module drops any."""
-        self._random: torch.Tensor | None = None
-        """What random numbers came from before an evaluation."""
+        self._dropout = FunctionalDropout()
         self._output: Any = None
         self._entering: tuple[Any, ...] = ()
         self._within = False
@@ -245,7 +243,7 @@ class TorchLoop:
         self._begin()
         given, self._entering = self._entering, ()
         if self.steps < LOOKED:
-            self._reshape = _reshape(first_tensor(given, floating=False), first_tensor(args, floating=False))
+            self._first_reshape = _reshaped(first_tensor(given, floating=False), first_tensor(args, floating=False))
         # Of the model, where a tensor is passed by place, or of its first module.
         if self.teller.wants("on_step_begin") and (x := first_tensor((given, args), floating=False)) is not None:
             self._ids = _nothing if x.is_floating_point() else weakref.ref(x)
@@ -332,8 +330,8 @@ class TorchLoop:
             self._inside, self._within = False, torch.is_grad_enabled()  # a pass before may have ended in an exception
             self._thread = get_ident()
             self._entering = args if self._within else ()
-            if not self._within and self._dropped and not self.model.training:
-                self._random = torch.get_rng_state()
+            if not (self._within or self.model.training):
+                self._dropout.evaluation_begins()
 
     def _called(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Any module of the process has been called. While a graph is traced, what this gives back is handed on instead."""
@@ -383,12 +381,11 @@ class TorchLoop:
     def _evaluates(self, x: torch.Tensor | None) -> None:
         """A pass without gradients, of the whole model where `x` is what went in."""
         self._evaluated_in_training_mode = self.model.training
-        if x is not None and self._random is not None:
-            drops = 0.0 if torch.equal(self._random, torch.get_rng_state()) else self._dropped
-            self.recorder.row.metric("validation", "dropped", drops)
-            self._random, self._dropped = None, 0.0  # once is enough
-        if x is not None:
-            self.teller.evaluated(x)
+        if x is None:
+            return
+        if (dropped := self._dropout.evaluation_ends()) is not None:
+            self.recorder.row.metric("validation", "dropped", dropped)
+        self.teller.evaluated(x)
 
     @guarded
     def _evaluation_pass_goes_back(self, gradient: torch.Tensor) -> None:
@@ -649,8 +646,9 @@ class TorchLoop:
         steps_first = any(getattr(module, "batch_first", True) is False for module in self.parts.modules.values())
         samples = 0 if steps_first else len(output)
         over, scrambled = graph.over_samples(loss, samples), graph.scrambled(loss, samples)
-        if scrambled is None and self._reshape is not None and graph.scrambles(*self._reshape, samples):
-            scrambled = [list(shape) for shape in self._reshape]
+        given = self._first_reshape
+        if scrambled is None and given is not None and graph.scrambles(*given, samples):
+            scrambled = [list(shape) for shape in given]
         return ({"over_samples": over} if over else {}) | ({"scrambled": scrambled} if scrambled else {})
 
     def _know(self, objective: dict[str, Any], loss: torch.Tensor) -> None:
@@ -669,8 +667,7 @@ class TorchLoop:
             self.recorder.describe(loss=self._at_odds(same))
         if self.steps < LOOKED:
             self.reached |= graph.reached(loss)
-            if not any(_drops(layer.module) for layer in self.parts.order.values()):
-                self._dropped = max(self._dropped, graph.dropped(loss))
+            self._dropout.trains(loss, [layer.module for layer in self.parts.order.values()])
 
     def _head(self, kind: str, outputs: torch.Tensor) -> None:
         """A function between the last layer and the loss is a layer, too."""
@@ -866,22 +863,14 @@ def _is_cleared(parameter: torch.Tensor | None) -> bool:
     return parameter.grad is None or (parameter.grad.is_cpu and not parameter.grad.any())
 
 
-def _reshape(before: torch.Tensor | None, after: torch.Tensor | None) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+def _reshaped(
+    before: torch.Tensor | None, after: torch.Tensor | None
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """The two shapes, where one tensor is a plain reshape of the other."""
     if before is None or after is None or before is after or not same_start(before, after):
         return None
     plain = before.numel() == after.numel() and before.is_contiguous() and after.is_contiguous()
     return (tuple(before.shape), tuple(after.shape)) if plain else None
-
-
-def _drops(module: nn.Module | None) -> bool:
-    """Whether a module, if there is one, has a dropout of its own, as attention and recurrent layers have, too."""
-    rate = (
-        getattr(module, "p", 0.0)
-        if isinstance(module, nn.modules.dropout._DropoutNd)
-        else getattr(module, "dropout", 0.0)
-    )
-    return isinstance(rate, float) and rate > 0
 
 
 def _nothing() -> None:

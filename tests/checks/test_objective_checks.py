@@ -239,7 +239,7 @@ def test_weights_that_rise_with_the_samples_of_a_class_are_upside_down(
 
 
 @pytest.mark.parametrize(("share", "copies", "distinct", "found"), [
-    (0.1, 0.4, 1.0, 1), (0.1, 0.4, 0.5, 0), (0.1, 0.02, 0.5, 1), (0.005, 0.4, 1.0, 0), (0.1, 0.4, np.nan, 0),
+    (0.1, 0.4, 0.91, 1), (0.1, 0.4, 0.89, 0), (0.1, 0.02, 0.5, 1), (0.005, 0.4, 1.0, 0), (0.1, 0.4, np.nan, 0),
 ])  # fmt: skip
 def test_copies_of_rows_that_are_measured_are_no_chance(
     share: float, copies: float, distinct: float, found: int

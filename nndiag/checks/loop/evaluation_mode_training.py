@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 
 from nndiag import signals, structure, synthetic
 from nndiag.check import Check, Finding
+from nndiag.meta import LayerMeta
 from nndiag.run import Run
 
 SAME = "no dropout or batch normalisation: the mode makes no difference"
@@ -19,17 +20,15 @@ MODAL = ("dropout", "batch_norm")
 """Kinds of layers that do something else in evaluation."""
 
 
-def modal(run: Run) -> set[str]:
-    """Kinds of the layers that do something else in evaluation than in training; dropout with a rate of 0 does not."""
-    return {layer.kind for layer in run.meta.layers if layer.kind in MODAL and layer.rate != 0}
+def modal(layers: Iterable[LayerMeta]) -> set[str]:
+    """Kinds of the `layers` that do something else in evaluation than in training; dropout with a rate of 0 does not."""
+    return {layer.kind for layer in layers if layer.kind in MODAL and layer.rate != 0}
 
 
-def trained(run: Run) -> Run:
-    """`run` without the layers before the first that has a parameter to be trained: a base that is kept as it is."""
+def trained(run: Run) -> Sequence[LayerMeta]:
+    """The layers from the first that has a parameter to be trained on: what comes before is a base that is kept as it is."""
     learning = {parameter.layer for parameter in run.meta.parameters if not parameter.frozen}
-    layers = run.meta.layers
-    first = next((at for at, layer in enumerate(layers) if layer.name in learning), 0)
-    return Run(replace(run.meta, layers=layers[first:]), run.tables, run.path)
+    return run.meta.layers[next((at for at, layer in enumerate(run.meta.layers) if layer.name in learning), 0) :]
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class EvaluationModeTraining(Check):
         if len(self._asleep(run)) >= self.min_reads:
             if modal(trained(run)):
                 return None
-            return KEPT if modal(run) else SAME
+            return KEPT if modal(run.meta.layers) else SAME
         if reason := super().not_checked(run):
             return reason
         kinds = {structure.kind(run, layer) for layer in structure.recorded(run, "zero_fraction")}

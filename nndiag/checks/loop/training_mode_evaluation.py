@@ -34,32 +34,40 @@ class TrainingModeEvaluation(Check):
     kind = "exact"
     needs = ("metrics.dropped",)
     min_reads = 1
-    advice = "Switch to evaluation mode before evaluating: model.eval(), or forward(x, training=False)."
+    advice = (
+        "Switch to evaluation mode before evaluating: model.eval(), or forward(x, training=False); "
+        "a dropout by a function must be told: F.dropout(x, p, training=self.training)."
+    )
     confirm = "print(np.array_equal(model.forward(x[:8]), model.forward(x[:8])))  # must be True"
     passed = "evaluations drop nothing"
 
     most: float = 0.5
 
     def not_checked(self, run: Run) -> str | None:
-        if len(self._awake(run)) and not len(run.series("metrics", "dropped", "validation")):
-            return None if modal(run) else SAME
-        if len(run.validation) and not len(run.series("metrics", "dropped", "validation")):
+        measured = len(run.series("metrics", "dropped", "validation")) > 0
+        if len(self._awake(run)) and not measured:
+            return None if modal(run.meta.layers) else SAME
+        if len(run.validation) and not measured:
             return "no dropout layer was seen in an evaluation"
         return super().not_checked(run)
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        awake = self._awake(run)
-        yield from self._told(run, awake) if len(awake) and modal(run) else self._measured(run)
+        kinds = modal(run.meta.layers)
+        if kinds:
+            yield from self._told(run)
+        if "dropout" not in kinds or not len(self._awake(run)):  # else the mode says all there is
+            yield from self._measured(run)
 
     def _awake(self, run: Run) -> pd.Series[float]:
         """Whether the network was evaluated in training mode, by validation."""
         return run.loop["training_mode"].dropna()
 
-    def _told(self, run: Run, awake: pd.Series[float]) -> Iterator[Finding]:
+    def _told(self, run: Run) -> Iterator[Finding]:
+        awake = self._awake(run)
         steps = awake.index[awake > 0]
         if not len(steps):
             return
-        share, kinds = float(np.mean(awake > 0)), modal(run)
+        share, kinds = float(np.mean(awake > 0)), modal(run.meta.layers)
         effects = ["dropout goes on dropping"] * ("dropout" in kinds)
         effects += ["batch normalisation takes the statistics of each batch, and keeps them"] * ("batch_norm" in kinds)
         yield self.finding(
@@ -74,7 +82,6 @@ class TrainingModeEvaluation(Check):
         if len(bad):
             yield self.finding(
                 f"dropout zeroes {bad.max():.0%} of its inputs in evaluations",
-                fix="Switch to model.eval(), and write F.dropout(x, p, training=self.training), or use nn.Dropout.",
                 first_step=int(bad.index[0]), last_step=int(bad.index[-1]), value=float(bad.max()), threshold=0.0,
             )  # fmt: skip
 

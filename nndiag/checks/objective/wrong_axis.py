@@ -14,6 +14,22 @@ from nndiag.objective import Objective
 from nndiag.progress import first
 from nndiag.run import Run
 
+RESHAPES = {
+    "scrambled": (
+        "{} is reshaped to {} in the model, which takes numbers of one axis for those of another",
+        "Swap axes with transpose or permute first: a reshape only splits axes, or makes one of neighbours.",
+    ),
+    "axes_crossed": (
+        "outputs are flattened from {} and targets from {}: each output meets the target of another place",
+        "Bring both into the same order first: swap the first two axes of one of them with transpose(0, 1).",
+    ),
+    "axes_mixed": (
+        "outputs {} are reshaped to {} before {loss}, which mixes up places and classes",
+        "Swap axes with transpose(1, 2) or permute, which keep each number with its place and class.",
+    ),
+}
+"""Facts of a loss that are two shapes each, the sentence that they make, and what to do."""
+
 
 @dataclass(frozen=True)
 class WrongAxis(Check):
@@ -47,8 +63,7 @@ class WrongAxis(Check):
     off: float = 0.05
 
     def not_checked(self, run: Run) -> str | None:
-        reshaped = any(self._shapes(run, kind) for kind in ("scrambled", "axes_crossed", "axes_mixed"))
-        if run.meta.loss.get("over_samples") or self._axis(run) is not None or reshaped or self._across(run):
+        if run.meta.loss.get("over_samples") or self._axis(run) is not None or self._reshaped(run) or self._across(run):
             return None
         if reason := super().not_checked(run):
             return reason
@@ -70,21 +85,8 @@ class WrongAxis(Check):
                 fix="Take it over the axis of the classes, components or places: dim=1 or dim=-1, never dim=0.",
                 confirm="compare model(x)[:1] with model(x[:1])  # a sample must not depend on the others",
             )
-        elif reshaped := self._shapes(run, "scrambled"):
-            yield self.finding(
-                f"{reshaped[0]} is reshaped to {reshaped[1]} in the model, which takes numbers of one axis for those of another",
-                fix="Swap axes with transpose or permute first: a reshape only splits axes, or makes one of neighbours.",
-            )
-        elif flat := self._shapes(run, "axes_crossed"):
-            yield self.finding(
-                f"outputs are flattened from {flat[0]} and targets from {flat[1]}: each output meets the target of another place",
-                fix="Bring both into the same order first: swap the first two axes of one of them with transpose(0, 1).",
-            )
-        elif mixed := self._shapes(run, "axes_mixed"):
-            yield self.finding(
-                f"outputs {mixed[0]} are reshaped to {mixed[1]} before {seen.loss}, which mixes up places and classes",
-                fix="Swap axes with transpose(1, 2) or permute, which keep each number with its place and class.",
-            )
+        elif reshaped := self._reshaped(run):
+            yield self.finding(reshaped[0], fix=reshaped[1])
         elif across := self._across(run):
             steps, sequences = across.sequence
             yield self.finding(
@@ -102,13 +104,13 @@ class WrongAxis(Check):
         axis = run.meta.loss.get("softmax_axis")
         return axis if isinstance(axis, int) else None
 
-    def _shapes(self, run: Run, kind: str) -> tuple[str, str] | None:
-        """Shapes before and after a reshape of a `kind`, in words."""
-        shapes = run.meta.loss.get(kind)
-        if not isinstance(shapes, list | tuple) or len(shapes) != 2:
-            return None
-        before, after = (str(tuple(shape)) for shape in shapes)
-        return before, after
+    def _reshaped(self, run: Run) -> tuple[str, str] | None:
+        """What is said of shapes, those before and after a reshape or of outputs and targets, and what to do."""
+        for kind, (fact, fix) in RESHAPES.items():
+            shapes = run.meta.loss.get(kind)
+            if isinstance(shapes, list | tuple) and len(shapes) == 2:
+                return fact.format(*(tuple(shape) for shape in shapes), loss=Objective(run).loss), fix
+        return None
 
     def _across(self, run: Run) -> LayerMeta | None:
         """The first layer whose steps are the samples of the batch."""

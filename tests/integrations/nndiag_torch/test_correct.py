@@ -502,6 +502,20 @@ def test_clipping_before_the_backward_pass_is_told_and_norms_are_those_of_the_st
     assert recorder.run.gradients["norm", "0.weight"].to_numpy() == pytest.approx(norms, rel=1e-4)
 
 
+@pytest.mark.parametrize(("steps", "told"), [(4, None), (5, "cleared")])
+def test_five_iterations_show_that_there_is_nothing_to_clip(steps, told):
+    model = programs.mlp()
+    optimizer = sgd(model, lr=0.01)
+    with watched(model, optimizer) as recorder:
+        for x, y in programs.batches(8, steps):
+            optimizer.zero_grad()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            CE(model(x), y).backward()
+            optimizer.step()
+    clipping = recorder.run.meta.clipping or {}
+    assert (clipping.get("gradients") if clipping.get("max_norm") else None) == told
+
+
 def test_frozen_bases_and_added_modules():
     model, (x, y) = programs.mlp(), programs.batches(8)[0]
     for p in model[0].parameters():

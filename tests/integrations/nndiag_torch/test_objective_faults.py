@@ -380,13 +380,14 @@ class Dropping(nn.Module):
     def __init__(self, how: str) -> None:
         super().__init__()
         self.how, self.first, self.last = how, nn.Linear(8, 32), nn.Linear(32, 3)
-        self.drop = nn.Dropout(0.4)
+        self.drop, self.norm = nn.Dropout(0.4), nn.BatchNorm1d(32)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.first(x).relu()
+        h = self.norm(h) if self.how == "always, beside a norm" else h
         h = self.drop(h) if self.how == "module" else h
-        if self.how in ("always", "by mode"):
-            h = F.dropout(h, 0.4, training=self.training or self.how == "always")
+        if self.how.startswith(("always", "by mode")):
+            h = F.dropout(h, 0.4, training=self.training or self.how != "by mode")
         elif self.how == "noise":
             h = h + 0.1 * torch.randn_like(h)
         z: Tensor = self.last(h)
@@ -414,3 +415,19 @@ def test_dropout_by_a_function_that_goes_on_in_evaluation_is_named(how: str, fou
 
     assert len(told) == found
     assert all(pytest.approx(float(str(finding.value)) * 100, abs=8) == 40 for finding in told)
+
+
+@pytest.mark.parametrize(
+    ("mask", "found"),
+    [
+        (torch.arange(100) % 5 < 3, 1), (torch.arange(100) % 100 < 79, 1), (torch.arange(100) % 100 < 81, 0),
+        (torch.arange(10) % 5 < 3, 0), (torch.ones(100), 0),
+    ],
+    ids=["as it should be", "within four errors", "beyond", "too few to tell", "nothing dropped"],
+)  # fmt: skip
+def test_a_mask_whose_zeros_fit_what_it_multiplies_with_is_one_of_dropout(mask: Tensor, found: int) -> None:
+    """A rate of 0.4 of 100 values has a standard error of 0.049: kept are 0.6, and up to 0.796."""
+    x = torch.randn(len(mask), generator=GENERATOR).requires_grad_()
+
+    assert bool(graph.dropped((x * (mask / 0.6)).sum())) is bool(found)
+    assert not graph.dropped((x * mask).sum())
