@@ -70,7 +70,8 @@ class Weighing:
         if off > CLOSE or changed or self._whole < AGREE:
             return None
         found = np.array([self._known[label] for label in range(classes)])
-        times = self._number / float(np.mean(found[ids] * plain.losses))
+        whole = float(np.mean(found[ids] * plain.losses))
+        times = self._number / whole if whole > 0 else math.nan  # of outputs that are all right, 0
         if 0 < times <= 1 / TWICE or TWICE <= times < math.inf:
             if np.ptp(found) <= CLOSE * found.min():
                 return None

@@ -102,6 +102,16 @@ def test_a_factor_that_the_number_of_the_loss_has_not_is_none_of_the_losss(
         assert found[1] == pytest.approx(wanted, rel=1e-4)
 
 
+def test_outputs_that_are_all_right_and_certain_have_no_loss_to_hold_weights_against() -> None:
+    weighing, loss = Weighing(), CLASSES | {"expects": "logits"}
+    outputs, y, gradient, number = classes("logits", np.array([1.0, 2.0, 3.0]))
+    weighing.outputs(outputs, y, loss, number)
+    assert weighing.gradient(gradient) is None
+    weighing.outputs(1000.0 * np.eye(3)[y], y, loss, 0.0)
+
+    assert weighing.gradient(np.zeros_like(gradient)) == pytest.approx([1.0, 2.0, 3.0])
+
+
 def test_a_class_that_has_not_been_seen_is_waited_for() -> None:
     weighing, loss = Weighing(), CLASSES | {"expects": "logits"}
     z = RNG.standard_normal((8, 3))

@@ -170,9 +170,7 @@ class ZeroGradient(Check):
     def _frozen(self, run: Run) -> Iterator[Finding]:
         weights = [p for p in run.meta.parameters if p.kind in HELD]
         trained = self._at_updates(run).max()
-        moves = {
-            p.name for p in weights if p.written or trained.get(p.name, 0.0) > 0
-        }  # by hand, or before it was frozen
+        moves = {p.name for p in weights if p.written or trained.get(p.name, 0.0) > 0}  # some before they were frozen
         frozen = [p for p in weights if p.frozen and p.name not in moves]
         random = [] if loaded(frozen, self.errors) else [p for p in frozen if fresh(p, self.errors)]
         notes = []
