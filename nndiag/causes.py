@@ -16,13 +16,17 @@ UNMOVED = "ND502?"
 ANEW = "ND602?"
 """Place of a loss that begins anew time and again: the loop does that, whatever else the run shows."""
 
+MEMORYLESS = "ND403?"
+"""Place of a recurrent layer that reads sequences of one step: it trains, and has no memory; how large its updates are is another
+matter."""
+
 ORDER = (
     "NDP03", "NDP01", "ND001",
     "ND103", "ND110", "ND106", "ND111", "ND107", "ND101", "ND113", "ND105", "ND104", "ND112", "ND108", "ND1", "NDP05",
     "ND002", "ND003", "ND004", "ND005", "ND009", "ND008", "ND007", "ND0",
     "ND408", "ND904", "ND504", "ND901", "ND902", "ND903", "ND9", ANEW, "ND508",
     "ND307", "ND202", "ND203", "ND205", "ND207", "ND201", "ND2", "NDP09",
-    "ND305", "ND505", "ND506", "ND507", "ND509", "NDP08", "ND404", "ND501", "ND502",
+    "ND305", MEMORYLESS, "ND505", "ND506", "ND507", "ND509", "NDP08", "ND404", "ND501", "ND502",
     "ND301", "ND302", "ND401", "ND3", "ND306", "ND4", "ND804", "ND102", "ND5",
     UNMOVED, SUGGESTED, "ND707", "ND607", "ND606", "ND602", "ND603", "ND601", "ND6",
     "ND109", "ND7", "NDP06", "NDP02", "NDP04", "NDP", "ND8",
@@ -98,6 +102,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND502": ("ND503", "NDP06", "ND705", "ND306", *FLOW, *NO_LEARNING),
     UNMOVED: (SUGGESTED, "ND6", "ND702", "ND705", "ND707", *TINY),
     "ND305": ("ND6", "ND702", "ND707", *TINY),
+    MEMORYLESS: ("ND306", *NO_LEARNING),
     "ND307": ("ND203", "ND205", "ND207", "ND301", "ND302", "ND304", "ND306", "ND502", "ND6", "ND702", "ND705", *TINY),
     "ND301": ("ND304", "ND306", *NOTHING_MOVES, *FLOW, *NO_LEARNING),
     "ND302": ("ND304", "ND306", *NOTHING_MOVES, *FLOW, *NO_LEARNING),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from nndiag.causes import EXPLAINS, ORDER, SLACK, arrange, explains, rank
+from nndiag.causes import EXPLAINS, MEMORYLESS, ORDER, SLACK, UNMOVED, arrange, explains, rank
 from nndiag.check import Finding, Verdict
 
 EDGES = [(cause, effect) for cause, effects in EXPLAINS.items() for effect in effects]
@@ -35,6 +37,13 @@ def test_what_nothing_explains_is_a_second_headline() -> None:
     _, headlines = arrange([finding("ND009"), finding("ND301", verdict=Verdict.WARN)])
 
     assert headlines == ["ND009", "ND301"]
+
+
+def test_a_recurrent_layer_without_memory_says_nothing_of_the_size_of_updates() -> None:
+    memoryless, unmoved = replace(finding("ND403"), place=MEMORYLESS), replace(finding("ND502"), place=UNMOVED)
+    _, headlines = arrange([memoryless, unmoved, finding("ND306"), finding("ND601")])
+
+    assert headlines == ["ND403", "ND502"]
 
 
 def test_a_cause_that_comes_long_after_explains_nothing() -> None:

@@ -210,6 +210,24 @@ def test_convolutions_without_anything_between_that_bends_are_one_map(between: s
     assert len(notes(LinearStack(), run)) == remarks
 
 
+@pytest.mark.parametrize(
+    ("kinds", "found"),
+    [
+        ("convolution max_pooling convolution max_pooling flatten affine", 0),
+        ("convolution convolution max_pooling flatten affine", 1),
+        ("convolution max_pooling flatten affine dropout affine", 1),
+        ("convolution relu max_pooling flatten affine affine", 0),
+    ],
+)
+def test_where_nothing_bends_but_pooling_activation_functions_are_left_out(kinds: str, found: int) -> None:
+    described: list[dict[str, object]] = [
+        {"name": str(i), "kind": kind, "shape": [16]} for i, kind in enumerate(kinds.split())
+    ]
+    named = findings(LinearStack(), synthetic.run(train=1.0, layers=described))
+
+    assert ["has no activation function" in one.message for one in named] == [True] * found
+
+
 def test_a_convolution_taken_apart_in_a_network_that_bends_is_no_remark() -> None:
     kinds = {"depthwise": "convolution", "pointwise": "convolution", "relu": "relu", "head": "affine"}
     described: list[dict[str, object]] = [

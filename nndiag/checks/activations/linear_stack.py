@@ -14,6 +14,9 @@ AFFINE = ("affine", "convolution")
 STRAIGHT = (*AFFINE, "dropout", "batch_norm", "average_pooling", "flatten", "identity")
 """Kinds that are affine maps when the network is used."""
 
+POOLED = (*STRAIGHT, "max_pooling")
+"""Kinds that are no activation functions."""
+
 
 @dataclass(frozen=True)
 class LinearStack(Check):
@@ -26,7 +29,8 @@ class LinearStack(Check):
     dropout and batch normalisation, which are affine too once trained, and means over places, and nothing that is no layer,
     where the run can tell. A middle narrower than both its sides is a factorisation and sound (low-rank layers, adapters). Such
     a pair in a network that bends elsewhere is a remark, and none of convolutions, which are taken apart on purpose (Chollet
-    2017); two layers or more in a network that bends nowhere are a finding.
+    2017); two layers or more in a network that bends nowhere are a finding, and so is a pair of one kind in a
+    network that bends by the maxima of its pooling alone.
     """
 
     code = "ND305"
@@ -45,22 +49,29 @@ class LinearStack(Check):
         return None if len(self._affine(run)) > 1 else "needs two affine layers or convolutions"
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        pairs, straight, affine = self._pairs(run), self._straight(run), self._affine(run)
-        if pairs and len(straight) == len(affine) - 1:
-            yield self.finding(
-                f"the network is one affine map: nothing nonlinear stands between its {len(affine)} layers",
-                layer=pairs[0][0], first_step=0, value=float(len(affine)), threshold=1.0,
-                causes=("activation functions left out",),
-            )  # fmt: skip
+        pairs, affine = self._pairs(run), self._affine(run)
+        alike = [pair for pair in pairs if len({structure.kind(run, layer) for layer in pair}) == 1]
+        if pairs and len(self._straight(run)) == len(affine) - 1:
+            yield self._found(
+                pairs[0][0], affine, f"is one affine map: nothing nonlinear stands between its {len(affine)} layers"
+            )
+        elif alike and len(self._straight(run, POOLED)) == len(affine) - 1:
+            first, second = alike[0]
+            yield self._found(first, affine, f"has no activation function: {first} and {second} are one affine map, and between "
+                              f"others of its {len(affine)} layers nothing bends but pooling")  # fmt: skip
         elif pairs := [pair for pair in pairs if all(structure.kind(run, layer) == "affine" for layer in pair)]:
             found = "; ".join(f"{first} and {second}" for first, second in pairs[:3])
             yield self.note(f"{found}: one affine map in two layers, nothing nonlinear stands between them")
 
+    def _found(self, layer: str, affine: list[str], fact: str) -> Finding:
+        return self.finding(f"the network {fact}", layer=layer, first_step=0, value=float(len(affine)), threshold=1.0,
+                            causes=("activation functions left out",))  # fmt: skip
+
     def _affine(self, run: Run) -> list[str]:
         return [layer.name for layer in run.meta.layers if layer.kind in AFFINE]
 
-    def _straight(self, run: Run) -> list[tuple[str, str]]:
-        """Neighbours among them between which nothing bends."""
+    def _straight(self, run: Run, kinds: tuple[str, ...] = STRAIGHT) -> list[tuple[str, str]]:
+        """Neighbours among them between which there is nothing but `kinds`."""
         pairs, before, last = [], None, ""
         for layer in run.meta.layers:
             if layer.after not in (None, last):
@@ -68,7 +79,7 @@ class LinearStack(Check):
             last = layer.name
             if layer.kind in AFFINE and before is not None:
                 pairs.append((before, layer.name))
-            before = layer.name if layer.kind in AFFINE else before if layer.kind in STRAIGHT else None
+            before = layer.name if layer.kind in AFFINE else before if layer.kind in kinds else None
         return pairs
 
     def _pairs(self, run: Run) -> list[tuple[str, str]]:

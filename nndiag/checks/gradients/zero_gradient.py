@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nndiag import progress, structure, synthetic
+from nndiag.causes import MEMORYLESS
 from nndiag.check import Check, Finding, Kind
 from nndiag.meta import ParameterMeta
 from nndiag.run import Run
@@ -154,7 +155,7 @@ class ZeroGradient(Check):
         """A weight without a gradient in a recurrent layer whose other weights have one: its factor is 0, and nothing is cut."""
         fact = f"{p.name} has no gradient, though its layer trains: what it multiplies is 0, as the state before one step is"
         causes = ("sequences of a single step", "a loss on the output of the first step alone")
-        return self._finding(run, p, fact, self._kept(run), causes, place="ND904")
+        return self._finding(run, p, fact, self._kept(run), causes, place=MEMORYLESS)
 
     def _unreached(self, run: Run, parameters: list[ParameterMeta]) -> Iterator[Finding]:
         kind = self._kept(run) if loaded(parameters, self.errors) else None
