@@ -16,14 +16,17 @@ UNMOVED = "ND502?"
 ANEW = "ND602?"
 """Place of a loss that begins anew time and again: the loop does that, whatever else the run shows."""
 
+DRAWN = "ND006?"
+"""Place of the same few samples drawn time and again: their labels, shares and scales are those of none but them."""
+
 MEMORYLESS = "ND403?"
 """Place of a recurrent layer that reads sequences of one step: it trains, and has no memory; how large its updates are is another
 matter."""
 
 ORDER = (
     "NDP03", "NDP01", "ND001",
-    "ND103", "ND110", "ND106", "ND111", "ND107", "ND101", "ND113", "ND105", "ND104", "ND112", "ND108", "ND1", "NDP05",
-    "ND002", "ND003", "ND004", "ND005", "ND009", "ND008", "ND007", "ND0",
+    "ND103", "ND110", "ND106", "ND111", "ND107", "ND101", "ND113", "ND114", "ND105", "ND104", "ND112", "ND108", "ND1", "NDP05",
+    "ND002", "ND003", "ND004", DRAWN, "ND005", "ND009", "ND008", "ND007", "ND0",
     "ND408", "ND904", "ND504", "ND901", "ND902", "ND903", "ND9", ANEW, "ND508",
     "ND307", "ND202", "ND203", "ND205", "ND207", "ND201", "ND2", "NDP09",
     "ND305", MEMORYLESS, "ND505", "ND506", "ND507", "ND509", "NDP08", "ND404", "ND501", "ND502",
@@ -78,6 +81,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND007": ("ND501", "ND306", "ND402", "ND404", "ND6", "ND7"),
     "ND005": ("ND009", "ND306", "ND7", "ND102", "ND6", "ND702", "ND705"),
     "ND006": ("ND7",),
+    DRAWN: ("ND005", "ND009", "ND007", "ND7"),
     "ND408": ("ND7", *TRAINING),
     "ND904": ("ND504", "ND7", *NOTHING_MOVES, *TRAINING),
     "ND504": ("ND502", "ND503", "ND304", "ND306", "ND7", *NO_LEARNING),

@@ -20,9 +20,13 @@ GRADIENT = ("norm", "rms", "max_abs", "zero_fraction", "nonfinite", "identical_r
 UPDATE = ("weight_norm", "update_norm", "ratio", "descent")
 LOSS = ("epoch", "train", "validation")
 INPUT = ("mean", "variance", "rms", "min", "max", "nonfinite_fraction", "feature_shift", "shifted_feature",
-         "feature_spread", "widest_feature", "constant_fraction", "samples", "nonzero_rms")  # fmt: skip
+         "feature_spread", "widest_feature", "constant_fraction", "samples", "nonzero_rms",
+         "examined", "distinct", "code_feature", "code", "code_fraction", "code_spread")  # fmt: skip
+"""The last six are of the first samples, one by one: how many were looked at and are different, and of a feature with a code for
+what is missing its number, the code, the share of the samples that have it, and the spread of the others over that of all."""
 TARGET = ("mean", "variance", "rms", "min", "max", "nonfinite_fraction", "integer", "width", "classes", "entropy",
-          "total_variance", "absolute_deviation")  # fmt: skip
+          "total_variance", "absolute_deviation", "leak_left", "leak_feature")  # fmt: skip
+"""The last two are of the first samples: the share of the variance that a single feature leaves, and that feature."""
 MOVED = ("shift", "scale")  # also as "evaluation", of inputs of which it is not known whose they are
 SHARED = ("samples", "overlap", "duplicates", "distinct")  # also as "evaluation"
 VALIDATION = (*SHARED, *MOVED, "label_shift", "awakened", "target_mean")

@@ -16,6 +16,7 @@ from nndiag import frames
 from nndiag import statistics as st
 from nndiag.errors import NndiagError, ShapeError
 from nndiag.labels import Labels, integral
+from nndiag.samples import FirstSamples
 from nndiag.statistics import Array, Summary
 from nndiag.table import Buffer, Slot
 
@@ -359,6 +360,7 @@ class DataMeter:
         self.features: st.FeatureMoments | None = None
         self.labels = Labels()
         self.samples = self._reads = 0
+        self._first = FirstSamples()
         self._features_entry: tuple[float, ...] = ()
 
     @property
@@ -374,6 +376,8 @@ class DataMeter:
             self._take_features(x.reshape(len(x), -1) if x.ndim > 1 else x.reshape(-1, 1))
         nonzero = sqrt(1 - summary.zero_fraction) if summary.zero_fraction < 1 else nan
         entry = (*frames.scale(summary), *self._features_entry, self.samples, summary.rms / nonzero)
+        self._first.inputs(x)
+        entry += (self._first.count, self._first.distinct, *self._first.code)
         self._buffer.put("input", frames.INPUT, entry)
         return summary
 
@@ -389,7 +393,9 @@ class DataMeter:
         labels.add(y, binary=task == "binary", whole=self._whole or y.dtype.kind == "f")
         over_all = (labels.classes, labels.entropy, labels.variance, labels.deviation)
         width = y.shape[1] if y.ndim > 1 else 1
-        self._buffer.put("target", frames.TARGET, (*frames.scale(summary), integral(y), width, *over_all))
+        self._first.targets(y)
+        entry = (*frames.scale(summary), integral(y), width, *over_all, *self._first.leak)
+        self._buffer.put("target", frames.TARGET, entry)
         if task != "real" and labels.classes <= frames.MANY_CLASSES:
             self._label_counts()
         return summary.nonfinite

@@ -624,16 +624,17 @@ class TorchLoop:
             found.gradient_source.register_hook(hook_of(self._output_goes_back, found.delta))
 
     def _of_texts(self, found: graph.Found, loss: torch.Tensor) -> dict[str, Any]:
-        """What is to be said of targets that are found among the ids that went in."""
+        """What is to be said of ids that went in: targets that are found among them, and attention that hides them."""
         if (ids := self._ids()) is None:
             return {}
+        hidden = {"text_hidden": True} if self.steps < LOOKED and graph.hides_all_but_one(loss, ids) else {}
         if found.copies(ids):
-            return {"copies_input": True}
+            return {"copies_input": True} | hidden
         if self.steps >= LOOKED or not found.follow(ids):
-            return {}
+            return hidden
         recurrent = [module for module in self.parts.modules.values() if isinstance(module, nn.RNNBase)]
         both_ways = bool(recurrent) and all(module.bidirectional for module in recurrent)
-        return {"looks_ahead": True} if both_ways or graph.looks_ahead(loss, ids.shape[1]) else {}
+        return hidden | ({"looks_ahead": True} if both_ways or graph.looks_ahead(loss, ids.shape[1]) else {})
 
     def _of_axes(self, loss: torch.Tensor) -> dict[str, Any]:
         """What is to be said of a softmax over the samples, and of a reshape that takes one axis for another.

@@ -16,6 +16,7 @@ from nndiag.checks.data.input_scale import InputScale as InputScale
 from nndiag.checks.data.no_validation import NoValidation as NoValidation
 from nndiag.checks.data.nonfinite_input import NonfiniteInput as NonfiniteInput
 from nndiag.checks.data.split_overlap import SplitOverlap as SplitOverlap
+from nndiag.checks.data.target_leak import TargetLeak as TargetLeak
 from nndiag.checks.data.target_scale import TargetScale as TargetScale
 from nndiag.checks.data.too_few_samples import TooFewSamples as TooFewSamples
 from nndiag.checks.data.unshuffled_batches import UnshuffledBatches as UnshuffledBatches
@@ -56,6 +57,7 @@ from nndiag.checks.objective.constant_output import ConstantOutput as ConstantOu
 from nndiag.checks.objective.double_softmax import DoubleSoftmax as DoubleSoftmax
 from nndiag.checks.objective.dropped_outputs import DroppedOutputs as DroppedOutputs
 from nndiag.checks.objective.hidden_softmax import HiddenSoftmax as HiddenSoftmax
+from nndiag.checks.objective.inverted_mask import InvertedMask as InvertedMask
 from nndiag.checks.objective.loss_task_mismatch import LossTaskMismatch as LossTaskMismatch
 from nndiag.checks.objective.metric_mismatch import MetricMismatch as MetricMismatch
 from nndiag.checks.objective.output_units import OutputUnits as OutputUnits
@@ -84,6 +86,7 @@ CHECKS: tuple[type[Check], ...] = (
     SplitOverlap,
     ValidationShift,
     NoValidation,
+    TargetLeak,
     DoubleSoftmax,
     ConstantOutput,
     OutputUnits,
@@ -97,6 +100,7 @@ CHECKS: tuple[type[Check], ...] = (
     WrongAxis,
     HiddenSoftmax,
     DroppedOutputs,
+    InvertedMask,
     InitialLoss,
     SymmetricWeights,
     ActivationVariance,

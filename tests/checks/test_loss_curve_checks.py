@@ -356,3 +356,23 @@ def test_a_loss_of_ones_own_that_runs_away_below_zero_has_no_minimum(first: floa
     assert [finding.fix for finding in report.findings] == [
         "See which term of the loss has the wrong sign, or no lower end."
     ] * found
+
+
+@pytest.mark.parametrize(
+    ("name", "bend", "last", "found"),
+    [
+        ("MSELoss with other terms", 0.0, -12.0, 1),
+        ("MSELoss with other terms", 0.0, -8.0, 0),
+        ("MSELoss with other terms", 1.0, -12.0, 0),  # it levels off
+        ("MSELoss", 0.0, -12.0, 1),  # which cannot be negative at all
+        ("GaussianNLL with other terms", 0.0, -12.0, 0),
+    ],
+)
+def test_a_loss_with_other_terms_that_falls_in_a_straight_line_has_no_minimum(
+    name: str, bend: float, last: float, found: int
+) -> None:
+    way = np.linspace(0, 1, 100)
+    train = 1.0 + (last - 1.0) * (way * (2 - way) if bend else way)
+    report = Checklist(select="ND608").examine(synthetic.run(train=train, loss={"name": name, "task": "real"}))
+
+    assert len(report.findings) == found

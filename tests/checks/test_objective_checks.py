@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -761,6 +762,37 @@ def test_an_accuracy_below_what_its_loss_allows_is_none_of_its_decisions(
     assert len(findings("ND109", run)) == found
 
 
+@pytest.mark.parametrize(
+    ("looked", "different", "classes", "validates", "found", "remarks"),
+    [
+        (512.0, 2.0, 1.0, True, ["ND006"], 0),  # all of one class: the harm is plain
+        (512.0, 2.0, 1.0, False, ["ND005"], 1),
+        (512.0, 19.0, 2.0, True, [], 1),
+        (512.0, 21.0, 2.0, True, [], 0),
+        (150.0, 19.0, 2.0, True, [], 0),  # each has come less than eight times
+        (512.0, 500.0, 2.0, True, [], 0),
+        (np.nan, np.nan, 2.0, True, [], 0),
+    ],
+)
+def test_a_few_samples_that_are_drawn_time_and_again_are_few(
+    looked: float, different: float, classes: float, validates: bool, found: list[str], remarks: int
+) -> None:
+    run = synthetic.run(
+        train=synthetic.decay(), validation={50: 0.5, 100: 0.3} if validates else None,
+        data={"samples": {"input": np.arange(100) * 32.0}, "examined": {"input": looked}, "distinct": {"input": different},
+              "classes": {"target": classes}, "width": {"target": 1.0}, "entropy": {"target": math.log(classes)}},
+        loss={"name": "CrossEntropyLoss", "task": "classes"},
+    )  # fmt: skip
+    examined = Checklist(select=["ND005", "ND006"]).examine(run)
+    notes = [note for check in examined.checks for note in check.notes]
+
+    assert list(examined.headlines) == found
+    assert ["drawn time and again" in note for note in notes] == [True] * remarks
+
+
+HE = math.sqrt(2 / 32)
+
+
 @pytest.mark.parametrize(("low", "found"), [(0.0, ["ND110"]), (-1.0, [])])
 def test_a_soft_margin_wants_labels_of_both_signs(low: float, found: list[str]) -> None:
     outputs = {"integer": {"targets": 1.0}, "width": {"outputs": 1.0, "targets": 1.0},
@@ -785,6 +817,42 @@ def test_running_statistics_of_the_latest_batch_are_named(rate: float | None, fo
     [result] = (examined := Checklist(select="ND508").examine(run)).checks
 
     assert (len(examined.findings), len(result.notes)) == (found, remarks)
+
+
+@pytest.mark.parametrize(
+    ("rate", "steps", "evaluates", "std", "found"),
+    [
+        (0.001, 100, 0.0, HE, 1),
+        (0.02, 60, 0.0, HE, 1),  # 0.98^60 = 0.30
+        (0.02, 80, 0.0, HE, 0),  # 0.98^80 = 0.20
+        (0.03, 40, 0.0, HE, 0),
+        (0.0, 100, 0.0, HE, 0),  # kept as they are
+        (0.001, 100, 1.0, HE, 0),  # a normalisation that is evaluated does not gather
+        (0.001, 100, 0.0, 0.6 * HE, 0),  # pretrained: they began with what was gathered elsewhere
+    ],
+)
+def test_running_statistics_that_hardly_move_are_named(
+    rate: float, steps: int, evaluates: float, std: float, found: int
+) -> None:
+    layers = [{"name": "0", "kind": "affine"}, {"name": "1", "kind": "batch_norm", "rate": rate}]
+    run = synthetic.run(
+        train=synthetic.decay(steps), steps=steps, optimizer={"name": "SGD", "lr": 0.1}, layers=layers,
+        loop={"evaluation_mode": evaluates}, parameters=[{"name": "0.weight", "shape": [64, 32], "layer": "0", "std": std}],
+    )  # fmt: skip
+
+    assert ["still the 0 and 1" in finding.message for finding in findings("ND508", run)] == [True] * found
+
+
+@pytest.mark.parametrize(("head", "told", "found"), [("softplus", True, 1), ("relu", True, 1), ("affine", True, 0),
+                                                     ("tanh", True, 0), ("softplus", False, 0)])  # fmt: skip
+def test_rates_where_the_loss_takes_their_logarithms_are_named(head: str, told: bool, found: int) -> None:
+    run = synthetic.run(
+        outputs={"integer": {"targets": 1.0}, "width": {"outputs": 1.0, "targets": 1.0}},
+        layers=[{"name": "0", "kind": "affine"}, {"name": "1", "kind": head}],
+        loss={"name": "PoissonNLLLoss", **({"log_rates": True} if told else {})},
+    )  # fmt: skip
+
+    assert ["logarithms of rates" in finding.message for finding in findings("ND105", run)] == [True] * found
 
 
 def test_the_rate_of_a_batch_norm_is_known_of_the_trainer() -> None:

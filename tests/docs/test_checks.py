@@ -60,7 +60,7 @@ def test_a_section_holds_all_there_is_to_say_of_a_check() -> None:
     assert f"- **Fix**: {VanishingGradients.advice}\n- **Confirm**: `{VanishingGradients.confirm}`\n" in text
     assert "- **Kind**: training\n" in text
     assert "- **Reads**: `activations.gradient_rms`; 20 reads or more\n" in text
-    assert "- **Thresholds**: `ratio = 0.001`, `window = 50`, `per_layer = 0.35`\n" in text
+    assert "- **Thresholds**: `ratio = 0.001`, `window = 50`, `per_layer = 0.35`, `unsquashed = 0.28`\n" in text
     assert "[ND702 underfitting](#nd702-underfitting)" in text.partition("**Explains**")[2]
     assert "[ND203 activation-variance](#nd203-activation-variance)" in text.partition("**Explained by**")[2]
 

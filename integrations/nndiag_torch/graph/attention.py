@@ -1,4 +1,4 @@
-"""Attention in the graph of a loss: whether places of a sequence see those that come after them."""
+"""Attention in the graph of a loss: whether places of a sequence see those that come after them, and which places are hidden."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ NODES = 4096
 
 SOFTMAX = ("SoftmaxBackward0", "SafeSoftmaxBackward0")
 """What attention that is written out, by the user or by PyTorch, makes its weights with."""
+
+SEVERAL = 3
+"""Ids that are hidden at the least, where one alone is shown: text and not padding."""
 
 LOWEST = -1e4
 """What a mask adds to hide a place is below: minus infinity, or the lowest number that half precision holds."""
@@ -57,6 +60,46 @@ def _sees_ahead(node: Node, lengths: tuple[int, ...]) -> bool | None:
     masks = [found for kind in ("attn_mask", "attn_bias") if (found := saved_by(node, kind)) is not None]
     mask = masks[0] if masks else None
     return mask is None or bool((mask if mask.dtype == torch.bool else mask.detach() > LOWEST).triu(1).any())
+
+
+def hides_all_but_one(loss: Tensor, ids: Tensor) -> bool:
+    """Whether all attention to sequences of `ids` (N, T) that hides some places shows those of one id alone, and hides several.
+
+    So it is where the mask of the padding is the wrong way round. A place that was put before the others is left out; on a CPU
+    alone. Never raises: a graph of another kind is unknown.
+    """
+    if ids.ndim != 2 or ids.device.type != "cpu":
+        return False
+    try:
+        known = [
+            _shows(hidden, ids) for node in islice(nodes_of(loss), NODES) if (hidden := _hidden(node, ids)) is not None
+        ]
+        return bool(known) and all(known)
+    except Exception:  # as `objective`
+        return False
+
+
+def _shows(hidden: Tensor, ids: Tensor) -> bool:
+    shown, kept_back = ids[~hidden].unique(), ids[hidden].unique()
+    return len(shown) == 1 and len(kept_back) >= SEVERAL and int(shown[0]) not in kept_back.tolist()
+
+
+def _hidden(node: Node, ids: Tensor) -> Tensor | None:
+    """The places of `ids` that no place may look at, as the attention that `node` is has them; None where it hides none."""
+    name = node.name()
+    if name in SOFTMAX:
+        weights = saved_by(node, "result")
+        seen = None if weights is None else weights.detach() > 0
+    elif name.startswith("ScaledDotProduct"):
+        masks = [found for kind in ("attn_mask", "attn_bias") if (found := saved_by(node, kind)) is not None]
+        seen = None if not masks else masks[0] if masks[0].dtype == torch.bool else masks[0].detach() > LOWEST
+    else:
+        return None
+    samples, places = ids.shape
+    if seen is None or seen.ndim < 3 or seen.shape[-1] not in (places, places + 1) or seen.shape[0] % samples:
+        return None
+    hidden = ~seen.any(dim=-2).reshape(samples, -1, seen.shape[-1])[:, 0, -places:]
+    return hidden if bool(hidden.any()) else None
 
 
 def _square(shape: tuple[int, ...], lengths: tuple[int, ...]) -> bool:

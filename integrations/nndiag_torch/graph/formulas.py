@@ -343,7 +343,8 @@ def _poisson(values: Values, node: Node) -> Term | None:
     inner = live[0][1]
     elements = math.prod(shape_of((node, 0)))
     if name_of(rate) == "ExpBackward0" and rate[0].next_functions[0][0] is inner[0]:
-        return Term("PoissonNLLLoss", "", "", values.value(inner), targets, elements=elements)
+        more = {"log_rates": True}
+        return Term("PoissonNLLLoss", "", "", values.value(inner), targets, elements=elements, more=more)
     if name_of(inner) == "LogBackward0" and behind_guards(inner[0].next_functions[0])[0] is rate[0]:
         return Term("PoissonNLLLoss", "real", "real", values.value(rate), targets, elements=elements)
     return None

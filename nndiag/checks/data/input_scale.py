@@ -10,6 +10,7 @@ from nndiag.check import Check, Finding
 from nndiag.objective import LEARNED, Objective
 from nndiag.progress import latest
 from nndiag.run import Run
+from nndiag.samples import SQUEEZED
 from nndiag.structure import NORMS
 
 
@@ -24,7 +25,10 @@ class InputScale(Check):
     Decides on the features over all batches so far: the root mean square of the inputs that are not zero (of sparse
     inputs most are) outside `low` … `high`; or a feature whose mean is above 3 and more than `shift` times its
     standard deviation, or half of all features shifted so far around any mean; or one whose standard deviation is
-    more than `spread` times the lower quartile of all: the curvature of the loss then differs by its square.
+    more than `spread` times the lower quartile of all: the curvature of the loss then differs by its square. Or a feature of the
+    first 512 samples whose smallest or largest value is that of several, and whose others lie so close together that they vary
+    less than `squeezed` times as much as all do (`nndiag.samples`): a code such as -9999 for what is missing, left in before the
+    features were standardised. Where training and validation come half of their way all the same, that is a remark.
     Standardised inputs have RMS 1, 0–1 pixels about 0.5, 0–16 pixels about 9, word shares 0.1: all pass. Small
     inputs, such as embeddings of unit length, are a remark where training has come half of its way all the same.
     Features that keep to one value in 99 % of the samples and 0/1 indicators do not count, and a network that begins
@@ -45,6 +49,7 @@ class InputScale(Check):
     shift: float = 10.0
     spread: float = 100.0
     samples: int = 20
+    squeezed: float = SQUEEZED
 
     def not_checked(self, run: Run) -> str | None:
         seen = latest(run, "data", "samples", "input")
@@ -59,7 +64,10 @@ class InputScale(Check):
         last = int(run.data.index[-1])
         spread, shift = latest(run, "data", "feature_spread", "input"), latest(run, "data", "feature_shift", "input")
         rms = float(run.series("data", "nonzero_rms", "input").median())
-        if spread is not None and spread > self.spread:
+        squeezed = latest(run, "data", "code_spread", "input")
+        if squeezed is not None and squeezed < self.squeezed:
+            yield self._coded(run, squeezed)
+        elif spread is not None and spread > self.spread:
             widest = latest(run, "data", "widest_feature", "input") or 0
             yield self.finding(
                 f"feature {widest:.0f} (from 0) varies {spread:.2g} times as much as the others",
@@ -77,6 +85,20 @@ class InputScale(Check):
                 kind="note" if rms < self.low and self._mastered(run) else None,
                 first_step=step, last_step=last, value=rms, threshold=self.high if rms > self.high else self.low,
             )  # fmt: skip
+
+    def _coded(self, run: Run, squeezed: float) -> Finding:
+        """What is said of a feature in which a code for what is missing squeezes all other values."""
+        code, share, feature = (
+            latest(run, "data", f"code{name}", "input") or 0.0 for name in ("", "_fraction", "_feature")
+        )
+        return self.finding(
+            f"feature {feature:.0f} (from 0) is {code:.4g} in {share:.1%} of the first samples, far from the others, which vary "
+            f"{squeezed:.2g} times as much as all do: that looks like a code for what is missing",
+            kind="note" if self._mastered(run) else None, first_step=int(run.data.index[0]), last_step=int(run.data.index[-1]),
+            value=squeezed, threshold=self.squeezed, causes=("a code such as -9999 for what is missing",),
+            fix="Fill in what is missing, as with the mean, before features are standardised, and add a feature that says so.",
+            confirm="print(x.min(axis=0), x.max(axis=0), np.median(x, axis=0))",
+        )  # fmt: skip
 
     def _mastered(self, run: Run) -> bool:
         """Whether training, and validation where there is one, have come half of the way."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from nndiag import progress, structure, synthetic
+from nndiag.causes import DRAWN
 from nndiag.check import Check, Finding
 from nndiag.objective import Objective
+from nndiag.progress import latest
 from nndiag.run import Run
 
 ONE_BATCH = "See whether the loop goes through its data: next(iter(loader)) within it gives the first batch each time."
@@ -21,11 +24,12 @@ class TooFewSamples(Check):
 
     A network with thousands of weights learns them by heart whatever they are; what it does on others is left to chance.
 
-    Decides on the size of the training set, the samples of the first epoch, or of the batch where every step has the same:
-    fewer than `per_class` for each class, or than `per_class` for each output unit of a regression. Ten of each is the least that
-    most rules of thumb ask for a single coefficient (Harrell 2015, section 4.4). It is a finding where validation shows the harm,
-    ending `behind` of the way or more behind training; without validation, or with a good one, it is a remark: four rows are all
-    of XOR.
+    Decides on the size of the training set, the samples of the first epoch, or of the batch where every step has the same, and on
+    how many of the first 512 samples that were looked at are different, where each came `again` times or more, as from a sampler
+    that draws a few rows time and again. Fewer than `per_class` for each class, or than `per_class` for each output unit of a
+    regression: ten of each is the least that most rules of thumb ask for a single coefficient (Harrell 2015, section 4.4). It is
+    a finding where validation shows the harm, ending `behind` of the way or more behind training, or where the few that are drawn
+    are of one class; without validation, or with a good one, it is a remark: four rows are all of XOR.
     """
 
     code = "ND006"
@@ -39,29 +43,46 @@ class TooFewSamples(Check):
 
     per_class: int = 10
     behind: float = 0.1
+    again: int = 8
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
-        return None if structure.training_samples(run) else "needs a whole epoch: begin_epoch() in a loop of your own"
+        return (
+            None
+            if structure.training_samples(run) or self._drawn(run)
+            else "needs a whole epoch: begin_epoch() in a loop of your own"
+        )
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        seen, samples = Objective(run), structure.training_samples(run) or 0
+        seen, samples, drawn = Objective(run), structure.training_samples(run) or math.inf, self._drawn(run) or math.inf
         parts = max(1, seen.classes if seen.task in ("classes", "binary") else seen.width)
-        if samples < self.per_class * parts:
+        if (least := min(samples, drawn)) < self.per_class * parts:
             steps = run.statistic("data", "samples").index
-            what = "classes" if seen.task in ("classes", "binary") else "output units"
+            one, many = ("class", "classes") if seen.task in ("classes", "binary") else ("output unit", "output units")
             again = not run.meta.samples and structure.has_one_batch(run)
-            fact = f"every step has the same {samples} samples" if again else f"the training set has {samples} samples"
+            fact = f"every step has the same {least} samples" if again else f"the training set has {least} samples"
+            if drawn < samples:
+                again, fact = True, f"the same {least} different samples are drawn time and again"
             yield self.finding(
-                f"{fact} for {parts} {what}", kind=self.kind if self._harm(run) else "note",
-                first_step=int(steps[0]), last_step=int(steps[-1]), value=float(samples),
+                f"{fact} for {parts} {one if parts == 1 else many}", kind=self.kind if self._harm(run) else "note",
+                first_step=int(steps[0]), last_step=int(steps[-1]), value=float(least),
                 threshold=float(self.per_class * parts), fix=f"{ONE_BATCH} {self.advice}" if again else self.advice,
+                place=DRAWN if drawn < samples else "",
             )  # fmt: skip
+
+    def _drawn(self, run: Run) -> int | None:
+        """How many different samples there are, where those that were looked at came time and again."""
+        looked, different = (latest(run, "data", name, "input") for name in ("examined", "distinct"))
+        if looked is None or different is None or not self.again * max(different, self.per_class) <= looked < math.inf:
+            return None
+        return int(different)
 
     def _harm(self, run: Run) -> bool:
         """Whether validation ends well behind training, in shares of the way from the trivial loss to the floor."""
         validation, train = progress.validation(run), run.train
+        if latest(run, "data", "classes", "target") == 1 and len(run.validation):
+            return True
         if validation is None or validation.trivial is None or not len(train):
             return False
         span = validation.trivial - validation.floor

@@ -23,7 +23,9 @@ class VanishingGradients(Check):
     Decides on δ, the norm of the loss's gradient with respect to what a layer puts out for a sample: that of the first layer
     with weights below `ratio` times that of the last, in the median of `window` reads, on 3 reads in a row after the
     warm-up; or, where training makes poor progress, below `per_layer` to the power of the layers between, from 4 layers
-    with weights on, which a stack of sigmoids does not reach (a quarter of the gradient passes each at the most). Squares
+    with weights on, which a stack of sigmoids does not reach (a quarter of the gradient passes each at the most), and below
+    `unsquashed` where no function squashes: PyTorch's default weights, a third of what keeps a gradient, pass 0.4 of it through a
+    ReLU, in networks that train. Squares
     are added up over units, pixels and steps: weights that are initialised by the number of inputs keep that norm on the
     way back, and not what reaches each unit (He et al. 2015, section 2.2), of which 160 below a single output get a twelfth
     each. δ, not the weights' gradients: in the lesson's net of 20 layers with standard deviation 0.02 those differ by a
@@ -42,6 +44,7 @@ class VanishingGradients(Check):
     ratio: float = 1e-3
     window: int = 50
     per_layer: float = 0.35
+    unsquashed: float = 0.28
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -86,7 +89,8 @@ class VanishingGradients(Check):
     def _limit(self, run: Run, layers: int) -> float:
         made = progress.training(run)
         poor = layers >= 4 and made is not None and made.poor
-        return max(self.ratio, self.per_layer ** (layers - 1)) if poor else self.ratio
+        passed = self.per_layer if structure.squashing(run) else self.unsquashed
+        return max(self.ratio, passed ** (layers - 1)) if poor else self.ratio
 
     @classmethod
     def _run(cls, ratio: float) -> Run:

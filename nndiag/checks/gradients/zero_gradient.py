@@ -128,6 +128,12 @@ class ZeroGradient(Check):
         elif not len(delta):
             fact = "backward leads to no layer: the loss is not connected to the network"
             cause = "a loss made anew, or detached"
+        elif (
+            (held := [p.std for p in run.meta.parameters if p.kind in HELD and not p.frozen])
+            and not any(held)
+            and None not in held
+        ):
+            return  # two factors of 0 get the gradient that the other one is: nothing is cleared
         elif (delta[structure.linear(run, "gradient_rms")] > 0).to_numpy().any():
             fact = "gradients flow back through the layers, and all are 0 when the optimiser steps: they are cleared in between"
             cause = "zero_grad() between backward() and step(), or step() before backward()"

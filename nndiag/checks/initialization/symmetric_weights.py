@@ -39,8 +39,10 @@ class SymmetricWeights(Check):
             if len(same) and same.iloc[0] == 1:
                 parameter = run.meta.parameter(name)
                 units = f"all {parameter.shape[0]} units" if parameter.shape else "all units"
+                both = parameter.std == 0 and run.statistic("gradients", "norm").get(name, same).loc[same.index[0]] == 0
+                zero = ", 0 both of them: what they are multiplied with is 0, too" if both else ""
                 yield self.finding(
-                    f"{units} of {parameter.layer or name} have the same weights and the same gradient",
+                    f"{units} of {parameter.layer or name} have the same weights and the same gradient{zero}",
                     layer=parameter.layer or None, parameter=name, value=1.0, threshold=1.0,
                     first_step=int(same.index[0]), last_step=int(same[same == 1].index[-1]),
                     fix=self._fix(run, name),

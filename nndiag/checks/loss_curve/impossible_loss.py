@@ -19,6 +19,10 @@ NEVER_NEGATIVE = frozenset(
 """Names, in small letters and without signs, of losses that are sums of what cannot be negative."""
 
 
+LEAST = 40
+"""Reads that a straight line takes."""
+
+
 @dataclass(frozen=True)
 class ImpossibleLoss(Check):
     """The loss is below the lowest value that it can have.
@@ -32,7 +36,9 @@ class ImpossibleLoss(Check):
     the first loss; float32 leaves errors of 1e-7. Losses of other names may be negative, and so may those whose samples are
     weighed by numbers that are not known, as the advantages of a policy gradient; but one that falls to `away` times its first
     size below 0 has no minimum, as of a term that is to be large and was given the wrong sign: a density in single precision
-    resolves 1e-7 of its support, which is 16 nats for each of its dimensions.
+    resolves 1e-7 of its support, which is 16 nats for each of its dimensions. So has one of such a loss
+    and other terms that falls in a straight line, to `beyond` times its first size below 0: in the last two quarters equally
+    fast, up to `bent`.
     """
 
     code = "ND608"
@@ -46,11 +52,13 @@ class ImpossibleLoss(Check):
 
     rounding: float = 1e-5
     away: float = 1e6
+    beyond: float = 10.0
+    bent: float = 0.05
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
-        if self._bounded(run) or self._runs_away(run):
+        if self._bounded(run) or self._runs_away(run) or self._falls_straight(run):
             return None
         return progress.no_measure(run) or "needs a loss with a known floor, such as a cross-entropy or a squared error"
 
@@ -64,12 +72,25 @@ class ImpossibleLoss(Check):
         losses = run.train[np.isfinite(run.train)]
         return len(losses) > 0 and float(losses.min()) < -self.away * max(1.0, abs(float(losses.iloc[0])))
 
+    def _falls_straight(self, run: Run) -> bool:
+        """Whether a loss that cannot be negative falls in a straight line for other terms that it has."""
+        facts, losses = run.meta.loss, run.train[np.isfinite(run.train)]
+        name, others, _ = str(facts.get("name", "")).partition(" with other terms")
+        free = facts.get("signed_weights") or facts.get("adversarial") or run.meta.optimizer.get("maximize")
+        if not others or free or _plain(name) not in NEVER_NEGATIVE or len(losses) < LEAST:
+            return False
+        start, step, loss = max(1.0, abs(float(losses.iloc[0]))), losses.index.to_numpy(), losses.to_numpy()
+        slopes = [np.polyfit(step[part], loss[part], 1)[0] for part in np.array_split(np.arange(len(loss)), 4)[2:]]
+        return bool(loss[-1] < -self.beyond * start and max(slopes) < 0 and max(slopes) < (1 - self.bent) * min(slopes))
+
     def examine(self, run: Run) -> Iterator[Finding]:
         if not self._bounded(run):
             first, low = float(run.train.iloc[0]), float(run.train[np.isfinite(run.train)].min())
+            how = "" if self._runs_away(run) else ", in a straight line to the end"
             yield self.finding(
-                f"the training loss falls from {first:.3g} to {low:.3g}: it has no minimum", first_step=int(run.train.index[0]),
-                last_step=int(run.train.index[-1]), value=low, threshold=-self.away * max(1.0, abs(first)),
+                f"the training loss falls from {first:.3g} to {low:.3g}{how}: it has no minimum",
+                first_step=int(run.train.index[0]), last_step=int(run.train.index[-1]),
+                value=low, threshold=-self.away * max(1.0, abs(first)),
                 causes=("a wrong sign", "ND110"), place="ND1",
                 fix="See which term of the loss has the wrong sign, or no lower end.",
             )  # fmt: skip

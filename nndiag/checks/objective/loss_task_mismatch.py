@@ -30,9 +30,10 @@ class LossTaskMismatch(Check):
     Suggested (training): outputs for one of C classes that do not sum to 1, off by `sums` or more in the median, since nothing
     then holds the wrong classes down (a remark where the loss divides them by their sum and training has come `learned` of the
     way, and then values above 1 prove nothing); squared or absolute error on class ids, three or more of about equal frequency
-    (`even` of the largest entropy), numbered from 0 without a gap, as if class 2 lay between 1 and 3. Squared or absolute error
-    on an output for each class, or on 0/1 labels, is the Brier score's relative: it trains, if slowly, and is a remark where
-    training has come `learned` of the way, with a single output half of it.
+    (`even` of the largest entropy), numbered from 0 without a gap, as if class 2 lay between 1 and 3; outputs of a function
+    that is never below 0 where the loss takes them for logarithms of rates, none of which can then be below 1. Squared or
+    absolute error on an output for each class, or on 0/1 labels, is the Brier score's relative: it trains, if slowly, and is a
+    remark where training has come `learned` of the way, with a single output half of it.
     """
 
     code = "ND105"
@@ -54,7 +55,8 @@ class LossTaskMismatch(Check):
 
     def not_checked(self, run: Run) -> str | None:
         seen = Objective(run)
-        if not seen.task and len(seen.of("width")) and self._unbounded(seen) is not None:
+        told = (rule(seen) for rule in (self._unbounded, self._rates))
+        if not seen.task and len(seen.of("width")) and any(told):
             return None  # whatever the task is, as of a loss on sequences
         if reason := super().not_checked(run):
             return reason
@@ -62,7 +64,7 @@ class LossTaskMismatch(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         seen = Objective(run)
-        rules = (self._shapes, self._percentages, self._single_unit, self._unbounded, self._several_labels,
+        rules = (self._shapes, self._percentages, self._rates, self._single_unit, self._unbounded, self._several_labels,
                  self._sums_of_rows, self._ids, self._labels)  # fmt: skip
         found = next((fact for rule in rules if (fact := rule(seen)) is not None), None)
         if found is not None:
@@ -86,6 +88,13 @@ class LossTaskMismatch(Check):
             return None
         return (f"{seen.loss} divides by the targets, which go from {low:.3g} to {high:.3g}: those near 0 drown the rest",
                 "Use the squared or absolute error, or leave out targets of 0.", True)  # fmt: skip
+
+    def _rates(self, seen: Objective) -> Seen | None:
+        if not seen.run.meta.loss.get("log_rates") or seen.reach is None or seen.reach[0] < 0:
+            return None
+        return (f"{seen.loss} takes outputs for logarithms of rates, and they come out of a function ({seen.head}) that is never "
+                "below 0: no rate below 1 can be said",
+                "Use log_input=False where the outputs are the rates, or leave the last function out.", False)  # fmt: skip
 
     def _single_unit(self, seen: Objective) -> Seen | None:
         if seen.task == "classes" and seen.width == 1 and seen.classes <= 2:

@@ -10,6 +10,7 @@ import numpy as np
 
 from nndiag import progress, structure, synthetic
 from nndiag.check import Check, Finding
+from nndiag.checks.gradients.zero_gradient import loaded
 from nndiag.run import Run
 
 
@@ -30,7 +31,8 @@ class AbsurdSettings(Check):
     is dropout above `strong` where training comes less than `learned` of its way. Label smoothing counts above `smoothed`. So
     does, as a matter of training, the share of the latest batch in the running statistics of a batch normalisation, above
     `latest`: a tenth is PyTorch's default, and the other convention calls it a momentum of 0.9. All of it, as some who never
-    evaluate have it, is a remark.
+    evaluate have it, is a remark. Or one of `slow` or less, of which so little has come in by the end that `begun` of the
+    statistics or more are still the 0 and 1 that they began with, (1 − share)^steps, where weights do not look pretrained.
     """
 
     code = "ND508"
@@ -47,6 +49,8 @@ class AbsurdSettings(Check):
     long: float = 0.999
     smoothed: float = 0.5
     latest: float = 0.5
+    slow: float = 0.02
+    begun: float = 0.25
 
     def not_checked(self, run: Run) -> str | None:
         if not run.reads:
@@ -135,6 +139,26 @@ class AbsurdSettings(Check):
                 threshold=self.latest, causes=("a momentum of the other convention, where it is the share of the past",),
                 fix=f"Try momentum = {max(1 - rate, 0.01):.1g}.",
             )  # fmt: skip
+
+        yield from self._slow_statistics(run)
+
+    def _slow_statistics(self, run: Run) -> Iterator[Finding]:
+        """Running statistics that are still those of the beginning when training ends."""
+        norms = [
+            layer for layer in run.meta.layers if layer.kind == "batch_norm" and 0 < _number(layer.rate) <= self.slow
+        ]
+        begun = (1 - _number(norms[0].rate)) ** run.steps if norms else 0.0
+        evaluated = "evaluation_mode" in run.loop and bool(run.loop["evaluation_mode"].any())
+        if begun < self.begun or evaluated or loaded(run.meta.parameters):
+            return
+        rate, more = _number(norms[0].rate), f" and {len(norms) - 1} more" if len(norms) > 1 else ""
+        yield self.finding(
+            f"each batch has a share of {rate:.3g} in the running statistics of {norms[0].name}{more}, which evaluation uses: "
+            f"after {run.steps} steps {begun:.0%} of them are still the 0 and 1 that they began with", layer=norms[0].name,
+            kind="generalisation", first_step=0, value=rate, threshold=self.slow,
+            causes=("a momentum of the other convention, where it is the share of the past",),
+            fix="Try momentum = 0.1, the share of the latest batch.",
+        )  # fmt: skip
 
     def _hardly_learns(self, run: Run) -> bool:
         made = progress.training(run)

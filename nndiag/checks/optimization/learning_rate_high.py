@@ -95,7 +95,8 @@ class LearningRateHigh(Check):
         start = float(early.iloc[0])
         if not start > 0 or progress.no_measure(run):
             return None  # a loss without a floor of 0 has no multiples
-        if any(run.meta.loss.get(key) is not None for key in WEIGHTED):
+        scaled = run.meta.loss.get("scale", 1.0) is None  # by factors that are not known, as of a focal loss
+        if scaled or any(run.meta.loss.get(key) is not None for key in WEIGHTED):
             start = max(start, float(early.iloc[: self.window].mean()))  # a batch without the heavy samples is cheap
         limit = self.rise * max(start, progress.trivial(run) or start)
         above = early.index[early > limit]

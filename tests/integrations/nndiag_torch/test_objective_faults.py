@@ -306,6 +306,64 @@ def test_targets_of_which_only_some_are_taken_follow_as_well() -> None:
     assert not graph.Found(targets=ids.reshape(-1)).follow(ids)
 
 
+class Attentive(nn.Module):
+    """A class of a text, from attention that leaves out what the mask says, with a place before the text or not."""
+
+    def __init__(self, how: str, inverted: bool) -> None:
+        super().__init__()
+        self.how, self.inverted = how, inverted
+        self.embedding, self.head = nn.Embedding(9, 16, padding_idx=0), nn.Linear(16, 3)
+        self.first = nn.Parameter(torch.randn(1, 1, 16))
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        h, padding = self.embedding(ids), ids == 0
+        if self.how == "first":
+            h = torch.cat([self.first.expand(len(ids), -1, -1), h], 1)
+            padding = torch.cat([torch.zeros(len(ids), 1, dtype=torch.bool), padding], 1)
+        mask = ~padding if self.inverted else padding
+        if self.how == "weights":
+            h = self.attention(h, h, h, key_padding_mask=mask)[0]
+        elif self.how == "fused":
+            seen = ~mask[:, None, None]
+            h = F.scaled_dot_product_attention(h[:, None], h[:, None], h[:, None], attn_mask=seen)[:, 0]
+        elif self.how == "unmasked":
+            h = self.attention(h, h, h, need_weights=False)[0]
+        else:
+            h = self.layer(h, src_key_padding_mask=mask)
+        z: Tensor = self.head(h[:, 0])
+        return z
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("how", ["first", "weights", "fused", "layer", "unmasked"])
+def test_attention_that_looks_at_padding_alone_is_named(how: str, inverted: bool) -> None:
+    torch.manual_seed(0)
+    model = Attentive(how, inverted)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for _ in range(4):
+            ids = torch.randint(1, 9, (16, 12), generator=GENERATOR)
+            ids[torch.arange(12) >= torch.randint(4, 10, (16, 1), generator=GENERATOR)] = 0
+            loss = F.cross_entropy(model(ids), ids[:, 0] % 3)
+            recorder.log(loss=loss)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    (check,) = recorder.check(nndiag.Checklist(select="ND114")).checks
+
+    assert (check.verdict is nndiag.Verdict.FAIL) is (inverted and how != "unmasked")
+
+
+def test_attention_to_one_id_that_hides_no_text_is_no_padding() -> None:
+    ids = torch.tensor([[1, 0, 0, 0], [1, 0, 0, 0]])
+    scores = torch.randn(2, 4, 4, requires_grad=True)
+    weights = torch.softmax(scores.masked_fill((ids == 0)[:, None], -torch.inf), -1)
+
+    assert not graph.hides_all_but_one(weights.sum(), ids)
+
+
 class Between(nn.Module):
     """A softmax between two layers: as an activation function, a module or not, pooled or not, or as weights of a mean."""
 
