@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +40,7 @@ OUTPUT_TARGET = ("rows", "width", "dimensions", "mean", "variance", "min", "max"
 OUTPUT_GRADIENT = ("alignment", "gradient_row_sum", "gradient_column_sum", "gradient_sum", "gradient_mass")
 MOMENTS = ("mean", "variance")
 """What is recorded of activations where nothing more is wanted."""
-SQUARED_ERROR, COUNT, NONFINITE = ("squared_error",), ("count",), ("nonfinite",)
+SQUARED_ERROR, TERM, COUNT, NONFINITE = ("squared_error",), ("term",), ("count",), ("nonfinite",)
 SAMPLED = 1 << 12
 """Values of one tensor that make a histogram: shares of bins are then right to 1.5 % with 95 % confidence."""
 BINS = 30
@@ -58,7 +61,9 @@ FRAMES: dict[str, tuple[str, ...]] = {
     "losses": LOSS,
     "metrics": (),
     "data": tuple(dict.fromkeys((*INPUT, *TARGET, "count"))),
-    "outputs": tuple(dict.fromkeys((*OUTPUT, *OUTPUT_TARGET, *OUTPUT_GRADIENT, "squared_error", "count", "hits"))),
+    "outputs": tuple(
+        dict.fromkeys((*OUTPUT, *OUTPUT_TARGET, *OUTPUT_GRADIENT, "squared_error", "term", "count", "hits"))
+    ),
     "histograms": HISTOGRAM,
     "loop": LOOP + EVALUATION,
 }
@@ -195,6 +200,53 @@ def squared_error(outputs: Array, y: Array) -> float:
     error = _floats(outputs).reshape(-1) - _floats(y).reshape(-1)
     norm = st.norm(error)
     return norm * norm / y.size
+
+
+OTHER_TERMS = " with other terms"
+"""What the name of a loss ends with whose number holds more than that loss."""
+
+
+def term(outputs: Array, y: Array, loss: Mapping[str, Any]) -> float:
+    """The mean loss of outputs (batch, units) alone, of one that has other terms beside it; NaN of a kind that is not known.
+
+    Squared and absolute error, cross-entropy and binary cross-entropy of logits or probabilities, none of them weighted.
+    """
+    name = plain(str(loss.get("name", "")).removesuffix(OTHER_TERMS))
+    given, targets, logits = _floats(outputs), _floats(y), loss.get("expects") == "logits"
+    if name in SQUARED:
+        return squared_error(outputs, y)
+    if name in CROSS_ENTROPIES and (ids := class_ids(y, outputs.shape[1])) is not None and len(ids) == len(given):
+        right = given[np.arange(len(ids)), ids]
+        if not logits:
+            return float(-np.mean(np.log(np.maximum(right, CLIPPED))))
+        top = given.max(axis=1)
+        return float(np.mean(top + np.log(np.exp(given - top[:, None]).sum(axis=1)) - right))
+    if y.size != outputs.size:
+        return math.nan
+    given, targets = given.reshape(-1), targets.reshape(-1)
+    if name in ABSOLUTE:
+        return float(np.mean(np.abs(given - targets)))
+    if name not in BINARY:
+        return math.nan
+    if logits:
+        return float(np.mean(np.logaddexp(0, given) - targets * given))
+    one, other = np.log(np.maximum(given, CLIPPED)), np.log(np.maximum(1 - given, CLIPPED))
+    return float(-np.mean(targets * one + (1 - targets) * other))
+
+
+CLIPPED = 1e-7
+"""Where probabilities are clipped before their logarithm is taken, as losses of them commonly do."""
+
+SQUARED = ("mse", "meansquarederror", "mseloss", "squarederror")
+ABSOLUTE = ("mae", "meanabsoluteerror", "l1loss", "l1", "absoluteerror")
+CROSS_ENTROPIES = ("crossentropyloss", "softmaxcrossentropy", "crossentropy")
+BINARY = ("bcewithlogitsloss", "bcewithlogits", "bceloss", "binarycrossentropy")
+"""What frameworks call squared and absolute error and cross-entropies, in lower case, letters and digits only."""
+
+
+def plain(name: str) -> str:
+    """`name` in lower case, letters and digits only."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _floats(array: Array) -> Array:

@@ -317,6 +317,8 @@ class OutputMeter:
             self._buffer.put_each("count", "predicted", np.bincount(named, minlength=classes).tolist())
         if y is not None:
             self._against(rows, named, y, str(loss.get("task") or ""))
+            if str(loss.get("name")).endswith(frames.OTHER_TERMS):
+                self._buffer.put("outputs", frames.TERM, (frames.term(rows, y, loss),))
         return nonfinite
 
     def _against(self, rows: Array, named: Array | None, y: Array, task: str) -> None:

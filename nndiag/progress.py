@@ -6,12 +6,12 @@ Judged once, here, for all checks: it is the only road from a warning to a failu
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nndiag import signals
+from nndiag.frames import ABSOLUTE, OTHER_TERMS, SQUARED, plain
 from nndiag.run import Run
 from nndiag.statistics import Array
 from nndiag.weighing import WEIGHTED
@@ -23,10 +23,6 @@ LEAST = 0.02
 """Share of the way from the trivial loss to the floor below which nothing was learned. Untrained networks lie up to 1 %
 below the trivial loss by chance. Two standard errors instead would be less than that in a long run, and more than a weak
 but real signal in a short, noisy one."""
-
-SQUARED = ("mse", "meansquarederror", "mseloss", "squarederror")
-ABSOLUTE = ("mae", "meanabsoluteerror", "l1loss", "l1", "absoluteerror")
-"""What frameworks call squared and absolute error, in lower case, letters and digits only."""
 
 DIVERGENCES = ("kldivloss", "kldivergence")
 """Losses of which the entropy of the targets is taken off: their floor is 0."""
@@ -97,6 +93,29 @@ def training(run: Run) -> Progress | None:
         return Progress(min(start, known or start), math.inf, start, 0.0, floor(run), known)
     window = max(20, len(train) // 10)
     return _progress(run, train.to_numpy(), window, window) if len(train) >= READS else None
+
+
+def of_term(run: Run) -> Progress | None:
+    """Progress of the loss that the run names, where its number holds other terms besides, by outputs and targets.
+
+    The mean after the first third of the run is its present; None with fewer than `EVALUATIONS` values there, where it is
+    `no_measure`, and where samples are weighted.
+    """
+    name, others, _ = str(run.meta.loss.get("name", "")).partition(OTHER_TERMS)
+    values = run.series("outputs", "term", "outputs").dropna()
+    if not others or not len(values) or no_measure(run) or takes_turns(run):
+        return None
+    late = values[values.index >= run.train.index[-1] / 3]
+    known = _constant(run, plain(name))
+    if (
+        len(late) < EVALUATIONS
+        or not known
+        or any(run.meta.loss.get(key) is not None for key in (*WEIGHTED, "ignored"))
+    ):
+        return None
+    error = float(late.std(ddof=1)) / math.sqrt(len(late))
+    now, early = float(late.mean()), float(values.iloc[:5].median())
+    return Progress(min(early, known), now, min(now, float(values.min())), error, 0.0, known)
 
 
 def validation(run: Run) -> Progress | None:
@@ -311,11 +330,18 @@ def trivial(run: Run) -> float | None:
         return None
     if any(loss.get(key) is not None for key in WEIGHTED):
         return _weighed(run)
+    known = _constant(run, name)
     if loss.get("task") in ("classes", "binary") and name not in NO_ENTROPY:
-        known = latest(run, "data", "entropy", "target") or None  # of a single class, 0: nothing to be told apart
         smoothing, classes = _smoothing(run)
         # Smoothed labels come close to the mixture of the label distribution with the uniform one: entropy is concave
         return known if known is None or not smoothing else (1 - smoothing) * known + smoothing * math.log(classes)
+    return known
+
+
+def _constant(run: Run, name: str) -> float | None:
+    """What the best constant prediction costs by the loss of that plain name: entropy, variance or absolute deviation."""
+    if run.meta.loss.get("task") in ("classes", "binary") and name not in NO_ENTROPY:
+        return latest(run, "data", "entropy", "target") or None  # of a single class, 0: nothing to be told apart
     statistic = {"total_variance": SQUARED, "absolute_deviation": ABSOLUTE}
     return next((latest(run, "data", which, "target") for which, names in statistic.items() if name in names), None)
 
@@ -363,7 +389,7 @@ def _plain_mean(run: Run) -> bool:
 
 def plain_name(run: Run) -> str:
     """Name of the loss in lower case, letters and digits only."""
-    return re.sub(r"[^a-z0-9]", "", str(run.meta.loss.get("name") or "").lower())
+    return plain(str(run.meta.loss.get("name") or ""))
 
 
 def floor(run: Run) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nndiag.frames import OTHER_TERMS
 from nndiag_torch.graph.nodes import nodes_of
 from nndiag_torch.graph.rows import Rows
 from nndiag_torch.graph.terms import Path, Term
@@ -158,7 +159,7 @@ def _facts(terms: list[tuple[Term, Path]], samples: bool, *, alone: bool) -> dic
     """`meta.loss` of terms of one kind; `alone` where the loss is nothing but those."""
     term, path = terms[0]
     name = term.name if not path.root else "RMSELoss"
-    facts: dict[str, Any] = {"name": name if alone else f"{name} with other terms"}
+    facts: dict[str, Any] = {"name": name if alone else f"{name}{OTHER_TERMS}"}
     facts |= {key: word for key, word in (("task", term.task), ("expects", term.expects)) if word}
     averaged = _averaged(term, path)
     if averaged or path.factor is not None:

@@ -9,6 +9,8 @@ import numpy as np
 
 from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
+from nndiag.frames import OTHER_TERMS
+from nndiag.progress import Progress
 from nndiag.run import Run
 
 
@@ -20,7 +22,10 @@ class Underfitting(Check):
     (then a cause stands above this), or it is too small, too strongly regularised, or there is nothing to learn.
 
     Decides on the training loss over the last tenth of the reads, at least 20: not below the trivial loss by `errors`
-    standard errors of its block means. Of a run that still goes on nothing is said: ND601 sees there what does not fall.
+    standard errors of its block means. Of a loss with other terms besides, the number says nothing of that, and what the loss
+    that the run names is worth is measured from outputs and targets: its mean after the first third of the run, not below its
+    trivial one by `least` of it. The other terms then decide what is learned, as a sum does beside a mean. Of a run that still
+    goes on nothing is said: ND601 sees there what does not fall.
     """
 
     code = "ND702"
@@ -33,16 +38,19 @@ class Underfitting(Check):
     passed = "training beats a trivial prediction"
 
     errors: float = 2.0
+    least: float = 0.02
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run) or progress.no_measure(run):
             return reason
-        if progress.trivial(run) is None:
+        if progress.trivial(run) is None and progress.of_term(run) is None:
             return "needs the loss of a trivial prediction: the kind of loss and the targets are not recorded"
         return "needs a run that has ended; this one is running" if run.meta.ended == "running" else None
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        trained = progress.training(run)
+        trained, term = progress.training(run), progress.of_term(run)
+        if term is not None and term.trivial is not None and term.now >= (1 - self.least) * term.trivial:
+            yield self._swamped(run, term, term.trivial)
         if trained is None or trained.trivial is None or not np.isfinite(trained.now):
             return
         if trained.now >= trained.trivial - self.errors * trained.error:
@@ -51,6 +59,16 @@ class Underfitting(Check):
                 first_step=int(run.train.index[-1]), last_step=int(run.train.index[-1]), value=trained.now,
                 threshold=trained.trivial, causes=("ND502", "too small a network", "no signal in the data"),
             )  # fmt: skip
+
+    def _swamped(self, run: Run, term: Progress, trivial: float) -> Finding:
+        """What is said of a loss that is no better than trivial among other terms."""
+        name = str(run.meta.loss.get("name")).removesuffix(OTHER_TERMS)
+        return self.finding(
+            f"{name}, a part of the loss, stays at {term.now:.3g}; a trivial prediction costs {trivial:.3g}: other terms decide",
+            first_step=int(run.train.index[-1]), last_step=int(run.train.index[-1]), value=term.now, threshold=trivial,
+            causes=("a term that swamps the others, as a sum beside a mean", "ND502", "too small a network"),
+            fix="Print each term of the loss, and bring them to one scale: all as means or all as sums, or weighed.",
+        )  # fmt: skip
 
     @classmethod
     def _run(cls, end: float) -> Run:

@@ -9,6 +9,7 @@ import numpy as np
 
 from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
+from nndiag.frames import OTHER_TERMS
 from nndiag.run import Run
 
 NEVER_NEGATIVE = frozenset(
@@ -75,7 +76,7 @@ class ImpossibleLoss(Check):
     def _falls_straight(self, run: Run) -> bool:
         """Whether a loss that cannot be negative falls in a straight line for other terms that it has."""
         facts, losses = run.meta.loss, run.train[np.isfinite(run.train)]
-        name, others, _ = str(facts.get("name", "")).partition(" with other terms")
+        name, others, _ = str(facts.get("name", "")).partition(OTHER_TERMS)
         free = facts.get("signed_weights") or facts.get("adversarial") or run.meta.optimizer.get("maximize")
         if not others or free or _plain(name) not in NEVER_NEGATIVE or len(losses) < LEAST:
             return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nndiag import progress, synthetic
+from nndiag import frames, progress, synthetic
 from nndiag.check import Check, Finding
 from nndiag.checks.gradients.exploding_gradients import LARGEST
 from nndiag.checks.numerics.scaler_skips import scaler_at_work
@@ -92,7 +92,7 @@ class Nonfinite(Check):
 
     def _not_positive(self, run: Run, step: int) -> float | None:
         """The lowest output at `step`, where it is the first that is not positive, of a loss that may mind."""
-        lowest, easy = run.series("outputs", "min", "outputs"), (*progress.SQUARED, *progress.ABSOLUTE)
+        lowest, easy = run.series("outputs", "min", "outputs"), (*frames.SQUARED, *frames.ABSOLUTE)
         minds = run.meta.loss.get("expects") == "real" and progress.plain_name(run) not in easy
         known = minds and step in lowest.index and not run.series("outputs", "nonfinite", "outputs").get(step, 1.0)
         first = known and lowest[step] <= 0 and bool((lowest[lowest.index < step] > 0).all())
