@@ -72,6 +72,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND104": OBJECTIVE,
     "ND112": ("ND203", "ND205", "ND207", *OBJECTIVE),
     "ND113": ("ND105", *OBJECTIVE),
+    "ND114": OBJECTIVE,
     "ND108": ("ND404", *OBJECTIVE),
     "ND002": ("ND7", *START, *TRAINING),
     "ND003": (*START, *TRAINING),

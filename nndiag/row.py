@@ -116,6 +116,7 @@ class Row:
     def validation_data(self, x: Array, y: Array) -> None:
         """What the validations that follow are made on: inputs (samples, …) and targets (samples, …)."""
         self._held_out = HeldOut(x, y, binary=self._task == "binary") if x.size and len(x) == len(y) else None
+        self._compared = 0  # another set is compared with all training rows so far, as of the folds before
 
     def evaluated(self, x: Array) -> None:
         """The inputs (samples, …) of a pass that is no training, after some that are: how they compare with those."""

@@ -60,8 +60,8 @@ class FirstSamples:
             self.code = coded(np.concatenate(self._x), stride)
 
     def _due_now(self) -> bool:
-        """Whether there are twice as many samples as were last gone through, or all."""
-        self._due = self.count >= max(self.LEAST, 2 * self._known) or self.count >= self.MOST
+        """Whether there are four times as many samples as were last gone through, or all."""
+        self._due = self.count >= max(self.LEAST, 4 * self._known) or self.count >= self.MOST
         self._known = self.count if self._due else self._known
         return self._due
 
@@ -92,16 +92,17 @@ def coded(rows: Array, stride: int) -> tuple[float, float, float, float]:
     more than half of them; the others have many values, close together. NaN without any.
     """
     best = math.nan, math.nan, math.nan, math.nan
-    spread = rows.std(axis=0)
+    variance = rows.var(axis=0)
     for ends in (rows.min(axis=0), rows.max(axis=0)):
-        at = rows == ends
-        share = at.mean(axis=0)
-        some = np.flatnonzero((at.sum(axis=0) >= ALIKE) & (share <= 0.5) & (spread > 0))
-        for j in some:
-            others = rows[~at[:, j], j]
-            ratio = float(others.std() / spread[j])
-            if ratio < SQUEEZED and len(np.unique(others)) >= OTHERS and not share[j] <= best[2]:
-                best = float(j * stride), float(ends[j]), float(share[j]), ratio
+        away = rows - ends  # 0 for those that have the code
+        others = np.count_nonzero(away, axis=0)
+        number = np.maximum(others, 1)
+        left = np.einsum("ij,ij->j", away, away) / number - (away.sum(axis=0) / number) ** 2
+        share = 1 - others / len(rows)
+        squeezed = (left < SQUEEZED**2 * variance) & (len(rows) - others >= ALIKE) & (share <= 0.5)
+        for j in np.flatnonzero(squeezed):
+            if len(np.unique(rows[:, j])) > OTHERS and not share[j] <= best[2]:
+                best = float(j * stride), float(ends[j]), float(share[j]), math.sqrt(max(0.0, left[j]) / variance[j])
     return best
 
 
@@ -115,7 +116,6 @@ def leaking(rows: Array, y: Array, stride: int) -> tuple[float, float]:
     varies = over > 0
     if not varies.any() or total <= 0:
         return math.nan, math.nan
-    slope = np.where(varies, (y @ x) / np.where(varies, over, 1.0), 0.0)
-    left = ((y[:, None] - x * slope) ** 2).sum(axis=0) / total
+    left = 1 - np.where(varies, (y @ x) ** 2 / np.where(varies, over, 1.0), 0.0) / total
     best = int(left.argmin())
-    return float(left[best]), float(best * stride)
+    return max(0.0, float(left[best])), float(best * stride)

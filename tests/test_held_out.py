@@ -251,3 +251,16 @@ def test_a_batch_without_targets_says_nothing_and_ends_nothing() -> None:
     recorder.row.targets(np.ones((2, 3), np.float32))
     recorder.step()
     assert recorder.run.data["mean"]["target"].to_list() == [1.0]
+
+
+def test_another_validation_set_is_compared_with_all_training_rows_so_far(data: tuple[Array, Array]) -> None:
+    x, y = data
+    half = len(x) // 2
+    trainer = nn.Trainer(nn.MLP([x.shape[1], 8, 10], seed=0), nn.SoftmaxCrossEntropy(), nn.SGD(0.1), seed=0)
+    with nndiag.watch(trainer) as recorder:
+        trainer.fit(x[:half], y[:half], validation=(x[half:], y[half:]), epochs=2)
+        apart = float(recorder.run.series("metrics", "overlap", "validation").iloc[-1])
+        trainer.fit(x[half:], y[half:], validation=(x[:half], y[:half]), epochs=2)
+
+    assert apart == 0
+    assert recorder.run.series("metrics", "overlap", "validation").iloc[-1] == 1
