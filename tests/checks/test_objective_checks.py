@@ -494,6 +494,25 @@ def test_a_loss_seen_to_be_a_sum_is_one_whatever_its_gradient(kind: str, optimiz
     assert "64 times" in finding.message
 
 
+@pytest.mark.parametrize(
+    ("end", "clipping", "kind"),
+    [
+        (0.9, {"max_norm": 1.0, "gradients": "before"}, "note"),
+        (1.4, {"max_norm": 1.0, "gradients": "before"}, "training"),
+        (0.9, {"value": 1.0, "gradients": "before"}, "training"),
+        (0.9, None, "training"),
+    ],
+)
+def test_a_sum_of_which_clipping_takes_the_scale_off_is_a_remark_where_it_learns(
+    end: float, clipping: dict[str, Any] | None, kind: str
+) -> None:
+    loss = {"name": "CrossEntropyLoss", "task": "classes", "reduction": "sum"}
+    run = told(loss, train=64 * synthetic.decay(end=end), optimizer={"name": "SGD"}, clipping=clipping)
+    (finding,) = SumReduction().examine(run)
+
+    assert finding.kind == kind
+
+
 def test_a_loss_seen_to_be_a_mean_is_no_sum_however_large_its_gradient() -> None:
     loss = {"name": "CrossEntropyLoss", "task": "classes", "expects": "logits"}
     large = {"gradient_mass": 6400.0}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nndiag import structure, synthetic
+from nndiag import progress, structure, synthetic
 from nndiag.check import Check, Finding
-from nndiag.objective import Objective
+from nndiag.objective import LEARNED, Objective
 from nndiag.run import Run
 from nndiag.statistics import Array
 
@@ -29,8 +29,9 @@ class SumReduction(Check):
     most 2 for classes, to at most the number of labels for binary ones, and to twice the mean error for squared error;
     for a sum they are N times that. More than `share` of the sum's own value, in the median of the first reads with N of
     8 or more, is a sum: for a mean that would need N ≤ 8. Where the weights of classes were measured, the smallest is N then. A
-    remark only, where updates are of ordinary size all the same: the rate was chosen for it; and with an optimiser such as
-    Adam, whose steps do not depend on the scale of the loss, where the loss alone was looked at.
+    remark only, where updates are of ordinary size all the same: the rate was chosen for it; where training has come most of the
+    way with gradients that are clipped to a norm, which takes the scale off; and with an optimiser such as Adam, whose steps do
+    not depend on it, where the loss alone was looked at.
     """
 
     code = "ND108"
@@ -40,7 +41,7 @@ class SumReduction(Check):
     min_reads = 3
     advice = "Take the mean over the batch instead of the sum, or divide the learning rate by the batch size."
     confirm = "compare the loss of x[:32] with that of x[:64]: a mean stays about the same, a sum doubles"
-    passed = "the loss is a mean over the batch"
+    passed = "steps do not grow with the size of a batch"
 
     share: float = 0.3
     samples: int = 8
@@ -61,7 +62,7 @@ class SumReduction(Check):
         rows, lr = self._rows(run), run.series("metrics", "lr", "train")
         first, last = seen.steps if len(seen.of("rows")) else (None, None)
         rate = f" from {lr.iloc[0]:.3g} to {lr.iloc[0] / rows:.1g}" if len(lr) else ""
-        harmless = self._adapted(run) or (told and self._scale_free(run))
+        harmless = self._adapted(run) or self._clipped(run) or (told and self._scale_free(run))
         yield self.finding(
             f"{seen.loss} is a sum over the {rows:.0f} samples of a batch: its gradient is {rows:.0f} times that of a mean",
             kind="note" if harmless else self.kind, first_step=first, last_step=last, value=share,
@@ -86,6 +87,12 @@ class SumReduction(Check):
     def _scale_free(self, run: Run) -> bool:
         """Whether the optimiser divides gradients by their own size."""
         return structure.scale_free(str(run.meta.optimizer.get("name") or ""))
+
+    def _clipped(self, run: Run) -> bool:
+        """Whether gradients were clipped to a norm, and the loss has come most of the way to 0."""
+        clipping, made = run.meta.clipping or {}, progress.training(run)
+        limited = isinstance(clipping.get("max_norm"), int | float) and clipping.get("gradients") == "before"
+        return limited and made is not None and made.value > LEARNED
 
     def _shares(self, run: Run) -> Array:
         """By read, the magnitudes of δ over what they sum to for a sum over the batch, before anything is learned."""
