@@ -624,17 +624,21 @@ class TorchLoop:
             found.gradient_source.register_hook(hook_of(self._output_goes_back, found.delta))
 
     def _of_texts(self, found: graph.Found, loss: torch.Tensor) -> dict[str, Any]:
-        """What is to be said of ids that went in: targets that are found among them, and attention that hides them."""
+        """What is to be said of ids that went in: targets found among them, and padding that is read in place of text."""
         if (ids := self._ids()) is None:
             return {}
-        hidden = {"text_hidden": True} if self.steps < LOOKED and graph.hides_all_but_one(loss, ids) else {}
-        if found.copies(ids):
-            return {"copies_input": True} | hidden
-        if self.steps >= LOOKED or not found.follow(ids):
-            return hidden
         recurrent = [module for module in self.parts.modules.values() if isinstance(module, nn.RNNBase)]
+        padding: dict[str, Any] = {}
+        if self.steps < LOOKED and graph.hides_all_but_one(loss, ids):
+            padding = {"padding": "shown"}
+        elif self.steps < LOOKED and recurrent and graph.reads_last(loss, ids, recurrent):
+            padding = {"padding": "read last"}
+        if found.copies(ids):
+            return {"copies_input": True} | padding
+        if self.steps >= LOOKED or not found.follow(ids):
+            return padding
         both_ways = bool(recurrent) and all(module.bidirectional for module in recurrent)
-        return hidden | ({"looks_ahead": True} if both_ways or graph.looks_ahead(loss, ids.shape[1]) else {})
+        return padding | ({"looks_ahead": True} if both_ways or graph.looks_ahead(loss, ids.shape[1]) else {})
 
     def _of_axes(self, loss: torch.Tensor) -> dict[str, Any]:
         """What is to be said of a softmax over the samples, and of a reshape that takes one axis for another.

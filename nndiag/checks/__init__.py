@@ -57,10 +57,10 @@ from nndiag.checks.objective.constant_output import ConstantOutput as ConstantOu
 from nndiag.checks.objective.double_softmax import DoubleSoftmax as DoubleSoftmax
 from nndiag.checks.objective.dropped_outputs import DroppedOutputs as DroppedOutputs
 from nndiag.checks.objective.hidden_softmax import HiddenSoftmax as HiddenSoftmax
-from nndiag.checks.objective.inverted_mask import InvertedMask as InvertedMask
 from nndiag.checks.objective.loss_task_mismatch import LossTaskMismatch as LossTaskMismatch
 from nndiag.checks.objective.metric_mismatch import MetricMismatch as MetricMismatch
 from nndiag.checks.objective.output_units import OutputUnits as OutputUnits
+from nndiag.checks.objective.padding_read import PaddingRead as PaddingRead
 from nndiag.checks.objective.sum_reduction import SumReduction as SumReduction
 from nndiag.checks.objective.target_broadcast import TargetBroadcast as TargetBroadcast
 from nndiag.checks.objective.target_out_of_range import TargetOutOfRange as TargetOutOfRange
@@ -100,7 +100,7 @@ CHECKS: tuple[type[Check], ...] = (
     WrongAxis,
     HiddenSoftmax,
     DroppedOutputs,
-    InvertedMask,
+    PaddingRead,
     InitialLoss,
     SymmetricWeights,
     ActivationVariance,

@@ -4,6 +4,7 @@ from nndiag_torch.graph.attention import hides_all_but_one, looks_ahead
 from nndiag_torch.graph.axes import over_samples, scrambled, scrambles
 from nndiag_torch.graph.dropping import dropped
 from nndiag_torch.graph.objective import Found, leaves, objective, reached
+from nndiag_torch.graph.padding import reads_last
 
 __all__ = [
     "Found",
@@ -14,6 +15,7 @@ __all__ = [
     "objective",
     "over_samples",
     "reached",
+    "reads_last",
     "scrambled",
     "scrambles",
 ]

@@ -13,6 +13,8 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 import nndiag  # noqa: E402
+from nndiag import synthetic  # noqa: E402
+from nndiag.checks import PaddingRead  # noqa: E402
 from nndiag_torch import graph  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
@@ -362,6 +364,65 @@ def test_attention_to_one_id_that_hides_no_text_is_no_padding() -> None:
     weights = torch.softmax(scores.masked_fill((ids == 0)[:, None], -torch.inf), -1)
 
     assert not graph.hides_all_but_one(weights.sum(), ids)
+
+
+class Last(nn.Module):
+    """A class of a text, from the states of a recurrent layer."""
+
+    def __init__(self, how: str, layer: type[nn.RNNBase], both: bool) -> None:
+        super().__init__()
+        self.how = how
+        self.embedding = nn.Embedding(9, 8, padding_idx=0)
+        self.layer = layer(8, 6, num_layers=2, batch_first=how != "steps first", bidirectional=both)
+        self.head = nn.Linear(12 if both and how != "state" else 6, 2)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        h, lengths = self.embedding(ids), (ids != 0).sum(1)
+        if self.how == "packed":
+            h = nn.utils.rnn.pack_padded_sequence(h, lengths, batch_first=True, enforce_sorted=False)
+        every, states = self.layer(h.transpose(0, 1) if self.how == "steps first" else h)
+        if self.how in ("state", "packed"):
+            state = states[0] if isinstance(states, tuple) else states
+            last = (
+                torch.cat([state[-2], state[-1]], 1)
+                if self.how == "packed" and self.head.in_features == 12
+                else state[-1]
+            )
+        elif self.how == "steps first":
+            last = every[-1]
+        elif self.how == "mean":
+            last = every.mean(1)
+        elif self.how == "word":
+            last = every[torch.arange(len(ids)), lengths - 1]
+        else:
+            last = every[:, -1]
+        z: Tensor = self.head(last)
+        return z
+
+
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize(("how", "end", "found"), [("last", 6, 1), ("state", 6, 1), ("steps first", 6, 1), ("last", 3, 0),
+                                                   ("mean", 6, 0), ("word", 6, 0), ("packed", 6, 0)])  # fmt: skip
+def test_a_state_after_padding_is_seen(how: str, end: int, found: int, layer: type[nn.RNNBase], both: bool) -> None:
+    torch.manual_seed(0)
+    ids = torch.randint(1, 9, (16, 20), generator=GENERATOR)
+    ids[:, 20 - end :] = 0
+    ids[:4] = torch.randint(1, 9, (4, 20), generator=GENERATOR)
+    model = Last(how, layer, both)
+
+    assert graph.reads_last(F.cross_entropy(model(ids), IDS[:16] % 2), ids, [model.layer]) is bool(found)
+    assert not graph.reads_last(F.cross_entropy(model(ids.flip(1)), IDS[:16] % 2), ids.flip(1), [model.layer])
+
+
+@pytest.mark.parametrize(("train", "kind"), [(0.69, "training"), (0.3, "note")])
+def test_a_state_after_padding_is_a_finding_where_nothing_is_learned(train: float, kind: str) -> None:
+    run = synthetic.run(
+        train=train, data={"entropy": {"target": 0.69}}, layers=[{"name": "r", "kind": "recurrent"}],
+        loss={"name": "CrossEntropyLoss", "task": "classes", "padding": "read last"},
+    )  # fmt: skip
+
+    assert [finding.kind for finding in PaddingRead().examine(run)] == [kind]
 
 
 class Between(nn.Module):

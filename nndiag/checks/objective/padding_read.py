@@ -1,0 +1,73 @@
+"""ND114 padding-read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nndiag import progress, synthetic
+from nndiag.check import Check, Finding
+from nndiag.run import Run
+
+
+@dataclass(frozen=True)
+class PaddingRead(Check):
+    """The network reads the padding of its texts in place of the texts.
+
+    A mask that is the wrong way round shows attention nothing but padding: libraries differ in what True means. PyTorch's
+    key_padding_mask marks the places that are left out, the attention mask of other libraries those that count. And a recurrent
+    layer whose state is taken after the last place has read padding for many steps by then, and forgotten what came before.
+
+    Decides on the graph of the loss, in PyTorch on a CPU. A mask is wrong where all attention that hides places from every other
+    shows one and the same id in all texts of a batch, and hides three others or more. The last state is where the last
+    output of a recurrent layer over T steps is picked, or its last state, of texts that were not packed, half of which or more
+    end in one and the same id, in the median at five places or more; that is a finding where training is poor, and else a remark:
+    a short end is no harm.
+    """
+
+    code = "ND114"
+    name = "padding-read"
+    kind = "exact"
+    needs = ("losses.train",)
+    min_reads = 1
+    advice = "Turn the mask round with ~mask: in PyTorch's key_padding_mask, True marks the places that are left out."
+    confirm = "print(ids[0], mask[0])"
+    passed = "no padding is seen to be read in place of text"
+
+    def not_checked(self, run: Run) -> str | None:
+        if reason := super().not_checked(run):
+            return reason
+        reads = any(layer.kind in ("attention", "recurrent") for layer in run.meta.layers) or run.meta.loss.get(
+            "padding"
+        )
+        return None if reads else "needs attention or a recurrent layer, and ids that go into it"
+
+    def examine(self, run: Run) -> Iterator[Finding]:
+        steps, padding, made = run.train.index, run.meta.loss.get("padding"), progress.training(run)
+        if padding == "shown":
+            yield self.finding(
+                "attention hides every word and shows one id alone, as padding has it: its mask is the wrong way round",
+                first_step=int(steps[0]), last_step=int(steps[-1]), causes=("True for the places that count",),
+            )  # fmt: skip
+        elif padding == "read last":
+            yield self.finding(
+                "the state of the recurrent layer is taken after the last place, and most texts end in padding: it has read that "
+                "for many steps by then", kind="training" if made is not None and made.poor else "note",
+                first_step=int(steps[0]), last_step=int(steps[-1]), causes=("texts padded at their end and not packed",),
+                fix="Pack the texts with pack_padded_sequence, or take the output at the last word of each.",
+                confirm="print(ids[:4, -8:])",
+            )  # fmt: skip
+
+    @classmethod
+    def _run(cls, **facts: str) -> Run:
+        return synthetic.run(
+            train=1.4, layers=[{"name": "a", "kind": "attention"}], loss={"name": "CrossEntropyLoss", **facts}
+        )
+
+    @classmethod
+    def healthy(cls) -> Run:
+        return cls._run()
+
+    @classmethod
+    def sick(cls) -> Run:
+        return cls._run(padding="shown")
