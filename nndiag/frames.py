@@ -28,8 +28,9 @@ INPUT = ("mean", "variance", "rms", "min", "max", "nonfinite_fraction", "feature
 """The last six are of the first samples, one by one: how many were looked at and are different, and of a feature with a code for
 what is missing its number, the code, the share of the samples that have it, and the spread of the others over that of all."""
 TARGET = ("mean", "variance", "rms", "min", "max", "nonfinite_fraction", "integer", "width", "classes", "entropy",
-          "total_variance", "absolute_deviation", "leak_left", "leak_feature")  # fmt: skip
-"""The last two are of the first samples: the share of the variance that a single feature leaves, and that feature."""
+          "total_variance", "absolute_deviation", "leak_left", "leak_feature", "leak_steps")  # fmt: skip
+"""The last three are of the first samples: the share of the variance that a single feature leaves, that feature, and of how many
+steps it is the last, 0 where samples are rows of a table."""
 MOVED = ("shift", "scale")  # also as "evaluation", of inputs of which it is not known whose they are
 SHARED = ("samples", "overlap", "duplicates", "distinct")  # also as "evaluation"
 VALIDATION = (*SHARED, *MOVED, "label_shift", "awakened", "target_mean")
@@ -215,6 +216,8 @@ def term(outputs: Array, y: Array, loss: Mapping[str, Any]) -> float:
     given, targets, logits = _floats(outputs), _floats(y), loss.get("expects") == "logits"
     if name in SQUARED:
         return squared_error(outputs, y)
+    if name in CROSS_ENTROPIES and (outputs.shape[1] < 2 or (y.ndim > 1 and y.shape[1] > 1 and not integral(y))):
+        return math.nan  # of rows that are no one-hot ones
     if name in CROSS_ENTROPIES and (ids := class_ids(y, outputs.shape[1])) is not None and len(ids) == len(given):
         right = given[np.arange(len(ids)), ids]
         if not logits:

@@ -63,6 +63,10 @@ class HeldOut:
         self._labels.add(y, binary=binary)
         self._target_mean = float(np.mean(y, dtype=np.float64)) if y.size and y.dtype.kind in "biuf" else math.nan
 
+    def has_rows_of(self, other: HeldOut) -> bool:
+        """Whether this has the rows of `other`, in their order."""
+        return self._hashes == other._hashes
+
     def compared(self, train: SeenRows, features: st.FeatureMoments | None, labels: Labels) -> tuple[float, ...]:
         """`frames.VALIDATION` against the training samples so far."""
         overlap = float(np.mean([row in train.seen for row in self._hashes])) if self._hashes else math.nan

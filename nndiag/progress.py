@@ -102,10 +102,10 @@ def of_term(run: Run) -> Progress | None:
     `no_measure`, and where samples are weighted.
     """
     name, others, _ = str(run.meta.loss.get("name", "")).partition(OTHER_TERMS)
-    values = run.series("outputs", "term", "outputs").dropna()
+    values, total = run.series("outputs", "term", "outputs").dropna(), run.train
     if not others or not len(values) or no_measure(run) or takes_turns(run):
         return None
-    late = values[values.index >= run.train.index[-1] / 3]
+    late = values[values.index >= total.index[-1] / 3]
     known = _constant(run, plain(name))
     if (
         len(late) < EVALUATIONS

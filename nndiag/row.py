@@ -115,8 +115,10 @@ class Row:
 
     def validation_data(self, x: Array, y: Array) -> None:
         """What the validations that follow are made on: inputs (samples, …) and targets (samples, …)."""
+        before = self._held_out
         self._held_out = HeldOut(x, y, binary=self._task == "binary") if x.size and len(x) == len(y) else None
-        self._compared = 0  # another set is compared with all training rows so far, as of the folds before
+        if before is None or self._held_out is None or not self._held_out.has_rows_of(before):
+            self._compared = 0  # it is compared with all training rows so far, as those of folds before
 
     def evaluated(self, x: Array) -> None:
         """The inputs (samples, …) of a pass that is no training, after some that are: how they compare with those."""

@@ -11,74 +11,87 @@ from nndiag.statistics import Array, all_finite
 
 
 class FirstSamples:
-    """The first `MOST` samples that are looked at, and evenly spaced features of each.
+    """The first `MOST` samples that are looked at, and evenly spaced features of each; of sequences the last step and the first.
 
-    `code` and `leak` are the values of `frames.INPUT` and `frames.TARGET` of those names, of tables (samples, features) and of
-    the last steps of sequences (samples, steps, features); features count from 0.
+    `code` and `leak` are the values of `frames.INPUT` and `frames.TARGET` of those names; features count from 0. They are worked
+    out at `LEAST` samples, at four times as many and so on, and at `MOST`; then all samples are forgotten.
     """
 
-    MOST, LEAST, FEATURES = 512, 32, 256
+    MOST, LEAST, FEATURES = 512, 32, 1024
     """Samples that are gathered, those that it takes to say something, and features of each."""
 
     def __init__(self) -> None:
         self.count = 0
+        self.distinct = math.nan
         self.code = math.nan, math.nan, math.nan, math.nan
-        self.leak = math.nan, math.nan
-        self._different: set[bytes] = set()
+        self.leak = math.nan, math.nan, math.nan
+        self._different: dict[int, Array] = {}
         self._x: list[Array] = []
-        self._y: list[Array] = []
-        self._known, self._stride = 0, 1
-        self._due = self._paired = self._sequence = False
-
-    @property
-    def distinct(self) -> int:
-        """How many of them are different."""
-        return len(self._different)
+        self._paired: list[tuple[Array, Array]] = []
+        self._latest: Array | None = None
+        self._known, self._stride, self._steps = 0, 1, 0
+        self._due = False
 
     def inputs(self, x: Array) -> None:
         """The inputs (samples, …) of a batch."""
-        self._paired = self._due = False
+        self._latest, self._due = None, False
         if self.count >= self.MOST:
-            self._x, self._y = [], []
-            return
-        if x.ndim == 0 or not x.size:
+            self._x, self._paired, self._different = [], [], {}
+        if self.count >= self.MOST or x.ndim == 0 or not x.size:
             return
         x = x[: self.MOST - self.count]
         self.count += len(x)
-        rows = _spaced(x.reshape(len(x), -1), self.FEATURES)[0]
-        self._different.update(row.tobytes() for row in np.ascontiguousarray(rows + 0))
-        self._sequence = x.ndim == 3
-        table = x[:, -1] if self._sequence else x
-        if table.ndim != 2 or table.shape[1] + self._sequence < 2 or table.dtype.kind != "f" or not all_finite(table):
-            return
-        rows, stride = _spaced(table, self.FEATURES)
-        if self._x and (rows.shape[1] != self._x[0].shape[1] or stride != self._stride):
-            return
-        self._stride, self._paired = stride, True
-        self._x.append(rows.astype(np.float64))
-        if self._due_now():
-            self.code = coded(np.concatenate(self._x), stride)
-
-    def _due_now(self) -> bool:
-        """Whether there are four times as many samples as were last gone through, or all."""
         self._due = self.count >= max(self.LEAST, 4 * self._known) or self.count >= self.MOST
         self._known = self.count if self._due else self._known
-        return self._due
+        self._tell_apart(x)
+        if x.ndim in (2, 3) and x.dtype.kind == "f":
+            self._take(x)
+        if self._due and self._x and not self._steps:
+            self.code = coded(np.concatenate(self._x), self._stride)
+
+    def _take(self, x: Array) -> None:
+        """Features of tables (samples, features), and those of the last step and the first of (samples, steps, features)."""
+        steps = x.shape[1] if x.ndim == 3 else 0
+        table = np.concatenate([x[:, -1], x[:, 0]], axis=1) if steps else x
+        stride = max(1, -(-table.shape[1] // self.FEATURES))
+        rows = table[:, ::stride].astype(np.float64)
+        fits = not self._x or (rows.shape[1], stride, steps) == (self._x[0].shape[1], self._stride, self._steps)
+        if fits and rows.size and all_finite(rows) and (stride == 1 or not steps):
+            self._stride, self._steps, self._latest = stride, steps, rows
+            self._x.append(rows)
+
+    def _tell_apart(self, x: Array) -> None:
+        """How many samples are different; NaN where they are few by nature, as letters are: no feature is different in each."""
+        for row in x.reshape(len(x), -1):
+            self._different.setdefault(hash(row.tobytes()), row[: self.FEATURES].copy())
+        if self._due:
+            number = len(self._different)
+            own = 1 < number <= FEW and _own_values(np.array(list(self._different.values())))
+            self.distinct = float(number) if own or not 1 < number <= FEW else math.nan
 
     def targets(self, y: Array) -> None:
         """The targets (samples, …) of the inputs that came last; classes of sequences may well be what their last step says."""
-        paired = self._paired and y.size == len(y) >= len(self._x[-1]) and len(self._y) + 1 == len(self._x)
-        if not paired or not all_finite(y) or (self._sequence and integral(y)):
+        x, self._latest = self._latest, None
+        if x is None or y.size != len(y) or len(y) < len(x) or (self._steps and integral(y)):
             return
-        self._y.append(y.reshape(-1)[: len(self._x[-1])].astype(np.float64))
+        y = y.reshape(-1)[: len(x)].astype(np.float64)
+        if not all_finite(y):
+            return
+        self._paired.append((x, y))
         if self._due:
-            self.leak = leaking(np.concatenate(self._x), np.concatenate(self._y), self._stride)
+            rows, every = (np.concatenate(part) for part in zip(*self._paired, strict=True))
+            left, feature = leaking(rows, every, least=self.LEAST, features=1 if self._steps else 2)
+            if self._steps and feature >= rows.shape[1] / 2:
+                left = 1.0  # to recall the first step may be the task
+            self.leak = left, feature * self._stride, float(self._steps)
 
 
-def _spaced(rows: Array, most: int) -> tuple[Array, int]:
-    """At most so many evenly spaced columns, and how far apart they are."""
-    stride = max(1, -(-rows.shape[1] // most))
-    return rows[:, ::stride], stride
+FEW, OWN = 64, 0.9
+"""Different samples that are few, and the share of them in which a feature that is measured has a value of its own."""
+
+
+def _own_values(rows: Array) -> bool:
+    return max(len(np.unique(column)) for column in rows.T) >= OWN * len(rows)
 
 
 ALIKE, OTHERS, SQUEEZED = 3, 10, 0.05
@@ -92,6 +105,8 @@ def coded(rows: Array, stride: int) -> tuple[float, float, float, float]:
     more than half of them; the others have many values, close together. NaN without any.
     """
     best = math.nan, math.nan, math.nan, math.nan
+    size = np.abs(rows).max(axis=0)
+    rows = rows / np.where(size > 0, size, 1.0)
     variance = rows.var(axis=0)
     for ends in (rows.min(axis=0), rows.max(axis=0)):
         away = rows - ends  # 0 for those that have the code
@@ -102,20 +117,34 @@ def coded(rows: Array, stride: int) -> tuple[float, float, float, float]:
         squeezed = (left < SQUEEZED**2 * variance) & (len(rows) - others >= ALIKE) & (share <= 0.5)
         for j in np.flatnonzero(squeezed):
             if len(np.unique(rows[:, j])) > OTHERS and not share[j] <= best[2]:
-                best = float(j * stride), float(ends[j]), float(share[j]), math.sqrt(max(0.0, left[j]) / variance[j])
+                spread = math.sqrt(max(0.0, left[j]) / variance[j])
+                best = float(j * stride), float(ends[j] * size[j]), float(share[j]), spread
     return best
 
 
-def leaking(rows: Array, y: Array, stride: int) -> tuple[float, float]:
+NOTHING_LEFT = 1e-9
+"""Share of the variance that a straight line leaves through what is the same number up to the rounding of single precision."""
+
+
+def leaking(rows: Array, y: Array, *, least: int = 32, features: int = 2) -> tuple[float, float]:
     """Of rows (samples, features): (share of the variance of `y` that one feature leaves, that feature).
 
-    Of the feature that leaves least, by a straight line; NaN where targets or features do not vary.
+    Of the feature that leaves least, by a straight line, over the different samples. NaN where fewer than `least` are different
+    or than `features` vary, where targets do not, or only by a code for what is missing, and where several features leave
+    nothing: of a straight ramp every step is the target.
     """
-    x, y = rows - rows.mean(axis=0), y - y.mean()
+    nothing = math.nan, math.nan
+    both = np.unique(np.column_stack([rows, y]), axis=0)
+    rows, y = both[:, :-1], both[:, -1]
+    varies = np.ptp(rows, axis=0) > 0
+    if len(rows) < least or varies.sum() < features or np.ptp(y) == 0 or not math.isnan(coded(y[:, None], 1)[0]):
+        return nothing
+    x = rows / np.where(varies, np.abs(rows).max(axis=0), 1.0)
+    y = y / np.abs(y).max()
+    x, y = x - x.mean(axis=0), y - y.mean()
     over, total = np.einsum("ij,ij->j", x, x), float(y @ y)
-    varies = over > 0
-    if not varies.any() or total <= 0:
-        return math.nan, math.nan
-    left = 1 - np.where(varies, (y @ x) ** 2 / np.where(varies, over, 1.0), 0.0) / total
+    left = np.where(varies, 1 - (y @ x) ** 2 / np.where(varies, over, 1.0) / total, 1.0)
+    if np.count_nonzero(left < NOTHING_LEFT) > 1:
+        return nothing
     best = int(left.argmin())
-    return max(0.0, float(left[best])), float(best * stride)
+    return max(0.0, float(left[best])), float(best)

@@ -263,4 +263,5 @@ def test_another_validation_set_is_compared_with_all_training_rows_so_far(data: 
         trainer.fit(x[half:], y[half:], validation=(x[:half], y[:half]), epochs=2)
 
     assert apart == 0
+    assert len(recorder.run.series("metrics", "overlap", "validation").dropna()) == 2
     assert recorder.run.series("metrics", "overlap", "validation").iloc[-1] == 1

@@ -36,12 +36,12 @@ def test_samples_are_told_apart() -> None:
 
 
 def test_many_features_are_looked_at_in_part() -> None:
-    x = table(64, 1000)
-    x[:, 400] = np.where(np.arange(64) % 8 == 0, -9999, x[:, 400])
-    first = looked(x, 3 * x[:, 800] + 1)
+    x = table(64, 3000)
+    x[:, 600] = np.where(np.arange(64) % 8 == 0, -9999, x[:, 600])
+    first = looked(x, 3 * x[:, 900] + 1)
 
-    assert first.code[:2] == (400, -9999)
-    assert first.leak[1] == 800
+    assert first.code[:2] == (600, -9999)
+    assert first.leak[1] == 900
 
 
 @pytest.mark.parametrize(("gap", "found"), [(0.9, True), (1.1, False)])
@@ -80,21 +80,21 @@ def test_what_is_no_code(column) -> None:  # type: ignore[no-untyped-def]
 
 def test_a_feature_that_is_the_target_up_to_scale_leaves_nothing() -> None:
     x = table().astype(np.float64)
-    left, feature = leaking(x, 5 - 3 * x[:, 3], 1)
+    left, feature = leaking(x, 5 - 3 * x[:, 3])
     assert left < 1e-14
     assert feature == 3
-    left, _ = leaking(x, x[:, 3] + 1e-3 * x[:, 0], 1)
+    left, _ = leaking(x, x[:, 3] + 1e-3 * x[:, 0])
     assert left == pytest.approx(1e-6, rel=0.2)
-    assert np.isnan(leaking(x, np.ones(len(x)), 1)).all()
+    assert np.isnan(leaking(x, np.ones(len(x)))).all()
 
 
 def test_what_is_not_finite_says_nothing() -> None:
     x = table()
     x[3, 2] = np.nan
-    assert np.isnan(looked(x[:64], x[:64, 0]).leak).all()
+    assert np.isnan(looked(x[:64], x[:64, 0]).leak[:1]).all()
     y = table()[:, 0]
     y[5] = np.inf
-    assert np.isnan(looked(table()[:64], y[:64]).leak).all()
+    assert np.isnan(looked(table()[:64], y[:64]).leak[:1]).all()
 
 
 @pytest.mark.parametrize(("whole", "leaks"), [(False, True), (True, False)])
@@ -111,9 +111,56 @@ def test_of_a_sequence_the_last_step_must_not_be_the_target_unless_it_is_to_be_r
 
 def test_features_of_which_there_is_one_and_several_targets_are_not_looked_at() -> None:
     x = table()
-    assert np.isnan(looked(x[:, :1], x[:, 0]).leak).all()
-    assert np.isnan(looked(x, x).leak).all()
+    assert np.isnan(looked(x[:, :1], x[:, 0]).leak[:1]).all()
+    assert np.isnan(looked(x, x).leak[:1]).all()
     assert looked(x, x[:, 0], size=1).leak[0] < 1e-9
+
+
+FOUR = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]], float)
+LINE = np.linspace(0, 1, 200)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        (np.tile(FOUR, (50, 1)), np.tile([0.0, 0, 1, 1], 50)),  # four rows, time and again
+        (np.hstack([LINE, np.ones_like(LINE)]), 2 * LINE[:, 0] - 1),  # a bias is no second feature
+        (np.hstack([LINE, LINE + 0.1, LINE + 0.2]), LINE[:, 0] + 0.3),  # of a ramp every step is the target
+        (np.hstack([RNG(0).normal(size=(200, 2)), np.full((200, 1), (0 - 0.1307) / 0.3081)]), np.full(200, 0.9)),
+        (np.hstack([RNG(0).normal(size=(200, 2)), np.where(LINE < 0.1, 1e300, LINE**2)]), RNG(1).normal(size=200)),
+        (RNG(0).normal(size=(200, 3)), np.where(LINE[:, 0] < 0.1, 1e200, RNG(1).normal(size=200))),
+    ],
+)
+def test_what_is_no_leak(x: Array, y: Array) -> None:
+    left, _ = leaking(x, y)
+
+    assert not left < 1e-3
+
+
+def test_a_code_that_is_huge_is_one() -> None:
+    x = table(512, 3).astype(np.float64)
+    x[::16, 1] = -np.finfo(float).max
+
+    assert coded(x, 1)[:2] == (1, -np.finfo(float).max)
+
+
+def test_samples_that_are_few_by_nature_are_not_counted() -> None:
+    letters = np.eye(26)[RNG(0).integers(0, 26, 600)]
+    assert np.isnan(looked(letters, letters[:, 0]).distinct)
+    assert looked(np.repeat(table(1), 600, axis=0), np.ones(600)).distinct == 1
+
+
+def test_a_target_that_is_not_finite_or_missing_costs_its_batch_alone() -> None:
+    x = table()
+    y = x[:, 2].copy()
+    y[70] = np.nan
+    first = FirstSamples()
+    for start in range(0, 512, 64):
+        first.inputs(x[start : start + 64])
+        if start != 128:
+            first.targets(y[start : start + 64])
+
+    assert first.leak[0] < 1e-9
 
 
 def trained(x: Array, y: Array, *, epochs: int = 6, held_out: int = 100) -> nndiag.Report:

@@ -629,7 +629,7 @@ class TorchLoop:
             return {}
         recurrent = [module for module in self.parts.modules.values() if isinstance(module, nn.RNNBase)]
         padding: dict[str, Any] = {}
-        if self.steps < LOOKED and graph.hides_all_but_one(loss, ids):
+        if self.steps < LOOKED and graph.shows_padding(loss, ids):
             padding = {"padding": "shown"}
         elif self.steps < LOOKED and recurrent and graph.reads_last(loss, ids, recurrent):
             padding = {"padding": "read last"}

@@ -439,20 +439,22 @@ def test_biases_of_a_dead_network_have_gradients_and_are_not_said_to_lack_them(b
     assert bool(findings(ZeroGradient(), run)) is (bias == 0.0)
 
 
-@pytest.mark.parametrize(("std", "found"), [(0.0, 0), (0.1, 1), (None, 1)])
-def test_factors_that_are_both_zero_get_no_gradient_and_nothing_is_cleared(std: float | None, found: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "found"), [(0.0, 0), (4.0, 1), (None, 1)]
+)  # all weights alike have a spread of 0, too
+def test_factors_that_are_both_zero_get_no_gradient_and_nothing_is_cleared(size: float | None, found: int) -> None:
     names = ("base", "a", "b")
     run = synthetic.run(
         gradients={"norm": dict.fromkeys(("a", "b"), 0.0), "identical_rows": dict.fromkeys(("a", "b"), 1.0)},
         loop={"backward_passes": 1.0, "updates": 1.0}, activations={"gradient_rms": {"h": 0.1}},
-        parameters=[{"name": name, "shape": [8, 8], "layer": "h", "frozen": name == "base", "std": 0.2 if name == "base" else std}
-                    for name in names],
+        updates=None if size is None else {"weight_norm": dict.fromkeys(("a", "b"), size)},
+        parameters=[{"name": name, "shape": [8, 8], "layer": "h", "frozen": name == "base", "std": 0.0} for name in names],
     )  # fmt: skip
 
     assert ["cleared in between" in each.message for each in findings(ZeroGradient(), run)][:1] == [True] * found
     assert [
         "what they are multiplied with is 0, too" in each.message for each in findings(SymmetricWeights(), run)
-    ] == [std == 0] * 2
+    ] == [size == 0] * 2
 
 
 @pytest.mark.parametrize(("linear", "found"), [(0.1, 1), (0.0, 0)])

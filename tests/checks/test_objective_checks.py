@@ -839,9 +839,10 @@ def test_running_statistics_of_the_latest_batch_are_named(rate: float | None, fo
 
 
 @pytest.mark.parametrize(
-    ("rate", "steps", "evaluates", "std", "found"),
+    ("rate", "steps", "mode", "std", "found"),  # of the mode 1 is evaluation, and below 0 are passes an update
     [
         (0.001, 100, 0.0, HE, 1),
+        (0.01, 100, -8.0, HE, 0),  # eight passes an update
         (0.02, 60, 0.0, HE, 1),  # 0.98^60 = 0.30
         (0.02, 80, 0.0, HE, 0),  # 0.98^80 = 0.20
         (0.03, 40, 0.0, HE, 0),
@@ -851,22 +852,27 @@ def test_running_statistics_of_the_latest_batch_are_named(rate: float | None, fo
     ],
 )
 def test_running_statistics_that_hardly_move_are_named(
-    rate: float, steps: int, evaluates: float, std: float, found: int
+    rate: float, steps: int, mode: float, std: float, found: int
 ) -> None:
     layers = [{"name": "0", "kind": "affine"}, {"name": "1", "kind": "batch_norm", "rate": rate}]
     run = synthetic.run(
         train=synthetic.decay(steps), steps=steps, optimizer={"name": "SGD", "lr": 0.1}, layers=layers,
-        loop={"evaluation_mode": evaluates}, parameters=[{"name": "0.weight", "shape": [64, 32], "layer": "0", "std": std}],
+        loop={"evaluation_mode": max(0.0, mode), "backward_passes": max(1.0, -mode)},
+        parameters=[{"name": "0.weight", "shape": [64, 32], "layer": "0", "std": std}],
     )  # fmt: skip
 
     assert ["still the 0 and 1" in finding.message for finding in findings("ND508", run)] == [True] * found
 
 
-@pytest.mark.parametrize(("head", "told", "found"), [("softplus", True, 1), ("relu", True, 1), ("affine", True, 0),
-                                                     ("tanh", True, 0), ("softplus", False, 0)])  # fmt: skip
-def test_rates_where_the_loss_takes_their_logarithms_are_named(head: str, told: bool, found: int) -> None:
+@pytest.mark.parametrize(
+    ("head", "told", "low", "found"),
+    [("softplus", True, 0.0, 1), ("relu", True, 0.0, 1), ("affine", True, 0.0, 0), ("tanh", True, 0.0, 0),
+     ("softplus", False, 0.0, 0), ("softplus", True, 1.0, 0)],
+)  # fmt: skip
+def test_rates_where_the_loss_takes_their_logarithms_are_named(head: str, told: bool, low: float, found: int) -> None:
     run = synthetic.run(
-        outputs={"integer": {"targets": 1.0}, "width": {"outputs": 1.0, "targets": 1.0}},
+        outputs={"integer": {"targets": 1.0}, "width": {"outputs": 1.0, "targets": 1.0}, "min": {"targets": low},
+                 "max": {"targets": 9.0}},
         layers=[{"name": "0", "kind": "affine"}, {"name": "1", "kind": head}],
         loss={"name": "PoissonNLLLoss", **({"log_rates": True} if told else {})},
     )  # fmt: skip

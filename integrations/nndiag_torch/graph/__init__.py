@@ -1,6 +1,6 @@
 """The objective of a training step, read from the autograd graph of its loss: which loss it is, its outputs and targets."""
 
-from nndiag_torch.graph.attention import hides_all_but_one, looks_ahead
+from nndiag_torch.graph.attention import looks_ahead, shows_padding
 from nndiag_torch.graph.axes import over_samples, scrambled, scrambles
 from nndiag_torch.graph.dropping import dropped
 from nndiag_torch.graph.objective import Found, leaves, objective, reached
@@ -9,7 +9,6 @@ from nndiag_torch.graph.padding import reads_last
 __all__ = [
     "Found",
     "dropped",
-    "hides_all_but_one",
     "leaves",
     "looks_ahead",
     "objective",
@@ -18,4 +17,5 @@ __all__ = [
     "reads_last",
     "scrambled",
     "scrambles",
+    "shows_padding",
 ]

@@ -62,11 +62,12 @@ def _sees_ahead(node: Node, lengths: tuple[int, ...]) -> bool | None:
     return mask is None or bool((mask if mask.dtype == torch.bool else mask.detach() > LOWEST).triu(1).any())
 
 
-def hides_all_but_one(loss: Tensor, ids: Tensor) -> bool:
-    """Whether all attention to sequences of `ids` (N, T) that hides some places shows those of one id alone, and hides several.
+def shows_padding(loss: Tensor, ids: Tensor) -> bool:
+    """Whether all attention to sequences of `ids` (N, T) that hides some places shows padding alone, and hides several ids.
 
-    So it is where the mask of the padding is the wrong way round. A place that was put before the others is left out; on a CPU
-    alone. Never raises: a graph of another kind is unknown.
+    So it is where a mask is the wrong way round. Padding is one id at the end of texts, or at the beginning, of several places
+    and not of as many in each. A place that was put before the others is left out; on a CPU alone. Never raises: a graph of
+    another kind is unknown.
     """
     if ids.ndim != 2 or ids.device.type != "cpu":
         return False
@@ -81,7 +82,11 @@ def hides_all_but_one(loss: Tensor, ids: Tensor) -> bool:
 
 def _shows(hidden: Tensor, ids: Tensor) -> bool:
     shown, kept_back = ids[~hidden].unique(), ids[hidden].unique()
-    return len(shown) == 1 and len(kept_back) >= SEVERAL and int(shown[0]) not in kept_back.tolist()
+    if len(shown) != 1 or len(kept_back) < SEVERAL or int(shown[0]) in kept_back.tolist():
+        return False
+    counts, places = (~hidden).sum(1, keepdim=True), torch.arange(ids.shape[1])
+    ends = torch.equal(~hidden, places >= ids.shape[1] - counts) or torch.equal(~hidden, places < counts)
+    return ends and int(counts.max()) > max(1, int(counts.min()))
 
 
 def _hidden(node: Node, ids: Tensor) -> Tensor | None:

@@ -26,7 +26,8 @@ class TooFewSamples(Check):
 
     Decides on the size of the training set, the samples of the first epoch, or of the batch where every step has the same, and on
     how many of the first 512 samples that were looked at are different, where each came `again` times or more, as from a sampler
-    that draws a few rows time and again. Fewer than `per_class` for each class, or than `per_class` for each output unit of a
+    that draws a few rows time and again; not where they are few by nature, as letters are, of which no feature is different in
+    each. Fewer than `per_class` for each class, or than `per_class` for each output unit of a
     regression: ten of each is the least that most rules of thumb ask for a single coefficient (Harrell 2015, section 4.4). It is
     a finding where validation shows the harm, ending `behind` of the way or more behind training, or where the few that are drawn
     are of one class; without validation, or with a good one, it is a remark: four rows are all of XOR.
@@ -64,6 +65,7 @@ class TooFewSamples(Check):
             fact = f"every step has the same {least} samples" if again else f"the training set has {least} samples"
             if drawn < samples:
                 again, fact = True, f"the same {least} different samples are drawn time and again"
+                one = "class, and they are all of that" if seen.task in ("classes", "binary") and parts == 1 else one
             yield self.finding(
                 f"{fact} for {parts} {one if parts == 1 else many}", kind=self.kind if self._harm(run) else "note",
                 first_step=int(steps[0]), last_step=int(steps[-1]), value=float(least),

@@ -24,8 +24,8 @@ class Underfitting(Check):
     Decides on the training loss over the last tenth of the reads, at least 20: not below the trivial loss by `errors`
     standard errors of its block means. Of a loss with other terms besides, the number says nothing of that, and what the loss
     that the run names is worth is measured from outputs and targets: its mean after the first third of the run, not below its
-    trivial one by `least` of it. The other terms then decide what is learned, as a sum does beside a mean. Of a run that still
-    goes on nothing is said: ND601 sees there what does not fall.
+    trivial one by `least` of it, and the number has fallen more for its other terms than for this one. They then decide what is
+    learned, as a sum does beside a mean. Of a run that still goes on nothing is said: ND601 sees there what does not fall.
     """
 
     code = "ND702"
@@ -49,7 +49,7 @@ class Underfitting(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         trained, term = progress.training(run), progress.of_term(run)
-        if term is not None and term.trivial is not None and term.now >= (1 - self.least) * term.trivial:
+        if term is not None and term.trivial is not None and self._swamps(run, term, term.trivial):
             yield self._swamped(run, term, term.trivial)
         if trained is None or trained.trivial is None or not np.isfinite(trained.now):
             return
@@ -59,6 +59,13 @@ class Underfitting(Check):
                 first_step=int(run.train.index[-1]), last_step=int(run.train.index[-1]), value=trained.now,
                 threshold=trained.trivial, causes=("ND502", "too small a network", "no signal in the data"),
             )  # fmt: skip
+
+    def _swamps(self, run: Run, term: Progress, trivial: float) -> bool:
+        """Whether what the run names has learned nothing, and the rest of its loss has fallen more than it has."""
+        values, total = run.series("outputs", "term", "outputs").dropna(), run.train
+        fallen = float(total.iloc[:5].median() - total[total.index >= total.index[-1] / 3].mean())
+        own = max(0.0, float(values.iloc[:5].median()) - term.now)
+        return term.now >= (1 - self.least) * trivial and fallen - own > own
 
     def _swamped(self, run: Run, term: Progress, trivial: float) -> Finding:
         """What is said of a loss that is no better than trivial among other terms."""

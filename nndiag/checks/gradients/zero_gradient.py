@@ -128,11 +128,7 @@ class ZeroGradient(Check):
         elif not len(delta):
             fact = "backward leads to no layer: the loss is not connected to the network"
             cause = "a loss made anew, or detached"
-        elif (
-            (held := [p.std for p in run.meta.parameters if p.kind in HELD and not p.frozen])
-            and not any(held)
-            and None not in held
-        ):
+        elif self._zeros(run):
             return  # two factors of 0 get the gradient that the other one is: nothing is cleared
         elif (delta[structure.linear(run, "gradient_rms")] > 0).to_numpy().any():
             fact = "gradients flow back through the layers, and all are 0 when the optimiser steps: they are cleared in between"
@@ -145,6 +141,13 @@ class ZeroGradient(Check):
         steps = loop.index
         yield self.finding(fact, first_step=int(steps[0]), last_step=int(steps[-1]), value=0.0, threshold=0.0, causes=(cause,),
                            fix=f"Look at the loop: {cause}.", place="ND904")  # fmt: skip
+
+    def _zeros(self, run: Run) -> bool:
+        """Whether there are two trainable weights or more, and all are 0."""
+        held, norms = [p.name for p in run.meta.parameters if p.kind in HELD and not p.frozen], run.updates
+        if len(held) < 2 or any(("weight_norm", name) not in norms for name in held):
+            return False
+        return not norms["weight_norm"][held].iloc[0].to_numpy().any()
 
     def _varies(self, run: Run) -> bool:
         """Whether what the last layer puts out depends on the inputs, and the loss is not 0 whatever that is."""

@@ -39,7 +39,10 @@ class SymmetricWeights(Check):
             if len(same) and same.iloc[0] == 1:
                 parameter = run.meta.parameter(name)
                 units = f"all {parameter.shape[0]} units" if parameter.shape else "all units"
-                both = parameter.std == 0 and run.statistic("gradients", "norm").get(name, same).loc[same.index[0]] == 0
+                both = all(
+                    not run.series(frame, statistic, name).reindex(same.index[:1], fill_value=1.0).any()
+                    for frame, statistic in (("updates", "weight_norm"), ("gradients", "norm"))
+                )
                 zero = ", 0 both of them: what they are multiplied with is 0, too" if both else ""
                 yield self.finding(
                     f"{units} of {parameter.layer or name} have the same weights and the same gradient{zero}",

@@ -37,9 +37,9 @@ class ImpossibleLoss(Check):
     the first loss; float32 leaves errors of 1e-7. Losses of other names may be negative, and so may those whose samples are
     weighed by numbers that are not known, as the advantages of a policy gradient; but one that falls to `away` times its first
     size below 0 has no minimum, as of a term that is to be large and was given the wrong sign: a density in single precision
-    resolves 1e-7 of its support, which is 16 nats for each of its dimensions. So has one of such a loss
-    and other terms that falls in a straight line, to `beyond` times its first size below 0: in the last two quarters equally
-    fast, up to `bent`.
+    resolves 1e-7 of its support, which is 16 nats for each of its dimensions. Nor has the sum
+    of such a loss and other terms where it falls in a straight line, to `beyond` times its first size below 0, in the last two
+    quarters equally fast, up to `bent`.
     """
 
     code = "ND608"
@@ -87,11 +87,11 @@ class ImpossibleLoss(Check):
     def examine(self, run: Run) -> Iterator[Finding]:
         if not self._bounded(run):
             first, low = float(run.train.iloc[0]), float(run.train[np.isfinite(run.train)].min())
-            how = "" if self._runs_away(run) else ", in a straight line to the end"
+            how, times = ("", self.away) if self._runs_away(run) else (", in a straight line to the end", self.beyond)
             yield self.finding(
                 f"the training loss falls from {first:.3g} to {low:.3g}{how}: it has no minimum",
                 first_step=int(run.train.index[0]), last_step=int(run.train.index[-1]),
-                value=low, threshold=-self.away * max(1.0, abs(first)),
+                value=low, threshold=-times * max(1.0, abs(first)),
                 causes=("a wrong sign", "ND110"), place="ND1",
                 fix="See which term of the loss has the wrong sign, or no lower end.",
             )  # fmt: skip

@@ -31,9 +31,9 @@ class LossTaskMismatch(Check):
     then holds the wrong classes down (a remark where the loss divides them by their sum and training has come `learned` of the
     way, and then values above 1 prove nothing); squared or absolute error on class ids, three or more of about equal frequency
     (`even` of the largest entropy), numbered from 0 without a gap, as if class 2 lay between 1 and 3; outputs of a function
-    that is never below 0 where the loss takes them for logarithms of rates, none of which can then be below 1. Squared or
-    absolute error on an output for each class, or on 0/1 labels, is the Brier score's relative: it trains, if slowly, and is a
-    remark where training has come `learned` of the way, with a single output half of it.
+    that is never below 0 where the loss takes them for logarithms of rates, none of which can then be below 1, as some targets
+    are. Squared or absolute error on an output for each class, or on 0/1 labels, is the Brier score's relative: it trains, if
+    slowly, and is a remark where training has come `learned` of the way, with a single output half of it.
     """
 
     code = "ND105"
@@ -90,7 +90,8 @@ class LossTaskMismatch(Check):
                 "Use the squared or absolute error, or leave out targets of 0.", True)  # fmt: skip
 
     def _rates(self, seen: Objective) -> Seen | None:
-        if not seen.run.meta.loss.get("log_rates") or seen.reach is None or seen.reach[0] < 0:
+        low = seen.target_range[0]
+        if not seen.run.meta.loss.get("log_rates") or seen.reach is None or seen.reach[0] < 0 or low >= 1:
             return None
         return (f"{seen.loss} takes outputs for logarithms of rates, and they come out of a function ({seen.head}) that is never "
                 "below 0: no rate below 1 can be said",

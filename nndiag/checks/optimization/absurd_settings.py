@@ -32,7 +32,7 @@ class AbsurdSettings(Check):
     does, as a matter of training, the share of the latest batch in the running statistics of a batch normalisation, above
     `latest`: a tenth is PyTorch's default, and the other convention calls it a momentum of 0.9. All of it, as some who never
     evaluate have it, is a remark. Or one of `slow` or less, of which so little has come in by the end that `begun` of the
-    statistics or more are still the 0 and 1 that they began with, (1 − share)^steps, where weights do not look pretrained.
+    statistics or more are still the 0 and 1 that they began with, (1 − share)^passes, where weights do not look pretrained.
     """
 
     code = "ND508"
@@ -147,11 +147,12 @@ class AbsurdSettings(Check):
         norms = [
             layer for layer in run.meta.layers if layer.kind == "batch_norm" and 0 < _number(layer.rate) <= self.slow
         ]
-        begun = (1 - _number(norms[0].rate)) ** run.steps if norms else 0.0
+        passes = float(run.loop["backward_passes"].mean()) if "backward_passes" in run.loop else 1.0
+        begun = (1 - max(_number(norm.rate) for norm in norms)) ** (run.steps * max(1.0, passes)) if norms else 0.0
         evaluated = "evaluation_mode" in run.loop and bool(run.loop["evaluation_mode"].any())
         if begun < self.begun or evaluated or loaded(run.meta.parameters):
             return
-        rate, more = _number(norms[0].rate), f" and {len(norms) - 1} more" if len(norms) > 1 else ""
+        rate, more = max(_number(norm.rate) for norm in norms), f" and {len(norms) - 1} more" if len(norms) > 1 else ""
         yield self.finding(
             f"each batch has a share of {rate:.3g} in the running statistics of {norms[0].name}{more}, which evaluation uses: "
             f"after {run.steps} steps {begun:.0%} of them are still the 0 and 1 that they began with", layer=norms[0].name,

@@ -358,12 +358,40 @@ def test_attention_that_looks_at_padding_alone_is_named(how: str, inverted: bool
     assert (check.verdict is nndiag.Verdict.FAIL) is (inverted and how != "unmasked")
 
 
-def test_attention_to_one_id_that_hides_no_text_is_no_padding() -> None:
-    ids = torch.tensor([[1, 0, 0, 0], [1, 0, 0, 0]])
-    scores = torch.randn(2, 4, 4, requires_grad=True)
-    weights = torch.softmax(scores.masked_fill((ids == 0)[:, None], -torch.inf), -1)
+@pytest.mark.parametrize(
+    ("texts", "shown", "found"),
+    [
+        ([[5, 6, 7, 0, 0], [8, 5, 6, 7, 0]], 0, True),
+        ([[0, 0, 5, 6, 7], [0, 8, 5, 6, 7]], 0, True),  # padded at the beginning
+        ([[5, 6, 7, 8, 4], [8, 5, 6, 0, 0]], 0, True),  # in a text of the full length nothing is shown: weights are NaN
+        ([[5, 6, 7, 0, 0], [8, 5, 6, 0, 0]], 0, False),  # as often in each text: it may be a marker of two places
+        ([[5, 1, 6, 7, 8], [6, 7, 1, 8, 5]], 1, False),  # a marker in each text, whose place is looked at
+        ([[1, 0, 0, 0, 0], [1, 1, 0, 0, 0]], 1, False),  # what is hidden is no text
+    ],
+)
+def test_padding_is_one_id_at_an_end_of_texts(texts: list[list[int]], shown: int, found: bool) -> None:
+    ids = torch.tensor(texts)
+    scores = torch.randn(2, 5, 5, generator=GENERATOR, requires_grad=True)
+    weights = torch.softmax(scores.masked_fill((ids != shown)[:, None], -torch.inf), -1)
 
-    assert not graph.hides_all_but_one(weights.sum(), ids)
+    assert graph.shows_padding(weights.sum(), ids) is found
+
+
+def test_padding_is_seen_before_the_loss_breaks() -> None:
+    torch.manual_seed(0)
+    model = Attentive("weights", inverted=True)
+    ids = torch.randint(1, 9, (16, 12), generator=GENERATOR)
+    ids[1:, 8:] = 0  # the first text has no padding, and of nothing that is shown the weights are NaN
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    with nndiag.watch(model, optimizer) as recorder:
+        for _ in range(3):
+            loss = F.cross_entropy(model(ids), ids[:, 0] % 3)
+            recorder.log(loss=loss)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    assert recorder.check().headlines == ("ND114",)
 
 
 class Last(nn.Module):

@@ -54,9 +54,38 @@ def test_a_term_of_another_kind_is_not_measured(name: str) -> None:
     assert np.isnan(frames.term(LOGITS.numpy(), REAL.numpy(), {"name": f"{name}{frames.OTHER_TERMS}"}))
 
 
+def test_a_single_output_and_soft_targets_have_no_cross_entropy_over_classes() -> None:
+    facts = {"name": f"CrossEntropyLoss{frames.OTHER_TERMS}", "expects": "logits"}
+    assert np.isnan(frames.term(LOGITS[:, :1].numpy(), (IDS % 2).numpy(), facts))
+    assert np.isnan(frames.term(LOGITS.numpy(), LOGITS.softmax(1).numpy(), facts))
+    hot = F.one_hot(IDS).float()
+    assert frames.term(LOGITS.numpy(), hot.numpy(), facts) == pytest.approx(
+        float(F.cross_entropy(LOGITS, hot)), rel=1e-5
+    )
+
+
 def test_targets_of_another_shape_have_no_term() -> None:
     for name in ("MSELoss", "L1Loss", "BCEWithLogitsLoss", "CrossEntropyLoss"):
         assert np.isnan(frames.term(LOGITS.numpy(), REAL[:, :2].numpy(), {"name": f"{name}{frames.OTHER_TERMS}"}))
+
+
+def test_a_weak_signal_beside_a_small_penalty_is_not_swamped() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2000, 8, generator=ANY)
+    y = 0.1 * x[:, :1] + torch.randn(2000, 1, generator=ANY)
+    model = nn.Linear(8, 1)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    with nndiag.watch(model, optimizer) as recorder:
+        for _ in range(300):
+            rows = torch.randperm(2000, generator=ANY)[:64]
+            loss = F.mse_loss(model(x[rows]), y[rows]) + 1e-4 * model.weight.square().sum()
+            recorder.log(loss=loss)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    assert recorder.run.meta.loss["name"] == "MSELoss with other terms"
+    assert not [f for f in recorder.check().findings if f.code == "ND702" and "other terms" in f.message]
 
 
 class Coder(nn.Module):
@@ -80,7 +109,7 @@ def test_a_divergence_that_swamps_the_reconstruction_is_named(weight: float, fou
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     with nndiag.watch(model, optimizer) as recorder:
         for _ in range(400):
-            batch = x[torch.randperm(512, generator=ANY)[:64]]
+            batch = x[torch.randperm(512, generator=ANY)[:384]]
             back, mean, log_variance = model(batch)
             divergence = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(1).mean()
             loss = F.mse_loss(back, batch) + weight * divergence
