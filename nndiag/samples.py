@@ -62,8 +62,9 @@ class FirstSamples:
 
     def _tell_apart(self, x: Array) -> None:
         """How many samples are different; NaN where they are few by nature, as letters are: no feature is different in each."""
-        for row in x.reshape(len(x), -1):
-            self._different.setdefault(hash(row.tobytes()), row[: self.FEATURES].copy())
+        rows = x.reshape(len(x), -1)
+        for row in rows[:, :: max(1, rows.shape[1] // self.FEATURES)]:
+            self._different.setdefault(hash(row.tobytes()), row.copy())
         if self._due:
             number = len(self._different)
             own = 1 < number <= FEW and _own_values(np.array(list(self._different.values())))
@@ -129,15 +130,14 @@ NOTHING_LEFT = 1e-9
 def leaking(rows: Array, y: Array, *, least: int = 32, features: int = 2) -> tuple[float, float]:
     """Of rows (samples, features): (share of the variance of `y` that one feature leaves, that feature).
 
-    Of the feature that leaves least, by a straight line, over the different samples. NaN where fewer than `least` are different
-    or than `features` vary, where targets do not, or only by a code for what is missing, and where several features leave
-    nothing: of a straight ramp every step is the target.
+    Of the feature that leaves least, by a straight line. NaN where fewer than `least` samples are different or than `features`
+    vary, where targets do not, or only by a code for what is missing, and where several features leave nothing: of a straight ramp
+    every step is the target.
     """
     nothing = math.nan, math.nan
-    both = np.unique(np.column_stack([rows, y]), axis=0)
-    rows, y = both[:, :-1], both[:, -1]
     varies = np.ptp(rows, axis=0) > 0
-    if len(rows) < least or varies.sum() < features or np.ptp(y) == 0 or not math.isnan(coded(y[:, None], 1)[0]):
+    different = len({row.tobytes() for row in rows})
+    if different < least or varies.sum() < features or np.ptp(y) == 0 or not math.isnan(coded(y[:, None], 1)[0]):
         return nothing
     x = rows / np.where(varies, np.abs(rows).max(axis=0), 1.0)
     y = y / np.abs(y).max()
