@@ -131,8 +131,8 @@ def leaking(rows: Array, y: Array, *, least: int = 32, features: int = 2) -> tup
     """Of rows (samples, features): (share of the variance of `y` that one feature leaves, that feature).
 
     Of the feature that leaves least, by a straight line. NaN where fewer than `least` samples are different or than `features`
-    vary, where targets do not, or only by a code for what is missing, and where several features leave nothing: of a straight ramp
-    every step is the target.
+    vary, where targets do not, or only by a code for what is missing, and where several features leave nothing: of a straight
+    ramp every step is the target.
     """
     nothing = math.nan, math.nan
     varies = np.ptp(rows, axis=0) > 0
