@@ -35,8 +35,7 @@ class FirstSamples:
     def inputs(self, x: Array) -> None:
         """The inputs (samples, …) of a batch."""
         self._latest, self._due = None, False
-        if self.count >= self.MOST:
-            self._x, self._paired, self._different = [], [], {}
+        self._forget()
         if self.count >= self.MOST or x.ndim == 0 or not x.size:
             return
         x = x[: self.MOST - self.count]
@@ -70,8 +69,17 @@ class FirstSamples:
             own = 1 < number <= FEW and _own_values(np.array(list(self._different.values())))
             self.distinct = float(number) if own or not 1 < number <= FEW else math.nan
 
+    def _forget(self) -> None:
+        if self.count >= self.MOST:
+            self._x, self._paired, self._different, self._latest = [], [], {}, None
+
     def targets(self, y: Array) -> None:
-        """The targets (samples, …) of the inputs that came last; classes of sequences may well be what their last step says."""
+        """The targets (samples, …) of the inputs that came last."""
+        self._pair(y)
+        self._forget()
+
+    def _pair(self, y: Array) -> None:
+        """Take in targets, but for classes of sequences: they may well be what their last step says."""
         x, self._latest = self._latest, None
         if x is None or y.size != len(y) or len(y) < len(x) or (self._steps and integral(y)):
             return

@@ -49,7 +49,7 @@ def test_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.startswith(f"ND401 vanishing-gradients (training)\n\n{check.page()}\n\nFix: {check.advice}\n")
     assert f"\nConfirm: {check.confirm}\n" in out
     assert "\nReads: activations.gradient_rms; 20 reads or more\n" in out
-    assert "\nThresholds: ratio = 0.001, window = 50, per_layer = 0.35\n" in out
+    assert "\nThresholds: ratio = 0.001, window = 50, per_layer = 0.35, unsquashed = 0.28\n" in out
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.code)
