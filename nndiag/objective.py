@@ -26,6 +26,9 @@ REACH: dict[str, tuple[float, float]] = {
 }
 """Smallest and largest output of the kinds of layer that do not reach every number."""
 
+HANDED_ON = ("dropout", "flatten", "identity")
+"""Kinds of layers that hand values on as they are, in another shape or some of them."""
+
 ENDS = ("softmax", "log_softmax", "sigmoid", "hard_sigmoid")
 """What makes probabilities, or their logarithms, of logits."""
 
@@ -155,14 +158,19 @@ class Objective:
 
     @cached_property
     def head(self) -> str:
-        """Kind of the layer that the outputs come from; "unknown" where not told. Dropout passes its input on."""
-        kinds = [layer.kind for layer in self.run.meta.layers if layer.kind != "dropout"]
-        return kinds[-1] if kinds else "unknown"
+        """Kind of `head_layer`; "unknown" where not told."""
+        return self.head_layer.kind if self.head_layer is not None else "unknown"
+
+    @cached_property
+    def head_layer(self) -> LayerMeta | None:
+        """The layer that the outputs come from, whose values those of `HANDED_ON` are."""
+        layers = [layer for layer in self.run.meta.layers if layer.kind not in HANDED_ON]
+        return layers[-1] if layers else None
 
     @cached_property
     def logits_layer(self) -> LayerMeta | None:
         """The layer that a softmax or sigmoid at the end takes its logits from; None where there is none, or it is not known."""
-        layers = [layer for layer in self.run.meta.layers if layer.kind != "dropout"]
+        layers = [layer for layer in self.run.meta.layers if layer.kind not in HANDED_ON]
         if len(layers) < 2 or layers[-1].kind not in ENDS:
             return None
         before, last = layers[-2:]

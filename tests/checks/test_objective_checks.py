@@ -895,3 +895,21 @@ def test_training_that_comes_to_nothing_is_not_explained_by_the_validation_set(e
     )  # fmt: skip
 
     assert Checklist(select="ND009,ND601").examine(run).headlines[0] == first
+
+
+@pytest.mark.parametrize(
+    ("behind", "found"),
+    [("flatten", True), ("dropout", True), ("identity", True), ("affine", False), ("average_pooling", False)],
+)
+def test_what_hands_values_on_is_no_head(behind: str, found: bool) -> None:
+    outputs: synthetic.Statistics = {
+        "min": {"outputs": 0.0, "targets": -0.8}, "max": {"outputs": 1.0, "targets": 1.8}, "rows": {"outputs": 64.0},
+        "width": {"outputs": 64.0, "targets": 64.0}, "dimensions": {"outputs": 2.0, "targets": 2.0},
+    }  # fmt: skip
+    kinds = {"0": "convolution", "1": "sigmoid", "2": behind}
+    run = synthetic.run(
+        train=0.6, outputs=outputs, loss={"name": "MSELoss", "task": "real", "expects": "real"},
+        data={"total_variance": {"target": 1.0}}, layers=[{"name": name, "kind": kind} for name, kind in kinds.items()],
+    )  # fmt: skip
+
+    assert [finding.layer for finding in findings("ND104", run)] == ["1"] * found

@@ -73,7 +73,7 @@ class BoundedOutput(Check):
             first, last = seen.steps
             yield self.finding(
                 f"the logits of {seen.loss} only go from {low:g} to {high:g} ({seen.head}): it cannot fall below {lowest:.2g}",
-                layer=self._layer(run), first_step=first, last_step=last, value=lowest, threshold=self.least,
+                layer=self._layer(seen), first_step=first, last_step=last, value=lowest, threshold=self.least,
                 fix=SCALE if seen.head == "cosine" else
                 f"Leave the last layer linear (drop its {seen.head}): {seen.loss} expects logits of any size.",
             )  # fmt: skip
@@ -105,7 +105,7 @@ class BoundedOutput(Check):
             first, last = seen.steps
             yield self.finding(
                 f"targets go from {low:.3g} to {high:.3g}, the output layer ({seen.head}) only {_bounds(reach)}",
-                layer=self._layer(run), first_step=first, last_step=last, value=float(over), threshold=self.beyond,
+                layer=self._layer(seen), first_step=first, last_step=last, value=float(over), threshold=self.beyond,
                 fix=f"Leave the last layer linear (drop its {seen.head}), or scale the targets to lie {_bounds(reach)}.",
             )  # fmt: skip
 
@@ -125,8 +125,8 @@ class BoundedOutput(Check):
             fix="Give the layers biases (bias=True, use_bias=True), the last one at least.",
         )  # fmt: skip
 
-    def _layer(self, run: Run) -> str | None:
-        return run.meta.layers[-1].name if run.meta.layers else None
+    def _layer(self, seen: Objective) -> str | None:
+        return seen.head_layer.name if seen.head_layer is not None else None
 
     @classmethod
     def _run(cls, high: float) -> Run:
