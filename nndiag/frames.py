@@ -212,7 +212,7 @@ def term(outputs: Array, y: Array, loss: Mapping[str, Any]) -> float:
 
     Squared and absolute error, cross-entropy and binary cross-entropy of logits or probabilities, none of them weighted.
     """
-    name = plain(str(loss.get("name", "")).removesuffix(OTHER_TERMS))
+    name, _ = named(loss)
     given, targets, logits = _floats(outputs), _floats(y), loss.get("expects") == "logits"
     if name in SQUARED:
         return squared_error(outputs, y)
@@ -245,6 +245,12 @@ ABSOLUTE = ("mae", "meanabsoluteerror", "l1loss", "l1", "absoluteerror")
 CROSS_ENTROPIES = ("crossentropyloss", "softmaxcrossentropy", "crossentropy")
 BINARY = ("bcewithlogitsloss", "bcewithlogits", "bceloss", "binarycrossentropy")
 """What frameworks call squared and absolute error and cross-entropies, in lower case, letters and digits only."""
+
+
+def named(loss: Mapping[str, Any]) -> tuple[str, bool]:
+    """Name of a loss in lower case, letters and digits only, and whether its number holds other terms besides."""
+    name, others, _ = str(loss.get("name") or "").partition(OTHER_TERMS)
+    return plain(name), bool(others)
 
 
 def plain(name: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from nndiag import statistics as st
 from nndiag.labels import Labels
+from nndiag.samples import as_table, hashes, own_values
 from nndiag.statistics import Array
 
 MOST = 200_000
@@ -28,7 +29,7 @@ class SeenRows:
 
     def add(self, x: Array) -> None:
         """Take in the rows of a batch (samples, …)."""
-        self.add_hashes(_hashes(x))
+        self.add_hashes(hashes(x))
 
     def add_hashes(self, hashes: list[int]) -> None:
         """Take in rows by their hashes."""
@@ -54,8 +55,8 @@ class HeldOut:
     """A validation set: hashes of its rows, moments of its features, shares of its classes. Keeps no array of it."""
 
     def __init__(self, x: Array, y: Array, *, binary: bool) -> None:
-        self._hashes = _hashes(x[:MOST])
-        rows = _rows(x)
+        self._hashes = hashes(x[:MOST])
+        rows = as_table(x)
         self._features = st.FeatureMoments(rows.shape[1])
         self._features.add(rows)
         self._distinct = distinct(rows)
@@ -138,7 +139,7 @@ class Evaluated:
         fits = x.ndim > 0 and x.size > 0 and x.size == len(x) * width and width == len(own.mean)
         if more <= 0 or not fits:
             return None
-        own.add(_rows(x)[:more])
+        own.add(as_table(x)[:more])
         return moved(own, train) if own.count >= self.LEAST else None
 
 
@@ -173,7 +174,7 @@ class SharedRows:
             self._left = 0
             return None
         self._left -= x.size
-        latest, self._latest = self._latest, _hashes(x)
+        latest, self._latest = self._latest, hashes(x)
         if self._latest == latest:  # gone through once more, as a closure or a second pass of the same step does
             return None
         self._train.add_hashes(self._latest)
@@ -185,8 +186,8 @@ class SharedRows:
         if sum(map(len, self._passes)) >= self.ENOUGH or x.size > self._more:
             return None
         self._more -= x.size
-        self._passes.append(_hashes(x[: self.ENOUGH]))
-        self._distinct = np.fmax(self._distinct, distinct(_rows(x)))
+        self._passes.append(hashes(x[: self.ENOUGH]))
+        self._distinct = np.fmax(self._distinct, distinct(as_table(x)))
         return self._shared() if self.complete else None
 
     def _shared(self) -> tuple[float, ...] | None:
@@ -207,14 +208,4 @@ def distinct(rows: Array) -> float:
     and features the first ones are looked at.
     """
     some = np.unique(rows[:ROWS, :FEATURES], axis=0)
-    return max(len(np.unique(column)) for column in some.T) / len(some) if len(some) >= FEW and some.size else math.nan
-
-
-def _rows(x: Array) -> Array:
-    return x.reshape(len(x), -1) if x.ndim > 1 else x.reshape(-1, 1)
-
-
-def _hashes(x: Array) -> list[int]:
-    """A hash of each row as float32, so that the same numbers are the same row whatever their type; −0 is 0."""
-    rows = np.ascontiguousarray(_rows(x), np.float32) + np.float32(0)
-    return [hash(row.tobytes()) for row in rows]
+    return own_values(some) if len(some) >= FEW and some.size else math.nan

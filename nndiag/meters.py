@@ -317,7 +317,7 @@ class OutputMeter:
             self._buffer.put_each("count", "predicted", np.bincount(named, minlength=classes).tolist())
         if y is not None:
             self._against(rows, named, y, str(loss.get("task") or ""))
-            if str(loss.get("name")).endswith(frames.OTHER_TERMS):
+            if frames.named(loss)[1]:
                 self._buffer.put("outputs", frames.TERM, (frames.term(rows, y, loss),))
         return nonfinite
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from nndiag import signals
-from nndiag.frames import ABSOLUTE, OTHER_TERMS, SQUARED, plain
+from nndiag.frames import ABSOLUTE, SQUARED, named, plain
 from nndiag.run import Run
 from nndiag.statistics import Array
 from nndiag.weighing import WEIGHTED
@@ -95,27 +96,32 @@ def training(run: Run) -> Progress | None:
     return _progress(run, train.to_numpy(), window, window) if len(train) >= READS else None
 
 
-def of_term(run: Run) -> Progress | None:
-    """Progress of the loss that the run names, where its number holds other terms besides, by outputs and targets.
+class Term(NamedTuple):
+    """How far the loss that the run names has come among other terms of the number, by outputs and targets.
 
-    The mean after the first third of the run is its present; None with fewer than `EVALUATIONS` values there, where it is
-    `no_measure`, and where samples are weighted.
+    `now` is its mean after the first third of the run, `trivial` what a constant prediction costs; `fallen` is by how much it has
+    come down since the first five values, and `rest` by how much more the number has.
     """
-    name, others, _ = str(run.meta.loss.get("name", "")).partition(OTHER_TERMS)
-    values, total = run.series("outputs", "term", "outputs").dropna(), run.train
-    if not others or not len(values) or no_measure(run) or takes_turns(run):
+
+    now: float
+    trivial: float
+    fallen: float
+    rest: float
+
+
+def of_term(run: Run) -> Term | None:
+    """None where the number holds nothing else or is `no_measure`, of fewer than `EVALUATIONS` values, and with weights."""
+    loss, number, (name, others) = run.meta.loss, run.train, named(run.meta.loss)
+    values, known = run.series("outputs", "term", "outputs").dropna(), _constant(run, name)
+    if not others or not known or not len(values) or no_measure(run) or takes_turns(run):
         return None
-    late = values[values.index >= total.index[-1] / 3]
-    known = _constant(run, plain(name))
-    if (
-        len(late) < EVALUATIONS
-        or not known
-        or any(run.meta.loss.get(key) is not None for key in (*WEIGHTED, "ignored"))
-    ):
+    third = number.index[-1] / 3
+    late = values[values.index >= third]
+    if len(late) < EVALUATIONS or any(loss.get(key) is not None for key in (*WEIGHTED, "ignored")):
         return None
-    error = float(late.std(ddof=1)) / math.sqrt(len(late))
-    now, early = float(late.mean()), float(values.iloc[:5].median())
-    return Progress(min(early, known), now, min(now, float(values.min())), error, 0.0, known)
+    fallen = max(0.0, float(values.iloc[:5].median() - late.mean()))
+    whole = float(number.iloc[:5].median() - number[number.index >= third].mean())
+    return Term(float(late.mean()), known, fallen, whole - fallen)
 
 
 def validation(run: Run) -> Progress | None:

@@ -23,7 +23,7 @@ class FirstSamples:
     def __init__(self) -> None:
         self.count = 0
         self.distinct = math.nan
-        self.code = math.nan, math.nan, math.nan, math.nan
+        self.code: tuple[float, ...] = (math.nan,) * 4
         self.leak = math.nan, math.nan, math.nan
         self._different: dict[int, Array] = {}
         self._x: list[Array] = []
@@ -46,7 +46,8 @@ class FirstSamples:
         if x.ndim in (2, 3) and x.dtype.kind == "f":
             self._take(x)
         if self._due and self._x and not self._steps:
-            self.code = coded(np.concatenate(self._x), self._stride)
+            column, *rest = coded(np.concatenate(self._x))
+            self.code = column * self._stride, *rest
 
     def _take(self, x: Array) -> None:
         """Features of tables (samples, features), and those of the last step and the first of (samples, steps, features)."""
@@ -61,13 +62,14 @@ class FirstSamples:
 
     def _tell_apart(self, x: Array) -> None:
         """How many samples are different; NaN where they are few by nature, as letters are: no feature is different in each."""
-        rows = x.reshape(len(x), -1)
-        for row in rows[:, :: max(1, rows.shape[1] // self.FEATURES)]:
-            self._different.setdefault(hash(row.tobytes()), row.copy())
+        rows = as_table(x)
+        rows = rows[:, :: max(1, rows.shape[1] // self.FEATURES)]
+        for key, row in zip(hashes(rows), rows, strict=True):
+            self._different.setdefault(key, row.copy())
         if self._due:
             number = len(self._different)
-            own = 1 < number <= FEW and _own_values(np.array(list(self._different.values())))
-            self.distinct = float(number) if own or not 1 < number <= FEW else math.nan
+            by_nature = 1 < number <= FEW and own_values(np.array(list(self._different.values()))) < OWN
+            self.distinct = math.nan if by_nature else float(number)
 
     def _forget(self) -> None:
         if self.count >= self.MOST:
@@ -99,15 +101,27 @@ FEW, OWN = 64, 0.9
 """Different samples that are few, and the share of them in which a feature that is measured has a value of its own."""
 
 
-def _own_values(rows: Array) -> bool:
-    return max(len(np.unique(column)) for column in rows.T) >= OWN * len(rows)
+def as_table(x: Array) -> Array:
+    """Samples (n, …) as rows (n, features)."""
+    return x.reshape(len(x), -1) if x.ndim > 1 else x.reshape(-1, 1)
+
+
+def hashes(x: Array) -> list[int]:
+    """A hash of each sample as float32, so that the same numbers are the same row whatever their type; −0 is 0."""
+    rows = np.ascontiguousarray(as_table(x), np.float32) + np.float32(0)
+    return [hash(row.tobytes()) for row in rows]
+
+
+def own_values(rows: Array) -> float:
+    """Values of the feature that has most of them, over the rows (n, features): 1 where it has one of its own in each."""
+    return max(len(np.unique(column)) for column in rows.T) / len(rows)
 
 
 ALIKE, OTHERS, SQUEEZED = 3, 10, 0.05
 """Samples that have a code, different values besides, and their spread over that of all, below which it squeezes them."""
 
 
-def coded(rows: Array, stride: int) -> tuple[float, float, float, float]:
+def coded(rows: Array) -> tuple[float, float, float, float]:
     """Of rows (samples, features): (feature, value, share of the samples, spread of the others over that of all).
 
     A code for what is missing, such as -9999, is the smallest or largest value of a feature, that of several samples and of no
@@ -127,7 +141,7 @@ def coded(rows: Array, stride: int) -> tuple[float, float, float, float]:
         for j in np.flatnonzero(squeezed):
             if len(np.unique(rows[:, j])) > OTHERS and not share[j] <= best[2]:
                 spread = math.sqrt(max(0.0, left[j]) / variance[j])
-                best = float(j * stride), float(ends[j] * size[j]), float(share[j]), spread
+                best = float(j), float(ends[j] * size[j]), float(share[j]), spread
     return best
 
 
@@ -145,7 +159,7 @@ def leaking(rows: Array, y: Array, *, least: int = 32, features: int = 2) -> tup
     nothing = math.nan, math.nan
     varies = np.ptp(rows, axis=0) > 0
     different = len({row.tobytes() for row in rows})
-    if different < least or varies.sum() < features or np.ptp(y) == 0 or not math.isnan(coded(y[:, None], 1)[0]):
+    if different < least or varies.sum() < features or np.ptp(y) == 0 or not math.isnan(coded(y[:, None])[0]):
         return nothing
     x = rows / np.where(varies, np.abs(rows).max(axis=0), 1.0)
     y = y / np.abs(y).max()

@@ -53,11 +53,11 @@ def test_a_code_squeezes_the_others(gap: float, found: bool) -> None:
     # with a share p at distance d from the others of spread s, the spread of all is sqrt((1 - p) s^2 + p (1 - p) d^2)
     distance = spread * np.sqrt((1 / (SQUEEZED * gap) ** 2 - (1 - share)) / (share * (1 - share)))
     x[missing, 1] = x[~missing, 1].mean() - distance
-    feature, value, part, ratio = coded(x, 2)
+    feature, value, part, ratio = coded(x)
 
     assert bool(np.isnan(feature)) is not found
     if found:
-        assert (feature, value, part) == (2, x[0, 1], share)
+        assert (feature, value, part) == (1, x[0, 1], share)
         assert ratio == pytest.approx(SQUEEZED * gap)
 
 
@@ -75,7 +75,7 @@ def test_what_is_no_code(column) -> None:  # type: ignore[no-untyped-def]
     x = table(512, 3).astype(np.float64)
     x[:, 2] = column(x[:, 2])
 
-    assert np.isnan(coded(x, 1)).all()
+    assert np.isnan(coded(x)).all()
 
 
 def test_a_feature_that_is_the_target_up_to_scale_leaves_nothing() -> None:
@@ -141,7 +141,7 @@ def test_a_code_that_is_huge_is_one() -> None:
     x = table(512, 3).astype(np.float64)
     x[::16, 1] = -np.finfo(float).max
 
-    assert coded(x, 1)[:2] == (1, -np.finfo(float).max)
+    assert coded(x)[:2] == (1, -np.finfo(float).max)
 
 
 def test_samples_that_are_few_by_nature_are_not_counted() -> None:

@@ -627,18 +627,19 @@ class TorchLoop:
         """What is to be said of ids that went in: targets found among them, and padding that is read in place of text."""
         if (ids := self._ids()) is None:
             return {}
+        copied = {"copies_input": True} if found.copies(ids) else {}
+        if self.steps >= LOOKED:
+            return copied
         recurrent = [module for module in self.parts.modules.values() if isinstance(module, nn.RNNBase)]
-        padding: dict[str, Any] = {}
-        if self.steps < LOOKED and graph.shows_padding(loss, ids):
-            padding = {"padding": "shown"}
-        elif self.steps < LOOKED and recurrent and graph.reads_last(loss, ids, recurrent):
-            padding = {"padding": "read last"}
-        if found.copies(ids):
-            return {"copies_input": True} | padding
-        if self.steps >= LOOKED or not found.follow(ids):
-            return padding
+        facts: dict[str, Any] = copied
+        if graph.shows_padding(loss, ids):
+            facts |= {"padding": "shown"}
+        elif recurrent and graph.reads_last(loss, ids, recurrent):
+            facts |= {"padding": "read last"}
         both_ways = bool(recurrent) and all(module.bidirectional for module in recurrent)
-        return padding | ({"looks_ahead": True} if both_ways or graph.looks_ahead(loss, ids.shape[1]) else {})
+        if not copied and found.follow(ids) and (both_ways or graph.looks_ahead(loss, ids.shape[1])):
+            facts |= {"looks_ahead": True}
+        return facts
 
     def _of_axes(self, loss: torch.Tensor) -> dict[str, Any]:
         """What is to be said of a softmax over the samples, and of a reshape that takes one axis for another.

@@ -29,8 +29,8 @@ class LinearStack(Check):
     dropout and batch normalisation, which are affine too once trained, and means over places, and nothing that is no layer,
     where the run can tell. A middle narrower than both its sides is a factorisation and sound (low-rank layers, adapters). Such
     a pair in a network that bends elsewhere is a remark, and none of convolutions, which are taken apart on purpose (Chollet
-    2017); two layers or more in a network that bends nowhere are a finding, and so is a pair of one kind in a
-    network that bends by the maxima of its pooling alone.
+    2017); two layers or more in a network that bends nowhere are a finding, and so is a pair of one kind in a network
+    that bends by the maxima of its pooling alone.
     """
 
     code = "ND305"

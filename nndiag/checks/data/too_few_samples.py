@@ -27,10 +27,10 @@ class TooFewSamples(Check):
     Decides on the size of the training set, the samples of the first epoch, or of the batch where every step has the same, and on
     how many of the first 512 samples that were looked at are different, where each came `again` times or more, as from a sampler
     that draws a few rows time and again; not where they are few by nature, as letters are, of which no feature is different in
-    each. Fewer than `per_class` for each class, or than `per_class` for each output unit of a
-    regression: ten of each is the least that most rules of thumb ask for a single coefficient (Harrell 2015, section 4.4). It is
-    a finding where validation shows the harm, ending `behind` of the way or more behind training, or where the few that are drawn
-    are of one class; without validation, or with a good one, it is a remark: four rows are all of XOR.
+    each. Fewer than `per_class` for each class, or than `per_class` for each output unit of a regression: ten of each is the
+    least that most rules of thumb ask for a single coefficient (Harrell 2015, section 4.4). It is a finding where validation
+    shows the harm, ending `behind` of the way or more behind training, or where the few that are drawn are of one class; without
+    validation, or with a good one, it is a remark: four rows are all of XOR.
     """
 
     code = "ND006"
@@ -49,11 +49,8 @@ class TooFewSamples(Check):
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
-        return (
-            None
-            if structure.training_samples(run) or self._drawn(run)
-            else "needs a whole epoch: begin_epoch() in a loop of your own"
-        )
+        known = structure.training_samples(run) or self._drawn(run)
+        return None if known else "needs a whole epoch: begin_epoch() in a loop of your own"
 
     def examine(self, run: Run) -> Iterator[Finding]:
         seen, samples, drawn = Objective(run), structure.training_samples(run) or math.inf, self._drawn(run) or math.inf

@@ -10,7 +10,7 @@ import numpy as np
 from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
 from nndiag.frames import OTHER_TERMS
-from nndiag.progress import Progress
+from nndiag.progress import Term
 from nndiag.run import Run
 
 
@@ -38,7 +38,7 @@ class Underfitting(Check):
     passed = "training beats a trivial prediction"
 
     errors: float = 2.0
-    least: float = 0.02
+    least: float = progress.LEAST
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run) or progress.no_measure(run):
@@ -49,8 +49,8 @@ class Underfitting(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         trained, term = progress.training(run), progress.of_term(run)
-        if term is not None and term.trivial is not None and self._swamps(run, term, term.trivial):
-            yield self._swamped(run, term, term.trivial)
+        if term is not None and term.now >= (1 - self.least) * term.trivial and term.rest > term.fallen:
+            yield self._swamped(run, term)
         if trained is None or trained.trivial is None or not np.isfinite(trained.now):
             return
         if trained.now >= trained.trivial - self.errors * trained.error:
@@ -60,19 +60,13 @@ class Underfitting(Check):
                 threshold=trained.trivial, causes=("ND502", "too small a network", "no signal in the data"),
             )  # fmt: skip
 
-    def _swamps(self, run: Run, term: Progress, trivial: float) -> bool:
-        """Whether what the run names has learned nothing, and the rest of its loss has fallen more than it has."""
-        values, total = run.series("outputs", "term", "outputs").dropna(), run.train
-        fallen = float(total.iloc[:5].median() - total[total.index >= total.index[-1] / 3].mean())
-        own = max(0.0, float(values.iloc[:5].median()) - term.now)
-        return term.now >= (1 - self.least) * trivial and fallen - own > own
-
-    def _swamped(self, run: Run, term: Progress, trivial: float) -> Finding:
+    def _swamped(self, run: Run, term: Term) -> Finding:
         """What is said of a loss that is no better than trivial among other terms."""
         name = str(run.meta.loss.get("name")).removesuffix(OTHER_TERMS)
         return self.finding(
-            f"{name}, a part of the loss, stays at {term.now:.3g}; a trivial prediction costs {trivial:.3g}: other terms decide",
-            first_step=int(run.train.index[-1]), last_step=int(run.train.index[-1]), value=term.now, threshold=trivial,
+            f"{name}, a part of the loss, stays at {term.now:.3g}; a trivial prediction costs {term.trivial:.3g}: "
+            "other terms decide",
+            first_step=int(run.train.index[-1]), last_step=int(run.train.index[-1]), value=term.now, threshold=term.trivial,
             causes=("a term that swamps the others, as a sum beside a mean", "ND502", "too small a network"),
             fix="Print each term of the loss, and bring them to one scale: all as means or all as sums, or weighed.",
         )  # fmt: skip

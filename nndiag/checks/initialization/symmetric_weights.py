@@ -39,10 +39,8 @@ class SymmetricWeights(Check):
             if len(same) and same.iloc[0] == 1:
                 parameter = run.meta.parameter(name)
                 units = f"all {parameter.shape[0]} units" if parameter.shape else "all units"
-                both = all(
-                    not run.series(frame, statistic, name).reindex(same.index[:1], fill_value=1.0).any()
-                    for frame, statistic in (("updates", "weight_norm"), ("gradients", "norm"))
-                )
+                norms = run.series("updates", "weight_norm", name), run.series("gradients", "norm", name)
+                both = all(series.get(same.index[0]) == 0 for series in norms)
                 zero = ", 0 both of them: what they are multiplied with is 0, too" if both else ""
                 yield self.finding(
                     f"{units} of {parameter.layer or name} have the same weights and the same gradient{zero}",

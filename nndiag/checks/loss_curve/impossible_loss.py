@@ -9,7 +9,7 @@ import numpy as np
 
 from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
-from nndiag.frames import OTHER_TERMS
+from nndiag.frames import named
 from nndiag.run import Run
 
 NEVER_NEGATIVE = frozenset(
@@ -37,8 +37,8 @@ class ImpossibleLoss(Check):
     the first loss; float32 leaves errors of 1e-7. Losses of other names may be negative, and so may those whose samples are
     weighed by numbers that are not known, as the advantages of a policy gradient; but one that falls to `away` times its first
     size below 0 has no minimum, as of a term that is to be large and was given the wrong sign: a density in single precision
-    resolves 1e-7 of its support, which is 16 nats for each of its dimensions. Nor has the sum
-    of such a loss and other terms where it falls in a straight line, to `beyond` times its first size below 0, in the last two
+    resolves 1e-7 of its support, which is 16 nats for each of its dimensions. Nor has the
+    sum of such a loss and other terms that falls in a straight line, to `beyond` times its first size below 0, in the last two
     quarters equally fast, up to `bent`.
     """
 
@@ -65,8 +65,8 @@ class ImpossibleLoss(Check):
 
     def _bounded(self, run: Run) -> bool:
         """Whether it is known what the loss cannot be below."""
-        named = _plain(str(run.meta.loss.get("name", ""))) in NEVER_NEGATIVE
-        return progress.no_measure(run) is None and (named or "floor" in run.meta.loss)
+        known = progress.plain_name(run) in NEVER_NEGATIVE or "floor" in run.meta.loss
+        return progress.no_measure(run) is None and known
 
     def _runs_away(self, run: Run) -> bool:
         """Whether the training loss has fallen to `away` times its first size below 0."""
@@ -76,9 +76,9 @@ class ImpossibleLoss(Check):
     def _falls_straight(self, run: Run) -> bool:
         """Whether a loss that cannot be negative falls in a straight line for other terms that it has."""
         facts, losses = run.meta.loss, run.train[np.isfinite(run.train)]
-        name, others, _ = str(facts.get("name", "")).partition(OTHER_TERMS)
+        name, others = named(facts)
         free = facts.get("signed_weights") or facts.get("adversarial") or run.meta.optimizer.get("maximize")
-        if not others or free or _plain(name) not in NEVER_NEGATIVE or len(losses) < LEAST:
+        if not others or free or name not in NEVER_NEGATIVE or len(losses) < LEAST:
             return False
         start, step, loss = max(1.0, abs(float(losses.iloc[0]))), losses.index.to_numpy(), losses.to_numpy()
         slopes = [np.polyfit(step[part], loss[part], 1)[0] for part in np.array_split(np.arange(len(loss)), 4)[2:]]
@@ -120,7 +120,3 @@ class ImpossibleLoss(Check):
     @classmethod
     def sick(cls) -> Run:
         return cls._run(-4e-5)
-
-
-def _plain(name: str) -> str:
-    return "".join(c for c in name.lower() if c.isalnum())

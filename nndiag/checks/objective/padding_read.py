@@ -20,10 +20,9 @@ class PaddingRead(Check):
 
     Decides on the graph of the loss, in PyTorch on a CPU. A mask is wrong where all attention that hides places from every other
     shows one id alone, at the end of the texts of a batch or at their beginning and not as often in each, and hides three others
-    or more. The last state is where the last
-    output of a recurrent layer over T steps is picked, or its last state, of texts that were not packed, half of which or more
-    end in one and the same id, in the median at five places or more; that is a finding where training is poor, and else a remark:
-    a short end is no harm.
+    or more. A state is taken after padding where the last output of a recurrent layer is picked, or its last state, of texts that
+    were not packed, half of which or more end in one and the same id, in the median at five places or more; that is a finding
+    where training is poor, and else a remark: a short end is no harm.
     """
 
     code = "ND114"
@@ -37,23 +36,25 @@ class PaddingRead(Check):
     def not_checked(self, run: Run) -> str | None:
         if not run.reads:
             return "needs a step of training"
-        reads = any(layer.kind in ("attention", "recurrent") for layer in run.meta.layers) or run.meta.loss.get(
-            "padding"
+        reads = any(layer.kind in ("attention", "recurrent") for layer in run.meta.layers)
+        return (
+            None
+            if reads or run.meta.loss.get("padding")
+            else "needs attention or a recurrent layer, and ids that go into it"
         )
-        return None if reads else "needs attention or a recurrent layer, and ids that go into it"
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        steps, padding, made = (0, run.steps), run.meta.loss.get("padding"), progress.training(run)
+        padding, made = run.meta.loss.get("padding"), progress.training(run)
         if padding == "shown":
             yield self.finding(
                 "attention hides every word and shows one id alone, as padding has it: its mask is the wrong way round",
-                first_step=int(steps[0]), last_step=int(steps[-1]), causes=("True for the places that count",),
+                first_step=0, last_step=run.steps, causes=("True for the places that count",),
             )  # fmt: skip
         elif padding == "read last":
             yield self.finding(
                 "the state of the recurrent layer is taken after the last place, and most texts end in padding: it has read that "
                 "for many steps by then", kind="training" if made is not None and made.poor else "note",
-                first_step=int(steps[0]), last_step=int(steps[-1]), causes=("texts padded at their end and not packed",),
+                first_step=0, last_step=run.steps, causes=("texts padded at their end and not packed",),
                 fix="Pack the texts with pack_padded_sequence, or take the output at the last word of each.",
                 confirm="print(ids[:4, -8:])",
             )  # fmt: skip

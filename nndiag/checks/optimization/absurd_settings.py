@@ -71,6 +71,7 @@ class AbsurdSettings(Check):
         yield from self._dropout(run)
         yield from self._label_smoothing(run)
         yield from self._running_statistics(run)
+        yield from self._slow_statistics(run)
 
     def _learning_rate(self, run: Run) -> Iterator[Finding]:
         rates, described = run.series("metrics", "lr", "train"), run.meta.optimizer.get("lr")
@@ -140,22 +141,24 @@ class AbsurdSettings(Check):
                 fix=f"Try momentum = {max(1 - rate, 0.01):.1g}.",
             )  # fmt: skip
 
-        yield from self._slow_statistics(run)
-
     def _slow_statistics(self, run: Run) -> Iterator[Finding]:
         """Running statistics that are still those of the beginning when training ends."""
-        norms = [
-            layer for layer in run.meta.layers if layer.kind == "batch_norm" and 0 < _number(layer.rate) <= self.slow
-        ]
-        passes = float(run.loop["backward_passes"].mean()) if "backward_passes" in run.loop else 1.0
-        begun = (1 - max(_number(norm.rate) for norm in norms)) ** (run.steps * max(1.0, passes)) if norms else 0.0
+        rates = {layer.name: _number(layer.rate) for layer in run.meta.layers if layer.kind == "batch_norm"}
+        slow = {name: rate for name, rate in rates.items() if 0 < rate <= self.slow}
         evaluated = "evaluation_mode" in run.loop and bool(run.loop["evaluation_mode"].any())
-        if begun < self.begun or evaluated or loaded(run.meta.parameters):
+        if not slow or evaluated or loaded(run.meta.parameters):
             return
-        rate, more = max(_number(norm.rate) for norm in norms), f" and {len(norms) - 1} more" if len(norms) > 1 else ""
+        passes = float(run.loop["backward_passes"].mean()) if "backward_passes" in run.loop else 1.0
+        (name, rate), more = (
+            max(slow.items(), key=lambda one: one[1]),
+            f" and {len(slow) - 1} more" if len(slow) > 1 else "",
+        )
+        begun = (1 - rate) ** (run.steps * max(1.0, passes))
+        if begun < self.begun:
+            return
         yield self.finding(
-            f"each batch has a share of {rate:.3g} in the running statistics of {norms[0].name}{more}, which evaluation uses: "
-            f"after {run.steps} steps {begun:.0%} of them are still the 0 and 1 that they began with", layer=norms[0].name,
+            f"each batch has a share of {rate:.3g} in the running statistics of {name}{more}, which evaluation uses: "
+            f"after {run.steps} steps {begun:.0%} of them are still the 0 and 1 that they began with", layer=name,
             kind="generalisation", first_step=0, value=rate, threshold=self.slow,
             causes=("a momentum of the other convention, where it is the share of the past",),
             fix="Try momentum = 0.1, the share of the latest batch.",
