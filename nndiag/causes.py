@@ -26,7 +26,7 @@ matter."""
 ORDER = (
     "NDP03", "NDP01", "ND001",
     "ND103", "ND110", "ND106", "ND111", "ND107", "ND101", "ND113", "ND114", "ND105", "ND104", "ND112", "ND108", "ND1", "NDP05",
-    "ND011", "ND002", "ND003", "ND004", DRAWN, "ND005", "ND009", "ND008", "ND007", "ND0",
+    "ND011", "ND012", "ND002", "ND003", "ND004", DRAWN, "ND005", "ND009", "ND008", "ND007", "ND0",
     "ND408", "ND904", "ND504", "ND901", "ND902", "ND903", "ND9", ANEW, "ND508",
     "ND307", "ND202", "ND203", "ND205", "ND207", "ND201", "ND2", "NDP09",
     "ND305", MEMORYLESS, "ND505", "ND506", "ND507", "ND509", "NDP08", "ND404", "ND501", "ND502",
@@ -74,6 +74,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND113": ("ND105", *OBJECTIVE),
     "ND114": ("ND2", *NOTHING_MOVES, *OBJECTIVE),
     "ND108": ("ND404", *OBJECTIVE),
+    "ND012": ("ND002", "ND009", "ND6", "ND7"),
     "ND002": ("ND7", *START, *TRAINING),
     "ND003": (*START, *TRAINING),
     "ND004": ("ND201", "ND404", *TRAINING),

@@ -12,6 +12,7 @@ from nndiag.checks.activations.output_collapse import OutputCollapse as OutputCo
 from nndiag.checks.activations.saturated_units import SaturatedUnits as SaturatedUnits
 from nndiag.checks.data.class_imbalance import ClassImbalance as ClassImbalance
 from nndiag.checks.data.constant_features import ConstantFeatures as ConstantFeatures
+from nndiag.checks.data.input_drift import InputDrift as InputDrift
 from nndiag.checks.data.input_scale import InputScale as InputScale
 from nndiag.checks.data.no_validation import NoValidation as NoValidation
 from nndiag.checks.data.nonfinite_input import NonfiniteInput as NonfiniteInput
@@ -87,6 +88,7 @@ CHECKS: tuple[type[Check], ...] = (
     ValidationShift,
     NoValidation,
     TargetLeak,
+    InputDrift,
     DoubleSoftmax,
     ConstantOutput,
     OutputUnits,

@@ -17,6 +17,7 @@ from nndiag.checks import (
     DoubleSoftmax,
     ExplodingGradients,
     InitialLoss,
+    InputDrift,
     InputScale,
     LearningRateHigh,
     LearningRateLow,
@@ -221,6 +222,45 @@ def test_odd_scales_are_named(x: Array, words: str) -> None:
     (found,) = findings(InputScale(), recorder.run)
 
     assert re.search(words, found.message)
+
+
+def with_noise_on(noise: float, *, kept: bool, factor: float = 1.0, epochs: int = 12) -> Run:
+    """A training whose augmentation adds noise to each batch and scales it, and writes that into the stored samples or not."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((256, 8)).astype(np.float32), rng.integers(0, 2, 256)
+    trainer = nn.Trainer(nn.MLP([8, 16, 2], seed=0), nn.SoftmaxCrossEntropy(), nn.Adam(0.01))
+    with nndiag.watch(trainer, every=1, strict=True) as recorder:
+        for epoch in range(epochs):
+            recorder.begin_epoch(epoch)
+            for rows in np.split(rng.permutation(256), 8):
+                batch = factor * (x[rows] + noise * rng.standard_normal((32, 8)).astype(np.float32))
+                if kept:
+                    x[rows] = batch
+                trainer.step(batch, y[rows])
+    return recorder.run
+
+
+@pytest.mark.parametrize(
+    ("noise", "factor", "kept", "found"),
+    [(0.3, 1.0, True, 1), (0.3, 1.0, False, 0), (0.15, 1.0, True, 0), (0.0, 0.5, True, 1), (0.0, 0.5, False, 0)],
+)
+def test_an_augmentation_that_writes_into_the_samples_piles_up(
+    noise: float, factor: float, kept: bool, found: int
+) -> None:
+    assert len(findings(InputDrift(), with_noise_on(noise, kept=kept, factor=factor))) == found
+
+
+def test_a_single_pass_may_drift_and_what_settles_is_no_drift() -> None:
+    once = synthetic.run(train=synthetic.decay(), data={"variance": {"input": np.linspace(1, 3, 100)}})
+    settled = synthetic.run(
+        train=synthetic.decay(), epoch=np.arange(100) // 10,
+        data={"variance": {"input": 2.0 - np.exp(-np.arange(100) / 25)}},
+    )  # fmt: skip
+
+    assert InputDrift().not_checked(once) == (
+        "needs 3 epochs or validations, has 1: in a single pass data may drift by themselves"
+    )
+    assert findings(InputDrift(), settled) == []
 
 
 def test_a_leading_norm_takes_any_scale() -> None:
