@@ -27,6 +27,7 @@ from nndiag_torch.arrays import first_tensor, hook_of, on_gradient, same_start, 
 from nndiag_torch.device import Later, is_for
 from nndiag_torch.dropping import FunctionalDropout
 from nndiag_torch.layers import ALIKE, PASSING, Layer, Parameter, function_before, reshapes
+from nndiag_torch.objectives import LOOKED, Objectives, nothing
 from nndiag_torch.optimizers import moving, moving_group
 from nndiag_torch.parts import Holders, Parts
 from nndiag_torch.telling import Now
@@ -61,10 +62,6 @@ def guarded(method: Callable[Concatenate[TorchLoop, _P], None]) -> Callable[Conc
 SILENT = 2
 """Iterations without any layer after which that is said."""
 
-MANY, LOOKED = 8, 5
-"""Kinds of loss of one loop that are told apart, and iterations in which it is seen which parameters the loss reaches, whether
-what is compiled can be heard, and whether there is anything to clip."""
-
 TENSORS = ("loss", "outputs", "targets")
 """What may be logged as a tensor."""
 
@@ -96,17 +93,9 @@ class TorchLoop:
         self.parts = Parts(model)
         self.holders = Holders(self.parts, dict.fromkeys(optimizers, 0))
         self.reached: set[int] = set()
-        self._objectives: list[dict[str, Any]] = []
-        self._ids: Callable[[], torch.Tensor | None] = _nothing
-        self.adversarial = False
-        self._trained_by: set[frozenset[int | None]] = set()
-        """Ids of the optimisers that hold what a loss reaches, None for a stranger's, of each kind of loss."""
-        self._looked: dict[str, Any] = {}
-        """The objective as it was when it was looked at last."""
+        self._objectives = Objectives(self)
         self.clipping_limit: dict[str, Any] = {"gradients": "unknown"}
         self._clipped_nothing = 0
-        self._first_reshape: tuple[tuple[int, ...], tuple[int, ...]] | None = None
-        """Shapes of what the model got and of what it hands to its first module, where these are the same numbers."""
         self.compiled = compiled.Compiled(self.parts.layers, self._traced)
         self._described = (0, 0, 0, 0, 0)
         self._trainable = self._written = 0
@@ -182,11 +171,7 @@ class TorchLoop:
     @property
     def objective(self) -> Mapping[str, Any]:
         """What the loss is made of, as its graph has shown last, and whether it is one of several that are at odds."""
-        return self._at_odds(self._objectives[-1] if self._objectives else {})
-
-    def _at_odds(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """The facts of a loss, with that it is adversarial where it is."""
-        return {**facts, "adversarial": True} if self.adversarial else facts
+        return self._objectives.latest
 
     @property
     def layers(self) -> list[Layer]:
@@ -222,7 +207,7 @@ class TorchLoop:
         self._previous: Layer | None = None
         self._heard: set[str] = set()
         self._function = ""
-        self._latest: tuple[Callable[[], torch.Tensor | None], int] = (_nothing, 0)
+        self._latest: tuple[Callable[[], torch.Tensor | None], int] = (nothing, 0)
         self._loss_is_in = self._loss_seen = self._unscaled = self._collected = False
         self._witness: torch.Tensor | None = None
         self.compiled.reading = self.teller.wants("on_forward")
@@ -242,11 +227,10 @@ class TorchLoop:
         self._evaluation_mode = min(self._evaluation_mode, float(self.parts.in_evaluation_mode))
         self._begin()
         given, self._entering = self._entering, ()
-        if self.steps < LOOKED:
-            self._first_reshape = _reshaped(first_tensor(given, floating=False), first_tensor(args, floating=False))
+        self._objectives.enters(given, args)
         # Of the model, where a tensor is passed by place, or of its first module.
         if self.teller.wants("on_step_begin") and (x := first_tensor((given, args), floating=False)) is not None:
-            self._ids = _nothing if x.is_floating_point() else weakref.ref(x)
+            self._objectives.batch(x)
             self.teller.batch(x)
 
     def _is_over(self) -> bool:
@@ -300,18 +284,9 @@ class TorchLoop:
         if self._several or (not self._updates and any(self.optimizers.values())):
             self.teller.losses_seen(0)
         elif self._backward_passes > 1 and self._witness is not None:
-            self._parts = self._parts or self._are_parts(self._backward_passes)
+            self._parts = self._parts or self._objectives.are_parts(self._backward_passes)
             if self._parts:
                 self.teller.losses_seen(self._backward_passes)
-
-    def _are_parts(self, passes: int) -> bool:
-        """Whether losses that go back were divided by the number of passes, or sums by that of the samples of all passes."""
-        scale, reduction = self._looked.get("scale"), self._looked.get("reduction")
-        divided = reduction == "mean" and scale is not None and math.isclose(scale * passes, 1.0, rel_tol=1e-4)
-        if divided and self.objective.get("scale") == scale:
-            self._objectives[-1] = {key: fact for key, fact in self.objective.items() if key != "scale"}
-            self.recorder.describe(loss=self.objective)
-        return divided or (reduction == "sum" and scale is not None and scale < 1)
 
     def _mind_silence(self) -> None:
         """Say so, once, where iterations go by without any layer that was heard, or without those that are compiled."""
@@ -538,8 +513,8 @@ class TorchLoop:
         What passes through to parameters of somebody else's is the loss of another. Where several optimisers have each a loss of
         their own, none of them is that of the run.
         """
-        if self.steps < ALWAYS and (self._strangers or len(self.optimizers) > 1) and not self.adversarial:
-            self._mind_opponents(loss)
+        if self.steps < ALWAYS and (self._strangers or len(self.optimizers) > 1):
+            self._objectives.mind_opponents(loss)
         unheard = self._finished and (bool(self.compiled.traced) or not self.parts.order)
         known = self._loss_is_in or (self._finished and self._loss_seen)
         if self._failed or self._unscaled or (known and not unheard) or (parameter := self._reached_by(loss)) is None:
@@ -552,21 +527,6 @@ class TorchLoop:
         else:
             cleared, self._witness = _is_cleared(self._witness), parameter
             self._take_loss(loss, None, None, told=False, again=cleared)
-
-    def _mind_opponents(self, loss: torch.Tensor) -> None:
-        """A loss that reaches what two optimisers hold, beside one that only one of both holds, is adversarial.
-
-        So it is of a generator, whose loss goes back through the discriminator, and of an actor and its critic. Of optimisers
-        that work together each loss reaches all, or but one. Who holds parameters that are not ours counts as one of them.
-        """
-        owners = {id(t): id(one) for one in self.optimizers for group in one.param_groups for t in group["params"]}
-        reached = [leaf for leaf in graph.leaves(loss) if isinstance(leaf, nn.Parameter)]
-        met = {owners.get(id(leaf)) for leaf in reached if id(leaf) in owners or id(leaf) not in self.parts.parameters}
-        if met:
-            self._trained_by.add(frozenset(met))
-        if len(self._trained_by) > 1 and any(len(trained) > 1 for trained in self._trained_by):
-            self.adversarial = True
-            self.recorder.describe(**self.describe())
 
     def _reached_by(self, loss: torch.Tensor) -> torch.Tensor | None:
         """A parameter of the model that `loss` reaches, if all that it reaches are the model's or in its optimisers.
@@ -612,8 +572,11 @@ class TorchLoop:
             self.teller.loss(value, origin, None, None)
             return
         found = graph.objective(loss, self._output)
-        self._know(found.loss | self._of_texts(found, loss) | self._of_axes(loss), loss)
+        self._objectives.look(found, loss, self._output)
         self._output = None
+        if self.steps < LOOKED:
+            self.reached |= graph.reached(loss)
+            self._dropout.trains(loss, [layer.module for layer in self.parts.order.values()])
         given = first_tensor(outputs), first_tensor(targets, floating=False)
         seen = found.outputs if given[0] is None else given[0]
         wanted = found.targets if given[1] is None else given[1]
@@ -622,58 +585,6 @@ class TorchLoop:
         self.teller.loss(value, origin, seen, wanted)
         if seen is not None and found.gradient_source is not None and self.teller.wants("on_output_gradient"):
             found.gradient_source.register_hook(hook_of(self._output_goes_back, found.delta))
-
-    def _of_texts(self, found: graph.Found, loss: torch.Tensor) -> dict[str, Any]:
-        """What is to be said of ids that went in: targets found among them, and padding that is read in place of text."""
-        if (ids := self._ids()) is None:
-            return {}
-        copied = {"copies_input": True} if found.copies(ids) else {}
-        if self.steps >= LOOKED:
-            return copied
-        recurrent = [module for module in self.parts.modules.values() if isinstance(module, nn.RNNBase)]
-        facts: dict[str, Any] = copied
-        if graph.shows_padding(loss, ids):
-            facts |= {"padding": "shown"}
-        elif recurrent and graph.reads_last(loss, ids, recurrent):
-            facts |= {"padding": "read last"}
-        both_ways = bool(recurrent) and all(module.bidirectional for module in recurrent)
-        if not copied and found.follow(ids) and (both_ways or graph.looks_ahead(loss, ids.shape[1])):
-            facts |= {"looks_ahead": True}
-        return facts
-
-    def _of_axes(self, loss: torch.Tensor) -> dict[str, Any]:
-        """What is to be said of a softmax over the samples, and of a reshape that takes one axis for another.
-
-        Of a model that may take the steps of sequences first it is not known where its samples are.
-        """
-        output = first_tensor(self._output) if self.steps < LOOKED else None
-        if output is None or output.ndim < 2:
-            return {}
-        steps_first = any(getattr(module, "batch_first", True) is False for module in self.parts.modules.values())
-        samples = 0 if steps_first else len(output)
-        over, scrambled = graph.over_samples(loss, samples), graph.scrambled(loss, samples)
-        given = self._first_reshape
-        if scrambled is None and given is not None and graph.scrambles(*given, samples):
-            scrambled = [list(shape) for shape in given]
-        return ({"over_samples": over} if over else {}) | ({"scrambled": scrambled} if scrambled else {})
-
-    def _know(self, objective: dict[str, Any], loss: torch.Tensor) -> None:
-        """Describe the loss where it is new, and which parameters it reaches where that may still grow.
-
-        Of one that is known only an ignored class is news, of which the first batches had none: of all else, a last batch of a
-        single sample says less than the first.
-        """
-        self._looked = objective
-        same = next((one for one in self._objectives if one.get("name") == objective.get("name")), None)
-        if same is None and objective and len(self._objectives) < MANY:
-            self._objectives.append(objective)
-            self.recorder.describe(loss=self.objective)
-        elif same is not None and "ignored" in objective and "ignored" not in same:
-            same["ignored"] = objective["ignored"]
-            self.recorder.describe(loss=self._at_odds(same))
-        if self.steps < LOOKED:
-            self.reached |= graph.reached(loss)
-            self._dropout.trains(loss, [layer.module for layer in self.parts.order.values()])
 
     def _head(self, kind: str, outputs: torch.Tensor) -> None:
         """A function between the last layer and the loss is a layer, too."""
@@ -867,20 +778,6 @@ def _is_cleared(parameter: torch.Tensor | None) -> bool:
     if parameter is None:
         return False
     return parameter.grad is None or (parameter.grad.is_cpu and not parameter.grad.any())
-
-
-def _reshaped(
-    before: torch.Tensor | None, after: torch.Tensor | None
-) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """The two shapes, where one tensor is a plain reshape of the other."""
-    if before is None or after is None or before is after or not same_start(before, after):
-        return None
-    plain = before.numel() == after.numel() and before.is_contiguous() and after.is_contiguous()
-    return (tuple(before.shape), tuple(after.shape)) if plain else None
-
-
-def _nothing() -> None:
-    """A weak reference to no tensor."""
 
 
 _backward_under_way = torch._C._current_graph_task_id
