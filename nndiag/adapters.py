@@ -47,7 +47,7 @@ def watch(
     knows, RunError for an unusable folder.
     """
     attach = find_adapter(target)
-    if hooks is not None and not isinstance(hooks, Iterable):
+    if hooks is not None and (isinstance(hooks, str) or not isinstance(hooks, Iterable)):
         raise TypeError(f"watch(hooks={hooks!r}): wanted a list of hooks, such as nndiag.hooks.light_hooks()")
     recorder = Recorder(run, every=every, budget=budget, strict=strict, resume=resume,
                         check_every=check_every, on_finding=on_finding)  # fmt: skip

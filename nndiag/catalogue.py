@@ -47,6 +47,8 @@ def chosen(wanted: str | Iterable[str], known: Iterable[type[Check]]) -> set[str
 
     Raises UnknownName for a word that matches none.
     """
+    if not isinstance(wanted, Iterable):
+        raise TypeError(f"wanted codes, beginnings of codes or names of checks, got {wanted!r}")
     known = list(known)
     words = [word for part in ([wanted] if isinstance(wanted, str) else wanted) for word in part.split(",")]
     codes: set[str] = set()

@@ -144,12 +144,13 @@ def rank(code: str) -> int:
 
 def explains(cause: Finding, effect: Finding) -> bool:
     """Whether `cause` can have brought about `effect`: an edge of EXPLAINS, from earlier in the order, in time."""
-    above, below = cause.place or cause.code, effect.place or effect.code
-    return (
-        rank(above) < rank(below)
-        and below.startswith(EXPLAINS.get(above, ()) or "\0")
-        and (cause.first_step or 0) <= _known_at(effect) + SLACK
-    )
+    return can_explain(cause, effect.place or effect.code) and (cause.first_step or 0) <= _known_at(effect) + SLACK
+
+
+def can_explain(cause: Finding, code: str) -> bool:
+    """Whether `cause` can bring about what the check `code` looks for: an edge of EXPLAINS, from earlier in the order."""
+    above = cause.place or cause.code
+    return rank(above) < rank(code) and code.startswith(EXPLAINS.get(above, ()) or "\0")
 
 
 def _known_at(effect: Finding) -> int:

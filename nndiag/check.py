@@ -71,6 +71,14 @@ class Finding:
         return f"{place}at step {first}" if last in (None, first) else f"{place}from step {first} to {last}"
 
 
+RECORDED_BY = {
+    "loop": ": PyTorch loops do it",
+    "outputs": ": Recorder.outputs(outputs, targets) does it in a loop of your own",
+    "data": ": Recorder.data(x, y) does it in a loop of your own",
+}
+"""How a frame comes into a run, where that is not plain from its name."""
+
+
 @dataclass(frozen=True)
 class Check:
     """A health rule: code, name and kind identify it, its fields are its thresholds, `examine` decides.
@@ -94,7 +102,7 @@ class Check:
             frame, _, statistic = need.partition(".")
             reads = len(run.statistic(frame, statistic))
             if not reads:
-                return f"needs {need}, which was not recorded"
+                return f"needs {need}, which was not recorded{RECORDED_BY.get(frame, '')}"
             if reads < self.min_reads:
                 return f"needs {self.min_reads} reads of {need}, has {reads}"
         return None

@@ -10,12 +10,15 @@ import numpy as np
 
 from nndiag import progress
 from nndiag.catalogue import catalogue, chosen
-from nndiag.causes import arrange
+from nndiag.causes import arrange, can_explain
 from nndiag.check import Check, Finding, Kind, Verdict
 from nndiag.report import CheckResult, Report
 from nndiag.run import Run
 
 log = logging.getLogger("nndiag")
+
+CURVES = ("ND6", "ND7")
+"""Families that look at the curves of the losses."""
 
 
 class Checklist:
@@ -61,7 +64,7 @@ class Checklist:
             run.steps,
             run.reads,
             run.path,
-            tuple(result for result, _ in judged),
+            tuple(_overshadowed(result, findings) for result, _ in judged),
             tuple(findings),
             tuple(headlines),
         )
@@ -76,7 +79,7 @@ class Checklist:
             return CheckResult.of(check, Verdict.NOT_CHECKED, f"the check itself failed: {fault!r}"), []
         findings = [replace(finding, verdict=severity.of(finding.kind)) for finding in seen if finding.kind != "note"]
         notes = tuple(finding.message for finding in seen if finding.kind == "note")
-        if not findings and (reason := _lost(check, run)):
+        if not findings and (reason := _lost(check, run) or _broken(check, run)):
             return CheckResult.of(check, Verdict.NOT_CHECKED, reason, notes), []
         if not findings and notes and check.kind == "note":
             return CheckResult.of(check, Verdict.PASS, notes[0], notes[1:]), []
@@ -97,6 +100,21 @@ def _lost(check: Check, run: Run) -> str:
         if needed.intersection(fault.get("lost", ())):
             return f"{fault['part']} failed in {fault['event']}, its record is not whole: {fault['error']}"
     return ""
+
+
+def _broken(check: Check, run: Run) -> str:
+    """Why a PASS on the curves of the losses would say nothing: they end where the loss is not finite."""
+    if not check.code.startswith(CURVES) or not progress.ended_nonfinite(run):
+        return ""
+    return f"the loss is not finite from step {(run.meta.first_nonfinite or {}).get('step')} on"
+
+
+def _overshadowed(result: CheckResult, findings: Iterable[Finding]) -> CheckResult:
+    """A PASS beside a FAIL that can bring about what the check looks for: its usual reason may say too much."""
+    if result.verdict is not Verdict.PASS or result.kind == "note":
+        return result
+    cause = next((f.code for f in findings if f.verdict is Verdict.FAIL and can_explain(f, result.code)), "")
+    return replace(result, reason=f"nothing beyond what {cause} may bring about") if cause else result
 
 
 class Severity:

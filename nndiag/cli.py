@@ -64,14 +64,21 @@ def parser() -> argparse.ArgumentParser:
         "--fault", metavar="NAME", help="break something: lr-too-high, dead-relu, nan-input, … (--fault list)"
     )
 
-    check = _command(commands, "check", _check, "examine runs; exit 0 without FAIL, 1 with, 2 if one cannot be judged")
+    check = _command(
+        commands,
+        "check",
+        _check,
+        "examine runs; exit 0 without FAIL, 1 with, 2 if one cannot be judged or has lost rows",
+    )
     check.add_argument("paths", nargs="+", type=Path, metavar="RUN", help="run folder")
-    check.add_argument("--format", choices=("text", "json", "markdown"), default="text", help="default: text")
+    check.add_argument("--format", choices=("text", "json", "markdown", "html"), default="text", help="default: text")
     check.add_argument("--fail-on", choices=("fail", "warn"), default="fail", help="verdict from which to exit with 1")
     check.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there instead of to stdout")
     _selection(check)
 
-    report = _command(commands, "report", _report, "write the report on a run as Markdown")
+    report = _command(
+        commands, "report", _report, "write the report on a run as Markdown, or into a file .html as HTML"
+    )
     report.add_argument("path", type=Path, metavar="RUN", help="run folder")
     report.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there instead of to stdout")
     _selection(report)
@@ -101,10 +108,9 @@ def _selection(command: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = _natural(text)
-    if number < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
-    return number
+    return int(text)
 
 
 def _natural(text: str) -> int:
@@ -148,9 +154,13 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _formatted(reports: list[Report], style: str, color: bool) -> str:
+    from nndiag.report import page
+
     if style == "json":
         texts = [report.to_json() for report in reports]
         return texts[0] if len(texts) == 1 else json.dumps([json.loads(text) for text in texts], indent=1)
+    if style == "html":
+        return page(reports)
     return "\n\n".join(
         report.to_markdown() if style == "markdown" else report.to_text(color=color) for report in reports
     )
@@ -161,7 +171,8 @@ def _report(options: argparse.Namespace) -> int:
     from nndiag.run import open_run
 
     report = Checklist(options.select, options.ignore).examine(open_run(options.path))
-    _write(report.to_markdown(), options.output)
+    html = options.output is not None and options.output.suffix.lower() in (".html", ".htm")
+    _write(_formatted([report], "html" if html else "markdown", color=False), options.output)
     return HEALTHY
 
 
@@ -223,7 +234,9 @@ def _exit_code(report: Report, fail_on: str) -> int:
 
     if report.verdict is Verdict.NOT_CHECKED:
         return UNJUDGED
-    return SICK if report.verdict.severity >= Verdict(fail_on).severity else HEALTHY
+    if report.verdict.severity >= Verdict(fail_on).severity:
+        return SICK
+    return UNJUDGED if report.lost else HEALTHY
 
 
 def _colored() -> bool:

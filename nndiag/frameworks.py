@@ -22,5 +22,9 @@ def offered(group: str, target: Any, what: str) -> Any:
                 return entry.load()
             except ImportError as fault:
                 raise NndiagError(f"{entry.value}, installed for {entry.name}, cannot be imported: {fault}") from fault
+    if isinstance(target, type):
+        raise UnknownName(
+            f"{what}, got the class {target.__qualname__} itself; give an object of it: {target.__qualname__}(…)"
+        )
     known = ", ".join(sorted(offers)) or "nothing; install nndiag, a bare checkout has no entry points"
     raise UnknownName(f"{what}, got a {type(target).__module__}.{type(target).__qualname__}; installed for: {known}")

@@ -19,6 +19,17 @@ WORDS = {
 }
 """What a loss can say of its targets and of the outputs that it takes; other words would switch checks off unseen."""
 
+KINDS = (
+    "affine", "linear", "dense", "convolution", "embedding", "recurrent", "attention",
+    "layer_norm", "batch_norm", "group_norm", "rms_norm", "dropout", "pooling", "max_pooling", "average_pooling", "flatten",
+    "identity", "relu", "relu6", "leaky_relu", "prelu", "elu", "celu", "selu", "gelu", "silu", "mish", "softplus", "softsign",
+    "hard_swish", "hard_sigmoid", "hard_tanh", "sigmoid", "log_sigmoid", "tanh", "softmax", "log_softmax", "unknown",
+)  # fmt: skip
+"""Kinds of layers that checks tell apart; of any other they say nothing."""
+
+_SPELLED = {kind.replace("_", ""): kind for kind in KINDS}
+"""The kinds by their letters alone."""
+
 FORMAT = 2
 """Version of the run folder; a reader refuses a later one."""
 
@@ -43,7 +54,8 @@ class LayerMeta:
 
 @dataclass(frozen=True)
 class ParameterMeta:
-    """One column of the gradient and update frames; `kind` is weight, bias, norm or embedding, `std` that at the start.
+    """One column of the gradient and update frames; `kind` is weight, bias, norm or embedding; `std` and `mean` are those at
+    the start.
 
     `optimized` is False for a trainable one that no optimiser seen holds; `reached` says whether the graph of the loss leads
     to it, None where nobody looked. One that is not `registered` is used by the model and none of its parameters. A frozen one
@@ -56,6 +68,7 @@ class ParameterMeta:
     frozen: bool = False
     layer: str = ""
     std: float | None = None
+    mean: float | None = None
     optimized: bool = True
     reached: bool | None = None
     registered: bool = True
@@ -123,7 +136,7 @@ class Meta:
     def describe(self, changes: Mapping[str, Any]) -> Meta:
         """This with `changes`, whose layers and parameters may be plain mappings. Raises TypeError for what does not fit.
 
-        Raises ValueError for a task or an expectation of the loss that no check knows.
+        Raises ValueError for a task or an expectation of the loss that no check knows, and for one of `KINDS` in other letters.
         """
         if unknown := changes.keys() - {f.name for f in dataclasses.fields(self)}:
             known = ", ".join(f.name for f in dataclasses.fields(self))
@@ -134,7 +147,13 @@ class Meta:
         for key, words in WORDS.items():
             if (word := changes.get("loss", {}).get(key)) is not None and word not in words:
                 raise ValueError(f"describe(loss={{{key!r}: {word!r}}}): wanted one of {', '.join(words)}")
-        return dataclasses.replace(self, **_parsed(changes))
+        parsed = _parsed(changes)
+        for layer in parsed.get("layers", ()):
+            if (kind := _SPELLED.get(str(layer.kind).lower().replace("_", ""), layer.kind)) != layer.kind:
+                raise ValueError(
+                    f"describe(layers=…): {layer.name} is of kind {layer.kind!r}, which no check knows; did you mean {kind!r}?"
+                )
+        return dataclasses.replace(self, **parsed)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -242,6 +261,7 @@ TYPES: dict[str, Any] = {
     "rate": float | int | None,
     "after": str | None,
     "std": float | int | None,
+    "mean": float | int | None,
 }
 """What the fields of a layer or parameter have to be, beside its name and shape."""
 

@@ -47,7 +47,7 @@ class Pace:
     def __init__(self, every: int | Literal["auto"], budget: float) -> None:
         if every != "auto" and (not isinstance(every, int) or every < 1):
             raise ValueError(f'every={every!r}: give a number of steps from 1, or "auto"')
-        if not budget > 0:
+        if isinstance(budget, str) or not budget > 0:
             raise ValueError(f"budget={budget!r}: give a share of the training time above 0, such as 0.02")
         self.every = 1 if every == "auto" else every
         self.spent = self.owed = 0.0

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol
 import numpy as np
 
 from nndiag import store
-from nndiag.errors import NndiagError
+from nndiag.errors import NndiagError, ShapeError
 from nndiag.journal import Journal
 from nndiag.meta import Meta, versions
 from nndiag.pace import LIVE, Pace
@@ -246,9 +246,14 @@ class Recorder:
         """Tell what the validations that follow are made on: inputs (samples, …) and targets (samples, …).
 
         With each validation loss, the record then says how they compare with the training samples: rows that are in both,
-        features that lie elsewhere, other shares of the classes.
+        features that lie elsewhere, other shares of the classes. Raises ShapeError unless there are as many inputs as targets.
         """
-        self.row.validation_data(np.atleast_1d(_array(x, "the inputs")), np.atleast_1d(_array(y, "the targets")))
+        x, y = np.atleast_1d(_array(x, "the inputs")), np.atleast_1d(_array(y, "the targets"))
+        if len(x) != len(y):
+            raise ShapeError(
+                f"validation_data() got inputs of shape {x.shape} and targets of shape {y.shape}; give as many of each"
+            )
+        self.row.validation_data(x, y)
         self.listen_anew()
 
     @read
@@ -269,9 +274,14 @@ class Recorder:
     def gradient(self, name: str, array: Array, *, weights: Array | None = None) -> None:
         """Record the gradient of parameter `name`, before clipping.
 
-        With its `weights` (out, in, …), also whether all units of the layer are the same.
+        With its `weights` (out, in, …), also whether all units of the layer are the same. Raises ShapeError where they have
+        another shape.
         """
         array, weights = _array(array, name), None if weights is None else _array(weights, name)
+        if weights is not None and weights.shape != array.shape:
+            raise ShapeError(f"{name} has shape {weights.shape} and its gradient {array.shape}; give the same")
+        if not self.meta.dtype:
+            self.describe(dtype=str(array.dtype))
         self.row.gradient(name, array)
         self.row.gradient_extremes(name, array, weights)
 

@@ -6,7 +6,7 @@ import html
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,11 @@ class Report:
         )
 
     @property
+    def lost(self) -> bool:
+        """Whether rows of the run that were once written are not there any more."""
+        return any(fault.get("event") == "reading" for fault in self.meta.faults)
+
+    @property
     def headline(self) -> Finding | None:
         """The finding that most likely is the cause of all the others; None for a healthy run."""
         return self.headline_findings[0] if self.headlines else None
@@ -104,15 +109,20 @@ class Report:
     def points(self) -> list[tuple[str, Verdict, tuple[str, ...]]]:
         """The lesson's six points: the point, the worst verdict of its checks, and their codes.
 
-        Of a selection of checks, the points that any of them answers.
+        Of a selection of checks, the points that any of them answers. A point passes only where half of its checks could be made.
         """
         verdicts = {check.code: check.verdict for check in self.checks}
         asked = [(point, [code for code in codes if code in verdicts]) for point, codes in POINTS.items()]
         return [
-            (point, max((verdicts[code] for code in codes), key=lambda v: v.severity), tuple(codes))
+            (point, self._answer(point, [verdicts[code] for code in codes]), tuple(codes))
             for point, codes in asked
             if codes
         ]
+
+    def _answer(self, point: str, verdicts: Sequence[Verdict]) -> Verdict:
+        made = sum(verdict is not Verdict.NOT_CHECKED for verdict in verdicts)
+        worst = max(verdicts, key=lambda verdict: verdict.severity)
+        return Verdict.NOT_CHECKED if worst is Verdict.PASS and 2 * made < len(POINTS[point]) else worst
 
     # As text
 
@@ -149,7 +159,7 @@ class Report:
 
     def _title(self) -> str:
         partly = f" ({self.reads} of them read)" if self.reads < self.steps else ""
-        what = f"{self.meta.name}: {self.steps} steps{partly}, {self.meta.ended}"
+        what = f"{self.meta.name}: {self.steps} step{'s' * (self.steps != 1)}{partly}, {self.meta.ended}"
         if self.verdict is Verdict.NOT_CHECKED:
             return f"{what}; not one check could be made"
         return (
@@ -168,16 +178,20 @@ class Report:
         for finding in self.headline_findings:
             yield ""
             yield f"{finding.code} {finding.name}: {finding.message}"
-            yield f"  seen:     {finding.where}"
-            if finding.causes:
-                yield f"  likely:   {'; '.join(map(self._named, finding.causes))}"
-            if finding.ruled_out:
-                yield f"  not:      {', '.join(map(self._named, finding.ruled_out))} (checked)"
-            yield f"  fix:      {finding.fix}"
-            if finding.confirm:
-                yield f"  confirm:  {finding.confirm}"
-            if after := self._consequences(finding):
-                yield f"  it explains {', '.join(after)}"
+            for word, text in self._details(finding).items():
+                yield f"  {f'{word}:':9} {text}" if word != "explains" else f"  it explains {text}"
+
+    def _details(self, finding: Finding) -> dict[str, str]:
+        """What is said of a headline beside its message, by what it is."""
+        said = {
+            "seen": finding.where,
+            "likely": "; ".join(map(self._named, finding.causes)),
+            "not": f"{', '.join(map(self._named, finding.ruled_out))} (checked)" if finding.ruled_out else "",
+            "fix": finding.fix,
+            "confirm": finding.confirm,
+            "explains": ", ".join(self._consequences(finding)),
+        }
+        return {word: text for word, text in said.items() if text}
 
     def _named(self, cause: str) -> str:
         """A code with its name; any other text as it is."""
@@ -191,13 +205,8 @@ class Report:
         lines = [f"# {self.verdict.label}: {_md(self._title())}", ""]
         lines += [f"{_md(_told(fault))}\n" for fault in self.meta.faults]
         for finding in self.headline_findings:
-            lines += [f"**{finding.code} {finding.name}**: {_md(finding.message)}", "", f"- seen: {_md(finding.where)}"]
-            lines += [f"- likely: {_md('; '.join(map(self._named, finding.causes)))}"] if finding.causes else []
-            lines += [f"- not: {_md(', '.join(map(self._named, finding.ruled_out)))}"] if finding.ruled_out else []
-            lines.append(f"- fix: {_md(finding.fix)}")
-            lines += [f"- confirm: {_md(finding.confirm)}"] if finding.confirm else []
-            lines += [f"- explains: {_md(', '.join(after))}"] if (after := self._consequences(finding)) else []
-            lines.append("")
+            lines += [f"**{finding.code} {finding.name}**: {_md(finding.message)}", ""]
+            lines += [*(f"- {word}: {_md(text)}" for word, text in self._details(finding).items()), ""]
         lines += ["| check | reason |", "| --- | --- |"]
         for check in self.checks:
             reason = "; note: ".join([check.reason, *check.notes])
@@ -206,19 +215,23 @@ class Report:
         lines += [f"| {verdict.label} {point} | {self._asked(codes)} |" for point, verdict, codes in self.points]
         return "\n".join(lines) + "\n"
 
-    def _repr_html_(self) -> str:
-        """The report as a Jupyter notebook shows it; text from the run is escaped."""
+    def to_html(self) -> str:
+        """The report as a piece of HTML, as a Jupyter notebook shows it; text from the run is escaped."""
         rows = [(c.verdict.label, c.code, c.name, "; note: ".join([c.reason, *c.notes])) for c in self.checks]
-        points = [(verdict.label, point, ", ".join(codes)) for point, verdict, codes in self.points]
+        points = [(verdict.label, point, self._asked(codes)) for point, verdict, codes in self.points]
+        faults = "".join(f"<p>{_html(_told(fault))}</p>" for fault in self.meta.faults)
         heads = "".join(
-            f"<p><b>{f.code} {_html(f.name)}</b>: {_html(f.message)}<br>fix: {_html(f.fix)}</p>"
+            f"<p><b>{f.code} {_html(f.name)}</b>: {_html(f.message)}</p><ul>"
+            f"{''.join(f'<li>{word}: {_html(text)}</li>' for word, text in self._details(f).items())}</ul>"
             for f in self.headline_findings
         )
         return (
-            f"<h4>{self.verdict.label}: {_html(self._title())}</h4>{heads}"
+            f"<h4>{self.verdict.label}: {_html(self._title())}</h4>{faults}{heads}"
             f"{_html_table(('verdict', 'code', 'check', 'reason'), rows)}"
             f"{_html_table(('', 'the six points', 'checks'), points) if points else ''}"
         )
+
+    _repr_html_ = to_html
 
     def to_frame(self) -> pd.DataFrame:
         """One row a check: code (index), name, kind, verdict, reason."""
@@ -247,6 +260,21 @@ class Report:
             "checks": [asdict(check) for check in self.checks],
             "findings": [_finding_dict(finding) for finding in self.findings],
         }
+
+
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 1em;color:#222;background:#fff}
+h4{font-size:1.3em}table{border-collapse:collapse;margin:1.5em 0}th,td{text-align:left;vertical-align:top;padding:.2em .8em}
+tr+tr td,thead+tbody td{border-top:1px solid #ddd}td:first-child{white-space:nowrap;font-weight:600}"""
+"""How a page of reports looks."""
+
+
+def page(reports: Sequence[Report]) -> str:
+    """The reports as one HTML page that needs nothing else."""
+    title = ", ".join(f"{report.verdict.label} {_html(report.meta.name)}" for report in reports)
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style></head>'
+        f"<body>{'<hr>'.join(report.to_html() for report in reports)}</body></html>\n"
+    )
 
 
 def _told(fault: Mapping[str, str]) -> str:

@@ -42,6 +42,7 @@ class Row:
 
     def __init__(self) -> None:
         self.epoch = 0
+        self._first_epoch: int | None = None
         self.loss: Mapping[str, Any] = {}
         self.buffers = Buffers()
         self._activations: dict[str, ActivationMeter] = {}
@@ -95,8 +96,8 @@ class Row:
 
     @property
     def remembers(self) -> bool:
-        """Whether the rows of training batches are remembered, to find them in the validation set: in the first epoch."""
-        return self.epoch == 0 and self._held_out is not None
+        """Whether the rows of training batches are remembered, to find them in the validation set: in the first epoch here."""
+        return self._first_epoch in (None, self.epoch) and self._held_out is not None
 
     def remember(self, x: Array) -> None:
         """The inputs of a training batch, whether its step is read or not."""
@@ -221,6 +222,8 @@ class Row:
     def begin_epoch(self, epoch: int) -> None:
         """Epoch `epoch`, from 0, begins. Where every step of the one before was read, all units had their chance to speak."""
         self.epoch = epoch
+        if self._first_epoch is None:
+            self._first_epoch = epoch
         if self._read_steps == self._all_steps:
             for meter in self._activations.values():
                 meter.turn()

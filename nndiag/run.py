@@ -158,15 +158,19 @@ class Run:
     def steps(self) -> int:
         """Number of updates that the record covers: a validation after the last one adds none."""
         read = [table.last + 1 for name, table in self.tables.items() if len(table) and name not in FOLLOWING]
-        return max([0, *read, 1 + self._last("train"), self._last("validation")])
+        return max([0, *read, *self._updates])
 
-    def _last(self, loss: str) -> int:
-        """The last step that has this loss; −1 without any."""
+    @property
+    def _updates(self) -> tuple[int, ...]:
+        """Updates done by the last training loss, NaN among them, and by the last validation: a row without one has the other."""
         losses = self.tables.get("losses")
-        if losses is None or (loss, "") not in losses.columns:
-            return -1
-        held = np.flatnonzero(~np.isnan(losses.values[:, losses.columns.index((loss, ""))]))
-        return int(losses.steps[held[-1]]) if len(held) else -1
+        if losses is None or not {("train", ""), ("validation", "")}.issubset(losses.columns):
+            return ()
+        train, validation = (
+            ~np.isnan(losses.values[:, losses.columns.index((name, ""))]) for name in ("train", "validation")
+        )
+        trained, validated = np.flatnonzero(train | ~validation), np.flatnonzero(validation)
+        return (*(int(losses.steps[at]) + 1 for at in trained[-1:]), *(int(losses.steps[at]) for at in validated[-1:]))
 
     @property
     def reads(self) -> int:
@@ -316,6 +320,9 @@ def _until(table: Table, steps: int, evaluated: bool) -> Table:
         return earlier
     values = table.values[: last + 1].copy()
     values[-1, [column not in KEPT and column[1] != "validation" for column in table.columns]] = np.nan
+    told = [column != ("epoch", "") for column in table.columns]
+    if np.isnan(values[-1, told]).all():
+        return earlier
     return Table(table.columns, table.steps[: last + 1], values)
 
 

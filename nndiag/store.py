@@ -49,7 +49,7 @@ def _claims(path: Path) -> Iterator[Path]:
                     continue
             yield candidate
     except OSError as fault:
-        raise RunError(f"cannot make the run folder {path}: {fault.strerror or fault}") from fault
+        raise RunError(f"cannot make the folder {path}: {fault.strerror or fault}") from fault
 
 
 def _siblings(path: Path) -> Iterator[Path]:
@@ -153,7 +153,7 @@ class Folder:
         try:
             return next(folder for candidate in _claims(path) if (folder := cls._made(candidate)))
         except OSError as fault:
-            raise RunError(f"cannot make the run folder {path}: {fault.strerror or fault}") from fault
+            raise RunError(f"cannot make the folder {path}: {fault.strerror or fault}") from fault
 
     @classmethod
     def _made(cls, path: Path) -> Folder | None:

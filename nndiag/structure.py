@@ -190,6 +190,11 @@ def has_biases(run: Run) -> bool:
     return not (plain and weights and all(weights)) or bool(len(still) and still.iloc[-1] > 0)
 
 
+def by_hand(run: Run) -> bool:
+    """Whether the gradients are of a loop's own making, and neither of nndiag's trainer nor of a framework."""
+    return "trainer" not in run.meta.seeds and "torch" not in run.meta.versions
+
+
 def describes_kinds(run: Run) -> bool:
     """Whether the run says of every layer of what kind it is."""
     return bool(run.meta.layers) and all(layer.kind != "unknown" for layer in run.meta.layers)

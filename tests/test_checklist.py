@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from nndiag import Check, Checklist, Finding, NndiagError, UnknownName, Verdict, synthetic
+from nndiag import Check, Checklist, Finding, NndiagError, Recorder, UnknownName, Verdict, synthetic
 from nndiag.catalogue import catalogue, collect, find
 from nndiag.check import Kind
 from nndiag.checks import VanishingGradients
+from nndiag.demo import demo
 from nndiag.run import Run
 
 ND4 = {"ND401", "ND402", "ND403", "ND404", "ND408"}
@@ -162,3 +163,56 @@ def test_an_infinite_threshold_never_warns() -> None:
         Checklist(select="ND401", checks=[VanishingGradients(ratio=0.0)]).examine(VanishingGradients.sick()).findings
         == ()
     )
+
+
+# What a PASS may say
+
+
+def broken(at: int, steps: int = 60) -> Run:
+    """A loop of one's own whose loss is NaN from step `at` on."""
+    recorder = Recorder(every=1)
+    for step in range(steps):
+        recorder.log(loss=2.0 - 0.01 * step if step < at else np.nan)
+        recorder.step()
+    return recorder.run
+
+
+def test_curves_that_end_in_nan_are_not_checked() -> None:
+    report = Checklist().examine(broken(40))
+    curves = [check for check in report.checks if check.code.startswith(("ND6", "ND7"))]
+
+    assert report.verdict is Verdict.FAIL
+    assert all(check.verdict is Verdict.NOT_CHECKED for check in curves if check.kind != "note")
+    assert "the loss is not finite from step 40 on" in {check.reason for check in curves}
+
+
+@pytest.mark.parametrize("at", [40, 0])
+def test_steps_whose_loss_is_nan_are_steps(at: int) -> None:
+    run = broken(at)
+
+    assert (run.steps, run.until(50).steps) == (60, 50)
+
+
+def test_a_pass_beside_a_failure_says_no_more_than_it_knows() -> None:
+    report, _ = demo(fault="lr-too-high", probes=False, epochs=4)
+    reasons = {check.code: check.reason for check in report.checks if check.verdict is Verdict.PASS}
+
+    assert report.headlines[0] == "ND501"
+    assert reasons["ND306"] == "nothing beyond what ND501 may bring about"
+    assert not any(reason.startswith("nothing beyond") for reason in reasons_of(synthetic.run(train=synthetic.decay())))
+
+
+def reasons_of(run: Run) -> list[str]:
+    return [check.reason for check in Checklist().examine(run).checks]
+
+
+def test_a_point_passes_where_half_of_its_checks_could_be_made() -> None:
+    run = synthetic.run(train=synthetic.decay(), gradients={"norm": {"w": 1.0}, "nonfinite": {"w": 0.0}})
+    points = {point: verdict for point, verdict, _ in Checklist(select="ND8,ND701").examine(run).points}
+
+    assert set(points.values()) == {Verdict.NOT_CHECKED}
+
+
+def test_a_selection_that_is_no_text_is_refused() -> None:
+    with pytest.raises(TypeError, match="wanted codes, beginnings of codes or names of checks, got 5"):
+        Checklist(select=5)  # type: ignore[arg-type]

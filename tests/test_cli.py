@@ -164,7 +164,7 @@ BAD: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
         ["export", "sound", "--tensorboard", "f/t"],
         "cannot make",
     ),
-    "unwritable demo": (lambda run: (run.parent / "f").touch(), ["demo", "--out", "f/d"], "cannot make the run folder"),
+    "unwritable demo": (lambda run: (run.parent / "f").touch(), ["demo", "--out", "f/d"], "cannot make the folder"),
     "unknown fault": (
         lambda run: None,
         ["demo", "--fault", "gremlins"],
@@ -188,6 +188,25 @@ def test_bad_input_gives_one_clear_line_and_2(
     assert captured.err.count("\n") == 1
     assert words in captured.err
     assert captured.out == ""
+
+
+def test_a_run_that_has_lost_rows_is_not_passed(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(sound)]) == 0
+    next((sound / "frames").glob("losses*.f64")).unlink()
+
+    assert main(["check", str(sound)]) == 2
+    assert "rows of this run are lost" in capsys.readouterr().out
+
+
+def test_a_report_is_a_page_of_html_where_the_file_is_one(sick: Path, tmp_path: Path) -> None:
+    assert main(["report", str(sick), "-o", str(tmp_path / "r.html")]) == 0
+    assert main(["check", str(sick), "--format", "html", "-o", str(tmp_path / "c.html")]) == 1
+
+    page = (tmp_path / "r.html").read_text()
+    assert page == (tmp_path / "c.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert "<li>fix: " in page
+    assert "ND001 nonfinite-input" in page
 
 
 def test_an_empty_run_cannot_be_judged(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -265,3 +265,15 @@ def test_another_validation_set_is_compared_with_all_training_rows_so_far(data: 
     assert apart == 0
     assert len(recorder.run.series("metrics", "overlap", "validation").dropna()) == 2
     assert recorder.run.series("metrics", "overlap", "validation").iloc[-1] == 1
+
+
+def test_a_trainer_that_has_trained_before_has_a_validation_set_too(data: tuple[Array, Array]) -> None:
+    x, y = data
+    trainer = nn.Trainer(nn.MLP([8, 16, 3], seed=0), nn.SoftmaxCrossEntropy(), nn.SGD(0.05))
+    trainer.fit(x, y, epochs=2)
+    with nndiag.watch(trainer, every=1) as recorder:
+        trainer.fit(x[16:], y[16:], validation=(x[:32], y[:32]), epochs=2)
+    results = recorder.check().to_frame()
+
+    assert results.loc["ND008", "verdict"] in ("warn", "fail")
+    assert results.loc["ND009", "verdict"] == "pass"

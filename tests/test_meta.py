@@ -40,6 +40,16 @@ def test_what_does_not_fit_is_refused(told: dict[str, object], words: str) -> No
         Recorder().describe(**told)
 
 
+@pytest.mark.parametrize(("kind", "meant"), [("Linear", "linear"), ("ReLU", "relu"), ("LeakyReLU", "leaky_relu")])
+def test_a_kind_in_other_letters_is_refused_and_another_is_ones_own(kind: str, meant: str) -> None:
+    recorder = Recorder()
+
+    with pytest.raises(ValueError, match=f"h1 is of kind '{kind}', which no check knows; did you mean '{meant}'"):
+        recorder.describe(layers=[{"name": "h1", "kind": kind}])
+    recorder.describe(layers=[{"name": "h1", "kind": "maxout"}])
+    assert recorder.meta.layer("h1").kind == "maxout"
+
+
 @pytest.mark.parametrize(("shape", "fan_in"), [((10, 64), 64), ((8, 3, 5, 5), 75), ((10,), 0), ((), 0)])
 def test_fan_in_is_what_one_unit_takes(shape: tuple[int, ...], fan_in: int) -> None:
     assert ParameterMeta("w", shape=shape).fan_in == fan_in

@@ -340,3 +340,19 @@ def test_a_recorder_at_rest_still_minds_the_first_loss_that_is_not_finite() -> N
 
     assert recorder.meta.first_nonfinite == {"step": 20, "what": "loss"}
     assert recorder.step_number == 30
+
+
+def test_as_many_validation_targets_as_inputs_and_weights_like_their_gradients() -> None:
+    recorder = Recorder(every=1)
+
+    with pytest.raises(ShapeError, match=r"inputs of shape \(5, 2\) and targets of shape \(4,\)"):
+        recorder.validation_data(np.zeros((5, 2)), np.zeros(4))
+    with pytest.raises(ShapeError, match=r"w has shape \(3, 2\) and its gradient \(2, 3\)"):
+        recorder.gradient("w", np.ones((2, 3)), weights=np.ones((3, 2)))
+
+
+def test_the_precision_of_a_loop_of_ones_own_is_that_of_its_gradients() -> None:
+    recorder = Recorder(every=1)
+    recorder.gradient("w", np.ones(3, np.float64))
+
+    assert recorder.meta.dtype == "float64"

@@ -132,7 +132,7 @@ def test_a_file_is_no_run(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(RunError, match="cannot make the run folder"):
+    with pytest.raises(RunError, match="cannot make the folder"):
         Recorder(tmp_path / "file" / "run")
 
 

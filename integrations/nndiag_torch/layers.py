@@ -138,7 +138,7 @@ class Parameter:
         self.kind = parameter_kind(owner, name, tensor)
         self.registered = True
         self.scale: Any = 1.0
-        self.std = _std(tensor)
+        self.std, self.mean = _spread(tensor)
         self._mark = _mark(tensor)
         self._nothing: Array | None = None
         self._values = View()
@@ -170,10 +170,10 @@ class Parameter:
         return as_array(gradient) if self.scale == 1.0 else as_array(gradient) / self.scale
 
     def describe(self) -> dict[str, Any]:
-        """Name, kind, shape, whether frozen, its layer, its standard deviation, and whether the model has it."""
+        """Name, kind, shape, whether frozen, its layer, what its values began with, and whether the model has it."""
         there = is_there(self.tensor)
         if there and self.std is None:  # it was a lazy module's
-            self.std = _std(self.tensor)
+            self.std, self.mean = _spread(self.tensor)
         return {
             "name": self.name,
             "kind": self.kind,
@@ -181,6 +181,7 @@ class Parameter:
             "frozen": self.frozen,
             "layer": self.layer,
             "std": self.std,
+            "mean": self.mean,
             "registered": self.registered,
             "written": self.written,
         }
@@ -269,9 +270,9 @@ def reshapes(x: torch.Tensor | None, output: torch.Tensor) -> bool:
     return node is x.grad_fn
 
 
-def _std(tensor: torch.Tensor) -> float | None:
-    """Standard deviation of the values; None where there is none."""
+def _spread(tensor: torch.Tensor) -> tuple[float | None, float | None]:
+    """Standard deviation and mean of the values; None where there are none, or one is not finite."""
     if not is_there(tensor) or not tensor.numel() or not tensor.is_floating_point():
-        return None
-    spread = float(tensor.detach().float().std(correction=0))
-    return spread if math.isfinite(spread) else None
+        return None, None
+    spread, mean = (float(one) for one in torch.std_mean(tensor.detach().float(), correction=0))
+    return (spread, mean) if math.isfinite(spread) else (None, None)

@@ -41,7 +41,9 @@ def pyarrow() -> Any:
     try:
         return import_module("pyarrow.parquet") and import_module("pyarrow")
     except ImportError as fault:
-        raise RunError("Parquet files need pyarrow: pip install 'nndiag[parquet]'") from fault
+        raise RunError(
+            "Parquet files need pyarrow: pip install '.[parquet]' beside nndiag's pyproject.toml, or pip install pyarrow"
+        ) from fault
 
 
 def _write(parquet: Any, run: Run, name: str, path: Path) -> None:

@@ -38,4 +38,5 @@ def _parameter(parameter: Parameter, layer: Layer) -> dict[str, Any]:
         "frozen": parameter.frozen,
         "layer": layer.name,
         "std": float(np.std(parameter.value, dtype=np.float64)),
+        "mean": float(np.mean(parameter.value, dtype=np.float64)),
     }

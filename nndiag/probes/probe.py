@@ -78,9 +78,8 @@ class Probe(Check):
     def not_checked(self, run: Run) -> str | None:
         measured = self.measured(run)
         if not measured:
-            return (
-                f"the probe was not run: nndiag.probes.{self.name.replace('-', '_')}(trainer, x, y, recorder=recorder)"
-            )
+            given = "model, x, y, loss=…, optimizer=…" if "torch" in run.meta.versions else "trainer, x, y"
+            return f"the probe was not run: nndiag.probes.{self.name.replace('-', '_')}({given}, recorder=recorder)"
         return str(measured["reason"]) if "reason" in measured else super().not_checked(run)
 
     @classmethod

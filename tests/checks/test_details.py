@@ -11,6 +11,7 @@ import pytest
 import nndiag
 from nndiag import Checklist, Finding, Verdict, nn, structure, synthetic
 from nndiag.checks import (
+    AbsurdSettings,
     ActivationVariance,
     Bottleneck,
     DeadUnits,
@@ -602,6 +603,35 @@ def test_only_a_plain_first_layer_says_how_many_inputs_there_are(kind: str, foun
     assert len(findings(Bottleneck(), run)) == found
 
 
+@pytest.mark.parametrize(("units", "end", "found"), [(1, 0.5, 1), (2, 0.5, 0), (1, 0.05, 0)])
+def test_a_recurrent_layer_of_one_unit_has_one_number_for_a_memory(units: int, end: float, found: int) -> None:
+    layers = [{"name": "lstm", "kind": "recurrent", "shape": [units]}, {"name": "out", "kind": "affine", "shape": [1]}]
+    run = synthetic.run(
+        train=synthetic.decay(start=0.7, end=end), activations={"mean": dict.fromkeys(("lstm", "out"), 0.1)},
+        outputs={"width": {"outputs": 1.0}}, layers=layers, data={"entropy": {"target": 0.69}},
+        loss={"name": "BCEWithLogitsLoss", "task": "binary"},
+    )  # fmt: skip
+
+    assert len(findings(Bottleneck(), run)) == found
+
+
+@pytest.mark.parametrize(
+    ("rate", "steps", "validation", "found"),
+    [(0.01, 60, 2.2, 1), (0.01, 80, 2.2, 0), (0.01, 60, 0.3, 0), (0.01, 60, None, 1), (0.1, 20, 2.2, 0)],
+)
+def test_running_statistics_of_the_beginning_are_named_where_validation_suffers(
+    rate: float, steps: int, validation: float | None, found: int
+) -> None:
+    layers = [{"name": "h", "kind": "affine"}, {"name": "h.norm", "kind": "batch_norm", "rate": rate}]
+    run = synthetic.run(
+        steps=steps, train=synthetic.decay(steps), layers=layers, optimizer={"name": "SGD", "lr": 0.1},
+        validation=dict.fromkeys(() if validation is None else range(4, steps, 4), validation or 0.0),
+        data={"entropy": {"target": 2.3}}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings(AbsurdSettings(), run)) == found
+
+
 @pytest.mark.parametrize(
     ("units", "inputs", "end", "found"), [(1, 2, 0.5, 1), (2, 2, 0.5, 0), (1, 1, 0.5, 0), (1, 2, 0.05, 0)]
 )
@@ -788,6 +818,13 @@ def test_a_loss_that_ends_with_the_first_output_that_is_not_positive_has_taken_i
     (told,) = findings(Nonfinite(), run)
 
     assert ("outputs that are not positive (down to -0.1)" in told.message) is found
+
+
+def test_a_tensor_without_one_finite_value_is_no_mask() -> None:
+    none = {"h": np.full(100, np.nan)}
+    count = {"nonfinite": {"h": 64.0}, "mean": none, "min": none, "max": none}
+
+    assert len(findings(Nonfinite(), synthetic.run(train=synthetic.decay(), activations=count))) == 1
 
 
 def test_outputs_that_are_nan_are_not_the_logarithms_fault() -> None:

@@ -689,6 +689,19 @@ def test_most_numbers_of_frozen_weights_say_whether_there_was_something_to_prese
     assert len(findings("ND403", run)) == found
 
 
+@pytest.mark.parametrize(("errors", "found"), [(0.0, 1), (3.5, 1), (-4.5, 0), (None, 1)])
+def test_frozen_weights_whose_mean_is_not_0_were_trained(errors: float | None, found: int) -> None:
+    std = (1 / (3 * 48)) ** 0.5
+    base = {"name": "base", "shape": [64, 48], "frozen": True, "std": std}
+    run = synthetic.run(
+        train=synthetic.decay(), gradients={"norm": {"head": 1.0, "base": 0.0}},
+        parameters=[base | {"mean": errors and errors * std / (64 * 48) ** 0.5}, {"name": "head", "shape": [10, 64]}],
+        data={"entropy": {"target": 2.3}}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings("ND403", run)) == found
+
+
 @pytest.mark.parametrize(("std", "found"), [(1.0, 1), (0.9, 0)])
 def test_a_frozen_embedding_at_its_random_initial_values_is_named(std: float, found: int) -> None:
     run = synthetic.run(
@@ -843,9 +856,9 @@ def test_running_statistics_of_the_latest_batch_are_named(rate: float | None, fo
     [
         (0.001, 100, 0.0, HE, 1),
         (0.01, 100, -8.0, HE, 0),  # eight passes an update
-        (0.02, 60, 0.0, HE, 1),  # 0.98^60 = 0.30
-        (0.02, 80, 0.0, HE, 0),  # 0.98^80 = 0.20
-        (0.03, 40, 0.0, HE, 0),
+        (0.02, 30, 0.0, HE, 1),  # 0.98^30 = 0.55
+        (0.02, 40, 0.0, HE, 0),  # 0.98^40 = 0.45
+        (0.03, 20, 0.0, HE, 0),
         (0.0, 100, 0.0, HE, 0),  # kept as they are
         (0.001, 100, 1.0, HE, 0),  # a normalisation that is evaluated does not gather
         (0.001, 100, 0.0, 0.6 * HE, 0),  # pretrained: they began with what was gathered elsewhere

@@ -134,7 +134,7 @@ def test_without_pyarrow_the_error_says_how_to_get_it(
 
     assert main(["export", str(tmp_path / "run"), "--parquet", str(tmp_path / "out")]) == 2
 
-    assert "pip install 'nndiag[parquet]'" in capsys.readouterr().err
+    assert "pip install '.[parquet]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -358,6 +358,7 @@ def test_describes_itself_for_json():
         "frozen": True,
         "layer": "hidden1",
         "std": pytest.approx(float(described.model.parameters[0].value.std())),
+        "mean": pytest.approx(float(described.model.parameters[0].value.mean()), abs=1e-6),
     }
     assert values["clipping"] == {"max_norm": 2.0, "gradients": "before"}
     assert (values["batch_size"], values["dtype"]) == (10, "float32")

@@ -21,8 +21,8 @@ class Bottleneck(Check):
     Decides on the widths of the hidden layers: fewer than both `units` and the number of independent outputs (C − 1 for C
     classes, all of them for labels and real targets), narrower than the input, and training that has come less than
     `learned` of its way; a network that learns all the same has no need of more. A single unit is too narrow for one output, too:
-    of several inputs it sees one direction, and cannot tell x xor y. An autoencoder, whose targets are as wide
-    as its inputs, has a bottleneck on purpose: a remark.
+    of several inputs it sees one direction, and cannot tell x xor y; of a recurrent layer it is all the memory. An autoencoder,
+    whose targets are as wide as its inputs, has a bottleneck on purpose: a remark.
     """
 
     code = "ND307"
@@ -50,7 +50,9 @@ class Bottleneck(Check):
         seen, made = Objective(run), progress.training(run)
         outputs, inputs = seen.width - 1 if seen.task == "classes" else seen.width, self._inputs(run)
         wanted = max(min(self.units, outputs, inputs or outputs), min(2, inputs))
-        width, layer = min((structure.units(run, layer), layer) for layer in structure.hidden(run))
+        width, layer = min((self._width(run, layer), layer) for layer in structure.hidden(run))
+        if structure.kind(run, layer) == "recurrent":
+            wanted = max(wanted, 2)
         if width < wanted and (made is None or made.value < self.learned):
             steps = run.statistic("activations", "mean").index
             yield self.finding(
@@ -60,6 +62,11 @@ class Bottleneck(Check):
                 first_step=int(steps[0]), last_step=int(steps[-1]), value=float(width), threshold=float(wanted),
                 fix=f"Give {layer.partition('.')[0]} at least {max(8, 2 * seen.width)} units.",
             )  # fmt: skip
+
+    def _width(self, run: Run, layer: str) -> int:
+        """Units of a layer; of a recurrent one those of a single step, which are all that goes on to the next."""
+        described = run.meta.layer(layer)
+        return described.shape[-1] if described.kind == "recurrent" and described.shape else structure.units(run, layer)
 
     def _inputs(self, run: Run) -> int:
         """Number of input features; 0 where it is not known: recurrent layers and convolutions take them bit by bit."""

@@ -13,6 +13,9 @@ from nndiag.progress import latest
 from nndiag.run import Run
 from nndiag.samples import NOTHING_LEFT
 
+NEEDED = "needs 32 different samples of several features, and a single target for each"
+"""Why nothing is said of inputs that were looked at."""
+
 
 @dataclass(frozen=True)
 class TargetLeak(Check):
@@ -42,12 +45,13 @@ class TargetLeak(Check):
     left: float = NOTHING_LEFT
 
     def not_checked(self, run: Run) -> str | None:
+        if len(run.data) and latest(run, "data", "leak_left", "target") is None:
+            return NEEDED
         if reason := super().not_checked(run):
             return reason
         if self._steps(run) and run.meta.layers and run.meta.layers[0].kind == "convolution":
             return "the network begins with a convolution, of whose inputs it is not known where the last step is"
-        known = latest(run, "data", "leak_left", "target") is not None
-        return None if known else "needs 32 different samples of several features, and a single target for each"
+        return None
 
     def _steps(self, run: Run) -> int:
         """Steps of the sequences that samples are; 0 where they are rows of a table."""

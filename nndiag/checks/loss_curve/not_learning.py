@@ -58,7 +58,7 @@ class NotLearning(Check):
         at_entropy = trained.trivial is not None and abs(trained.now - trained.trivial) < 0.02 * trained.trivial
         hint = ", which is what guessing costs" if at_entropy else ""
         yield self.finding(
-            f"after {len(run.train)} reads the training loss is {trained.now:.3g}{hint}; it began at {early.iloc[0]:.3g}",
+            f"after {run.steps} steps the training loss is {trained.now:.3g}{hint}; it began at {early.iloc[0]:.3g}",
             first_step=int(early.index[0]), last_step=int(run.train.index[-1]), value=trained.value,
             kind=None if trained.trivial is not None or self._stands(run) else "note",
             threshold=self.progress, causes=("ND501", "ND502", "labels that do not belong to the inputs"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from nndiag import frames, progress, synthetic
 from nndiag.check import Check, Finding
 from nndiag.checks.gradients.exploding_gradients import LARGEST
@@ -32,10 +34,10 @@ class Nonfinite(Check):
     sigmoid as it is, and the loss or a gradient is the first, whatever made a probability 0. Gradients alone do not count
     where a gradient scaler is at work: it tries how far it can go, and leaves out the update where they overflow (ND804).
     In the very first forward pass it is the initialisation that does not fit, and what the rest of the run shows follows
-    from it. A loss such as Poisson's that is the first, with the first output that is not
-    positive, has taken its logarithm or root. What goes forward does not count where it is not finite on the first read and
-    on `masked` of all, and every loss and gradient is finite all the same: so it is where some logits or scores are masked with
-    minus infinity.
+    from it. A loss such as Poisson's that is the first, with the first output that is not positive, has taken its logarithm or
+    root. What goes forward does not count where some of its values are not finite on the first
+    read and on `masked` of all, and every loss and gradient is finite all the same: so it is where some logits or scores are
+    masked with minus infinity.
     """
 
     code = "ND801"
@@ -45,7 +47,7 @@ class Nonfinite(Check):
     min_reads = 1
     advice = "Look at what is named first; lower the learning rate, clip gradients, keep log and division away from 0."
     confirm = "np.seterr(all='raise')  # then train again up to that step"
-    passed = "every number is finite"
+    passed = "every loss, output and gradient that was read is finite"
 
     growth: float = 1e3
     masked: float = 0.9
@@ -128,9 +130,11 @@ class Nonfinite(Check):
         return step, place, frame, name
 
     def _is_masked(self, run: Run, frame: str, name: str) -> bool:
-        """Whether a tensor has never been finite, which the loss copes with."""
+        """Whether part of a tensor has never been finite, which the loss copes with."""
         bad = run.series(frame, "nonfinite", name) > 0
-        return len(run.train) > 0 and bool(bad.iloc[0]) and float(bad.mean()) >= self.masked
+        recorded = name in run.statistic(frame, "mean")
+        partly = not recorded or bool(np.isfinite(run.series(frame, "mean", name).reindex(bad.index[bad])).all())
+        return len(run.train) > 0 and partly and bool(bad.iloc[0]) and float(bad.mean()) >= self.masked
 
     def _grew(self, run: Run, step: int, frame: str, name: str) -> bool:
         """Whether the tensor, or the loss, was huge or had grown a thousandfold before `step`."""

@@ -44,9 +44,10 @@ class TargetBroadcast(Check):
     def not_checked(self, run: Run) -> str | None:
         if self._shapes(run) or self._classes(run):
             return None
-        if reason := super().not_checked(run):
-            return reason
-        return None if Objective(run).width == 1 else "needs a single output unit: others do not broadcast unseen"
+        single = Objective(run).width == 1
+        if len(run.outputs) and not single:
+            return "needs a single output unit: others do not broadcast unseen"
+        return super().not_checked(run)
 
     def examine(self, run: Run) -> Iterator[Finding]:
         if shapes := self._shapes(run):

@@ -32,7 +32,8 @@ class AbsurdSettings(Check):
     does, as a matter of training, the share of the latest batch in the running statistics of a batch normalisation, above
     `latest`: a tenth is PyTorch's default, and the other convention calls it a momentum of 0.9. All of it, as some who never
     evaluate have it, is a remark. Or one of `slow` or less, of which so little has come in by the end that `begun` of the
-    statistics or more are still the 0 and 1 that they began with, (1 − share)^passes, where weights do not look pretrained.
+    statistics or more are still the 0 and 1 that they began with, (1 − share)^passes, where weights do not look pretrained and
+    validation has come less than `learned` of its way.
     """
 
     code = "ND508"
@@ -50,7 +51,7 @@ class AbsurdSettings(Check):
     smoothed: float = 0.5
     latest: float = 0.5
     slow: float = 0.02
-    begun: float = 0.25
+    begun: float = 0.5
 
     def not_checked(self, run: Run) -> str | None:
         if not run.reads:
@@ -159,10 +160,15 @@ class AbsurdSettings(Check):
         yield self.finding(
             f"each batch has a share of {rate:.3g} in the running statistics of {name}{more}, which evaluation uses: "
             f"after {run.steps} steps {begun:.0%} of them are still the 0 and 1 that they began with", layer=name,
-            kind="generalisation", first_step=0, value=rate, threshold=self.slow,
+            kind="note" if self._borne(run) else "generalisation", first_step=0, value=rate, threshold=self.slow,
             causes=("a momentum of the other convention, where it is the share of the past",),
             fix="Try momentum = 0.1, the share of the latest batch.",
         )  # fmt: skip
+
+    def _borne(self, run: Run) -> bool:
+        """Whether validation, where there is one, has come most of its way all the same."""
+        validated = progress.validation(run)
+        return validated is not None and validated.value >= self.learned
 
     def _hardly_learns(self, run: Run) -> bool:
         made = progress.training(run)

@@ -113,6 +113,7 @@ class LearningRateHigh(Check):
             f"the loss rises from {start:.3g} to {peak:.3g} within the first {self.early} steps",
             first_step=int(above[0]), last_step=int(early.index[int(early.argmax())]), value=peak / start,
             threshold=self.rise, fix=self._fix(run),
+            causes=("a gradient of the wrong sign: this backward pass is your own",) if structure.by_hand(run) else (),
         )  # fmt: skip
 
     def _too_large(self, run: Run) -> Finding | None:
