@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 LOGARITHMIC = {"norm", "rms", "max_abs", "gradient_rms", "ratio", "update_norm", "weight_norm", "variance",
                "batch_variance"}  # fmt: skip
 """Statistics that span orders of magnitude."""
+
+
+SMALLEST = 5.0
+"""Points of a letter that can still be read; where there are more names than fit, some are left out."""
 
 
 def losses(run: Run, ax: Axes | None = None) -> Axes:
@@ -71,13 +76,16 @@ def heatmap(run: Run, frame: str, statistic: str, ax: Axes | None = None) -> Axe
     norm = LogNorm() if statistic in LOGARITHMIC and (grid > 0).any() else None
     shown = np.where(grid > 0, grid, np.nan) if norm else grid
     steps = values.index.to_numpy()
-    edges = np.append(steps, steps[-1] + 1)
+    edges = np.append(steps, max(steps[-1] + 1, run.steps))  # what was read last stands until the end
     ax.set_facecolor("0.8")
     mesh = ax.pcolormesh(edges, np.arange(grid.shape[0] + 1), shown, norm=norm, cmap="viridis")
     figure = ax.get_figure()
     assert figure is not None
     figure.colorbar(mesh, ax=ax, label=statistic.replace("_", " "))
-    ax.set_yticks(np.arange(grid.shape[0]) + 0.5, [_text(str(name)) for name in values])
+    room = 72 * ax.bbox.height / figure.dpi / max(1, len(grid))  # points for each name
+    apart = max(1, math.ceil(SMALLEST / room))
+    names = [_text(str(name)) for name in values]
+    ax.set_yticks(np.arange(0, len(grid), apart) + 0.5, names[::apart], fontsize=min(10.0, 0.9 * apart * room))
     ax.invert_yaxis()
     ax.set_xlabel("step")
     ax.set_title(_text(f"{run.meta.name}: {statistic} of {frame}"))

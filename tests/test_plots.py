@@ -77,3 +77,14 @@ def test_pyplot_and_the_backend_are_left_alone() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert result.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(("layers", "least"), [(3, 3), (30, 30), (90, 30), (400, 30)])
+def test_names_of_layers_do_not_touch(layers: int, least: int) -> None:
+    run = synthetic.run(gradients={"norm": {f"layer{i}": 1.0 + i for i in range(layers)}})
+    ax = plots.heatmap(run, "gradients", "norm")
+    labels = ax.get_yticklabels()
+
+    assert len(labels) >= least
+    assert len(labels) * labels[0].get_fontsize() <= 72 * ax.bbox.height / ax.figure.dpi
+    assert labels[0].get_fontsize() >= 4.5
