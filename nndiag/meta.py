@@ -27,6 +27,9 @@ KINDS = (
 )  # fmt: skip
 """Kinds of layers that checks tell apart; of any other they say nothing."""
 
+DENSE = ("affine", "linear", "dense")
+"""Kinds of layers whose weights are (units, inputs)."""
+
 _SPELLED = {kind.replace("_", ""): kind for kind in KINDS}
 """The kinds by their letters alone."""
 
@@ -136,7 +139,8 @@ class Meta:
     def describe(self, changes: Mapping[str, Any]) -> Meta:
         """This with `changes`, whose layers and parameters may be plain mappings. Raises TypeError for what does not fit.
 
-        Raises ValueError for a task or an expectation of the loss that no check knows, and for one of `KINDS` in other letters.
+        Raises ValueError for a task or an expectation of the loss that no check knows, for one of `KINDS` in other letters, and
+        for weights that are (in, out).
         """
         if unknown := changes.keys() - {f.name for f in dataclasses.fields(self)}:
             known = ", ".join(f.name for f in dataclasses.fields(self))
@@ -153,7 +157,21 @@ class Meta:
                 raise ValueError(
                     f"describe(layers=…): {layer.name} is of kind {layer.kind!r}, which no check knows; did you mean {kind!r}?"
                 )
-        return dataclasses.replace(self, **parsed)
+        described = dataclasses.replace(self, **parsed)
+        if "layers" in changes or "parameters" in changes:
+            described._mind_orientation()
+        return described
+
+    def _mind_orientation(self) -> None:
+        """Raises ValueError where a weight of a loop of one's own is (in, out): checks take it for (out, in)."""
+        widths = {layer.name: layer.shape[-1] for layer in self.layers if layer.kind in DENSE and layer.shape}
+        for parameter in self.parameters if "torch" not in self.versions else ():
+            width, shape = widths.get(parameter.layer), parameter.shape
+            if width is not None and len(shape) == 2 and shape[0] != width == shape[1]:
+                raise ValueError(
+                    f"describe(): {parameter.name} is {tuple(shape)}, and {parameter.layer} has {width} units; weights are "
+                    f"(out, in): give shape {shape[::-1]}, and record {parameter.name}.T and its gradient's"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
