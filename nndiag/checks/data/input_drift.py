@@ -49,7 +49,7 @@ class InputDrift(Check):
             return "the inputs are those of an embedding"
         if reason := super().not_checked(run):
             return reason
-        passes = max(len(run.validation), int(run.losses["epoch"].max()) + 1)
+        passes = max(len(run.validation), run.losses["epoch"].nunique())
         if passes < self.passes:
             return f"needs {self.passes} epochs or validations, has {passes}: in a single pass data may drift by themselves"
         return (
