@@ -17,7 +17,7 @@ NOTEBOOK = EXAMPLES / "theory_notebook.ipynb"
 def output_of(script: str, *arguments: str, cwd: Path) -> str:
     """What the script prints; it must end well and keep stderr, where warnings go, empty."""
     command = [sys.executable, str(EXAMPLES / script), *arguments]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", timeout=120, check=False)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", timeout=600, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
