@@ -139,8 +139,8 @@ class Meta:
     def describe(self, changes: Mapping[str, Any]) -> Meta:
         """This with `changes`, whose layers and parameters may be plain mappings. Raises TypeError for what does not fit.
 
-        Raises ValueError for a task or an expectation of the loss that no check knows, for one of `KINDS` in other letters, and
-        for weights that are (in, out).
+        One of `KINDS` may be in other letters, such as "ReLU". Raises ValueError for a task or an expectation of the loss that no
+        check knows.
         """
         if unknown := changes.keys() - {f.name for f in dataclasses.fields(self)}:
             known = ", ".join(f.name for f in dataclasses.fields(self))
@@ -152,26 +152,22 @@ class Meta:
             if (word := changes.get("loss", {}).get(key)) is not None and word not in words:
                 raise ValueError(f"describe(loss={{{key!r}: {word!r}}}): wanted one of {', '.join(words)}")
         parsed = _parsed(changes)
-        for layer in parsed.get("layers", ()):
-            if (kind := _SPELLED.get(str(layer.kind).lower().replace("_", ""), layer.kind)) != layer.kind:
-                raise ValueError(
-                    f"describe(layers=…): {layer.name} is of kind {layer.kind!r}, which no check knows; did you mean {kind!r}?"
-                )
-        described = dataclasses.replace(self, **parsed)
-        if "layers" in changes or "parameters" in changes:
-            described._mind_orientation()
-        return described
+        if "layers" in parsed:
+            parsed["layers"] = tuple(
+                dataclasses.replace(layer, kind=_SPELLED.get(layer.kind.lower().replace("_", ""), layer.kind))
+                for layer in parsed["layers"]
+            )
+        return dataclasses.replace(self, **parsed)
 
-    def _mind_orientation(self) -> None:
-        """Raises ValueError where a weight of a loop of one's own is (in, out): checks take it for (out, in)."""
+    @property
+    def turned(self) -> tuple[str, ...]:
+        """Weights that by the units of their layers are (in, out): checks take them for (out, in)."""
         widths = {layer.name: layer.shape[-1] for layer in self.layers if layer.kind in DENSE and layer.shape}
-        for parameter in self.parameters if "torch" not in self.versions else ():
-            width, shape = widths.get(parameter.layer), parameter.shape
-            if width is not None and len(shape) == 2 and shape[0] != width == shape[1]:
-                raise ValueError(
-                    f"describe(): {parameter.name} is {tuple(shape)}, and {parameter.layer} has {width} units; weights are "
-                    f"(out, in): give shape {shape[::-1]}, and record {parameter.name}.T and its gradient's"
-                )
+        return tuple(
+            parameter.name
+            for parameter in self.parameters
+            if len(parameter.shape) == 2 and parameter.shape[0] != widths.get(parameter.layer) == parameter.shape[1]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

@@ -170,7 +170,7 @@ class Recorder:
         self._rested_at = -math.inf
         self._translators: list[Callable[[dict[str, Any]], dict[str, Any]]] = []
         self._ended: str | None = None
-        self._told = False
+        self._told = self._turned = False
         self._at_exit: Callable[[], None] = _nothing
         path = None if run is None else Path(run).expanduser()
         self._journal = Journal(path, resume=resume, flush_seconds=flush_seconds, strict=strict)
@@ -218,6 +218,10 @@ class Recorder:
         if (recorded := self._journal.resumed) and not (self._told or self.meta.may_be_of(recorded)):
             self._told = True
             log.warning("%s was recorded of other layers than those that go on with it now", self.path)
+        if not self._turned and (turned := self.meta.turned) and "torch" not in self.meta.versions:
+            self._turned = True
+            log.warning("%s: weights are (out, in), and by the units of their layers these are not; "
+                        "give the shape, the values and the gradient of each transposed", ", ".join(turned))  # fmt: skip
         self.row.loss = self.meta.loss
         self._write_meta()
         self._exporting(lambda exporter: exporter.describe(self.meta))
