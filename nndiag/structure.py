@@ -8,11 +8,11 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from nndiag.meta import ParameterMeta
+from nndiag.meta import DENSE, ParameterMeta
 from nndiag.run import Run
 from nndiag.statistics import Array
 
-LINEAR = ("affine", "linear", "dense", "convolution", "embedding")
+LINEAR = (*DENSE, "convolution", "embedding")
 NORMS = ("layer_norm", "batch_norm", "group_norm", "rms_norm")
 RECTIFIERS = ("relu",)
 """Activation functions that can fall silent: exactly zero over a half-line."""

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import nndiag
-from nndiag import Recorder, nn
-from nndiag.meta import LayerMeta, Meta, ParameterMeta
+from nndiag import Recorder, nn, structure
+from nndiag.meta import KINDS, LayerMeta, Meta, ParameterMeta
 from nndiag.statistics import Array
 
 
@@ -38,6 +38,19 @@ def test_a_round_trip_through_json_types_keeps_everything() -> None:
 def test_what_does_not_fit_is_refused(told: dict[str, object], words: str) -> None:
     with pytest.raises(TypeError, match=words):
         Recorder().describe(**told)
+
+
+def test_every_kind_that_checks_tell_apart_is_known() -> None:
+    told = (
+        structure.LINEAR,
+        structure.NORMS,
+        structure.RECTIFIERS,
+        structure.SQUASHING,
+        structure.NEITHER,
+        structure.ODD,
+    )
+
+    assert {kind for kinds in told for kind in kinds} <= set(KINDS)
 
 
 @pytest.mark.parametrize(("shape", "named"), [((12, 24), True), ((24, 12), False), ((24, 24), False)])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nndiag import progress, structure, synthetic
 from nndiag.check import Check, Finding
+from nndiag.meta import DENSE
 from nndiag.objective import Objective
 from nndiag.run import Run
 
@@ -71,7 +72,7 @@ class Bottleneck(Check):
     def _inputs(self, run: Run) -> int:
         """Number of input features; 0 where it is not known: recurrent layers and convolutions take them bit by bit."""
         first = next((p for p in run.meta.parameters if p.kind in ("weight", "embedding")), None)
-        whole = first is not None and structure.kind(run, first.layer) in ("affine", "linear", "dense", "unknown")
+        whole = first is not None and structure.kind(run, first.layer) in (*DENSE, "unknown")
         return first.fan_in if first is not None and whole else 0
 
     @classmethod

@@ -35,9 +35,8 @@ class Nonfinite(Check):
     where a gradient scaler is at work: it tries how far it can go, and leaves out the update where they overflow (ND804).
     In the very first forward pass it is the initialisation that does not fit, and what the rest of the run shows follows
     from it. A loss such as Poisson's that is the first, with the first output that is not positive, has taken its logarithm or
-    root. What goes forward does not count where some of its values are not finite on the first
-    read and on `masked` of all, and every loss and gradient is finite all the same: so it is where some logits or scores are
-    masked with minus infinity.
+    root. What goes forward does not count where some of its values are not finite on the first read and on `masked` of all, and
+    every loss and gradient is finite all the same: so it is where some logits or scores are masked with minus infinity.
     """
 
     code = "ND801"

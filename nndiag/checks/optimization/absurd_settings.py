@@ -166,7 +166,7 @@ class AbsurdSettings(Check):
         )  # fmt: skip
 
     def _borne(self, run: Run) -> bool:
-        """Whether validation, where there is one, has come most of its way all the same."""
+        """Whether there is a validation, and it has come most of its way all the same."""
         validated = progress.validation(run)
         return validated is not None and validated.value >= self.learned
 

@@ -8,6 +8,7 @@ import pytest
 
 import nndiag
 from nndiag import nn as plain
+from nndiag.meta import KINDS
 from nndiag.run import Run
 
 torch = pytest.importorskip("torch")
@@ -102,3 +103,9 @@ def test_the_verdicts_are_those_of_the_numpy_trainer():
     loop = ("ND9", "ND403", "ND504")  # of the loop itself more is known in PyTorch
     pairs = zip(one.checks, other.checks, strict=True)
     assert [a.code for a, b in pairs if a.verdict is not b.verdict and not a.code.startswith(loop)] == []
+
+
+def test_kinds_of_modules_and_functions_are_known():
+    from nndiag_torch import layers
+
+    assert {*layers.KINDS.values(), *layers.FUNCTIONS.values()} <= set(KINDS)
