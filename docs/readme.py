@@ -11,20 +11,22 @@ from pathlib import Path
 README = Path(__file__).parent.parent / "README.md"
 
 
-def demo(*arguments: str) -> str:
-    """What `nndiag demo` with `arguments` prints in an empty folder."""
+def printed(commands: str) -> str:
+    """What the last of the `nndiag` commands prints, run one after another in an empty folder."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "nndiag", "demo", *arguments]
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout.rstrip()
+        for command in commands.split(" && "):
+            line = [sys.executable, "-m", *command.split()]
+            output = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False).stdout
+    return output.rstrip()
 
 
 def updated(text: str) -> str:
     """`text` with every marked block of output made anew."""
 
     def output(match: re.Match[str]) -> str:
-        return f"{match[1]}\n```\n{demo(*match[2].split()[2:])}\n```"
+        return f"{match[1]}\n```\n{printed(match[2])}\n```"
 
-    return re.sub(r"(<!-- demo: (.*?) -->)\n```\n.*?\n```", output, text, flags=re.DOTALL)
+    return re.sub(r"(<!-- (nndiag .*?) -->)\n```\n.*?```", output, text, flags=re.DOTALL)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,12 @@ def parser() -> argparse.ArgumentParser:
         "examine runs; exit 0 without FAIL, 1 with, 2 if one cannot be judged or has lost rows",
     )
     check.add_argument("paths", nargs="+", type=Path, metavar="RUN", help="run folder")
-    check.add_argument("--format", choices=("text", "json", "markdown", "html"), default="text", help="default: text")
+    check.add_argument(
+        "--format",
+        choices=("text", "brief", "json", "markdown", "html"),
+        default="text",
+        help="default: text; brief: without the list of all checks",
+    )
     check.add_argument("--fail-on", choices=("fail", "warn"), default="fail", help="verdict from which to exit with 1")
     check.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there instead of to stdout")
     _selection(check)
@@ -161,9 +166,9 @@ def _formatted(reports: list[Report], style: str, color: bool) -> str:
         return texts[0] if len(texts) == 1 else json.dumps([json.loads(text) for text in texts], indent=1)
     if style == "html":
         return page(reports)
-    return "\n\n".join(
-        report.to_markdown() if style == "markdown" else report.to_text(color=color) for report in reports
-    )
+    if style == "markdown":
+        return "\n\n".join(report.to_markdown() for report in reports)
+    return "\n\n".join(report.to_text(color=color, brief=style == "brief") for report in reports)
 
 
 def _report(options: argparse.Namespace) -> int:

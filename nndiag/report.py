@@ -6,7 +6,7 @@ import html
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,9 @@ POINTS = {
 """The lesson's six points, each with the checks that answer it."""
 
 NUMBERS = {point: number for number, point in enumerate(POINTS, 1)}
+
+Paint = Callable[..., str]
+"""Writes a verdict, in its colour where that is wanted, at a width."""
 
 COLORS = {Verdict.PASS: "32", Verdict.WARN: "33", Verdict.FAIL: "31", Verdict.NOT_CHECKED: "2"}
 
@@ -134,20 +137,24 @@ class Report:
             f"<Report {self.verdict.label}: {printable(self._title())}; {', '.join(self.headlines) or 'no findings'}>"
         )
 
-    def to_text(self, *, color: bool = False) -> str:
-        """The report for a terminal: verdict and headlines, a line a check, the six points."""
+    def to_text(self, *, color: bool = False, brief: bool = False) -> str:
+        """The report for a terminal: verdict and headlines, and unless it is to be `brief` a line a check and the six points."""
         paint = _painter(color)
-        lines = [f"{paint(self.verdict)}  {printable(self._title())}", *map(printable, self._headline_lines()), ""]
+        lines = [f"{paint(self.verdict)}  {printable(self._title())}", *map(printable, self._headline_lines())]
+        return "\n".join(lines if brief else [*lines, "", *self._check_lines(paint), *self._point_lines(paint)])
+
+    def _check_lines(self, paint: Paint) -> Iterable[str]:
         width = max((len(check.name) for check in self.checks), default=0)
         for check in self.checks:
-            lines.append(
-                f"  {paint(check.verdict, 11)}  {check.code:5}  {check.name:{width}}  {printable(check.reason)}"
-            )
-            lines += [f"  {'':11}  {'':5}  {'':{width}}  note: {printable(note)}" for note in check.notes]
-        lines += ["", "The six points"] if self.points else []
+            yield f"  {paint(check.verdict, 11)}  {check.code:5}  {check.name:{width}}  {printable(check.reason)}"
+            for note in check.notes:
+                yield f"  {'':11}  {'':5}  {'':{width}}  note: {printable(note)}"
+
+    def _point_lines(self, paint: Paint) -> Iterable[str]:
+        if self.points:
+            yield from ("", "The six points")
         for point, verdict, codes in self.points:
-            lines.append(f"  {NUMBERS[point]}. {paint(verdict, 11)}  {point} ({self._asked(codes)})")
-        return "\n".join(lines)
+            yield f"  {NUMBERS[point]}. {paint(verdict, 11)}  {point} ({self._asked(codes)})"
 
     def _asked(self, codes: Iterable[str]) -> str:
         """The checks that answer a point, those that could not be made apart where others could."""
@@ -326,7 +333,7 @@ def _html_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     )
 
 
-def _painter(color: bool) -> Any:
+def _painter(color: bool) -> Paint:
     def paint(verdict: Verdict, width: int = 0) -> str:
         text = f"{verdict.label:{width}}"
         return f"\x1b[{COLORS[verdict]}m{text}\x1b[0m" if color else text

@@ -88,6 +88,20 @@ def test_json_of_one_run_is_a_report_and_of_two_a_list(
     assert [report["verdict"] for report in json.loads(capsys.readouterr().out)] == ["pass", "fail"]
 
 
+def test_brief_is_the_beginning_of_the_text(sound: Path, sick: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["check", str(sick)])
+    whole = capsys.readouterr().out
+    assert main(["check", str(sick), "--format", "brief"]) == 1
+    brief = capsys.readouterr().out.rstrip("\n")
+
+    assert whole.startswith(f"{brief}\n\n  ")
+    assert "ND001 nonfinite-input" in brief
+    assert "fix:" in brief
+    assert "PASS " not in brief
+    assert main(["check", str(sound), "--format", "brief"]) == 0
+    assert capsys.readouterr().out.count("\n") == 1
+
+
 def test_select_and_ignore(sick: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(sick), "--select", "ND2,overfitting", "--select", "ND001", "--ignore", "ND001"]) == 0
 
