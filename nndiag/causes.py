@@ -23,6 +23,9 @@ MEMORYLESS = "ND403?"
 """Place of a recurrent layer that reads sequences of one step: it trains, and has no memory; how large its updates are is another
 matter."""
 
+WRONG_SIGN = "a gradient of the wrong sign: this backward pass is your own"
+"""What is likely where a loss goes up by gradients that no framework has made."""
+
 ORDER = (
     "NDP03", "NDP01", "ND001",
     "ND103", "ND110", "ND106", "ND111", "ND107", "ND101", "ND113", "ND114", "ND105", "ND104", "ND112", "ND108", "ND1", "NDP05",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from reprlib import repr as short
@@ -32,6 +33,9 @@ DENSE = ("affine", "linear", "dense")
 
 _SPELLED = {kind.replace("_", ""): kind for kind in KINDS}
 """The kinds by their letters alone."""
+
+BIAS = re.compile(r"bias|(^|[._])b[a-z]?\d*$", re.IGNORECASE)
+"""What biases are called: bias, output.bias, bias0, b, b1, B2, b_h, by."""
 
 FORMAT = 2
 """Version of the run folder; a reader refuses a later one."""
@@ -117,7 +121,7 @@ class Meta:
 
     def parameter(self, name: str) -> ParameterMeta:
         """The parameter called `name`; one that the run does not describe counts as a weight unless its name says bias."""
-        guess = ParameterMeta(name, "bias" if name.endswith("bias") else "weight")
+        guess = ParameterMeta(name, "bias" if BIAS.search(name) else "weight")
         return next((parameter for parameter in self.parameters if parameter.name == name), guess)
 
     def may_be_of(self, network: Meta) -> bool:

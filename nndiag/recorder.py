@@ -27,6 +27,7 @@ from nndiag.errors import NndiagError, ShapeError
 from nndiag.journal import Journal
 from nndiag.meta import Meta, versions
 from nndiag.pace import LIVE, Pace
+from nndiag.recognized import RecognizedLoss
 from nndiag.row import Row
 from nndiag.statistics import Array
 from nndiag.table import Column, Table
@@ -171,6 +172,8 @@ class Recorder:
         self._translators: list[Callable[[dict[str, Any]], dict[str, Any]]] = []
         self._ended: str | None = None
         self._told = self._turned = False
+        self._recognized = RecognizedLoss()
+        self._labelled = False  # whether targets come with the inputs
         self._at_exit: Callable[[], None] = _nothing
         path = None if run is None else Path(run).expanduser()
         self._journal = Journal(path, resume=resume, flush_seconds=flush_seconds, strict=strict)
@@ -240,8 +243,12 @@ class Recorder:
         """
         x, y = np.atleast_1d(_array(x, "the inputs")), None if y is None else np.atleast_1d(_array(y, "the targets"))
         self.row.remember(x)
+        if y is not None:
+            self._labelled = True
         if self.recording:
             self.row.data(x, y)
+            if y is not None:
+                self._recognized.data(y)
         else:
             self.row.guard(x, y, counted=False)
 
@@ -267,7 +274,10 @@ class Recorder:
         `slope` is the derivative of an activation function at every element over its largest possible value, for
         functions that saturate.
         """
-        self.row.activation(name, _array(array, name), None if slope is None else _array(slope, name))
+        array = _array(array, name)
+        self.row.activation(name, array, None if slope is None else _array(slope, name))
+        if self._recognized.layer(name, array, self.meta.loss):
+            self.row.outputs(array, self._recognized.targets)
 
     @read
     def activation_gradient(self, name: str, array: Array) -> None:
@@ -304,9 +314,14 @@ class Recorder:
         """Record what the network's outputs (batch, …, units) look like as they go into the loss, and the targets.
 
         Of sequences and images every place counts as a sample: targets have the outputs' shape, or that without its units,
-        which may also come second, as in (batch, classes, height, width).
+        which may also come second, as in (batch, classes, height, width). Where the run does not say what the loss is, its value
+        on the first steps does (`nndiag.recognized`).
         """
-        self.row.outputs(_array(outputs, "the outputs"), None if targets is None else _array(targets, "the targets"))
+        outputs, y = _array(outputs, "the outputs"), None if targets is None else _array(targets, "the targets")
+        self.row.outputs(outputs, y)
+        self._recognized.outputs(outputs, y, self.meta.loss)
+        if y is not None and not self._labelled:
+            self.row.targets(np.atleast_1d(y))
 
     @read
     def output_gradient(self, gradient: Array) -> None:
@@ -451,6 +466,8 @@ class Recorder:
             self.fault("Recorder", "step", fault, self.row.buffers)
 
     def _finish_step(self) -> None:
+        if self._recognized.fed and (loss := self._recognized.step(self.row.train)):
+            self.describe(loss={**loss, **self.meta.loss})
         self._close_row()
         self._step += 1
         if self._is_due:

@@ -78,6 +78,8 @@ class InputDrift(Check):
         """Where in the run batches of equal parts lie, and their median variance; None where there are too few."""
         variance = run.series("data", "variance", "input").dropna()
         steps = variance.index.to_numpy()
+        if not len(steps):
+            return None
         part = (steps - steps[0]) * self.parts // (steps[-1] - steps[0] + 1)
         medians = variance.groupby(part).median().to_numpy()
         at = variance.index.to_series().groupby(part).mean().to_numpy()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nndiag import synthetic
+from nndiag import structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.progress import first
 from nndiag.run import Run
@@ -46,6 +46,9 @@ class UnshuffledBatches(Check):
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
+        recurrent = any(layer.kind == "recurrent" for layer in run.meta.layers)
+        if recurrent and structure.by_hand(run) and not len(run.series("data", "samples", "input")):
+            return "needs the inputs of sequences beside their targets, which say what a sample is: Recorder.data(x, y)"
         return None if self._ratio(run) is not None else f"needs targets in batches of {self.samples} samples or more"
 
     def examine(self, run: Run) -> Iterator[Finding]:

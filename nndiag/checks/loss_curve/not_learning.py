@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nndiag import progress, signals, synthetic
+from nndiag import progress, signals, structure, synthetic
+from nndiag.causes import WRONG_SIGN
 from nndiag.check import Check, Finding
+from nndiag.progress import Progress
 from nndiag.run import Run
 
 
@@ -22,7 +24,8 @@ class NotLearning(Check):
     Decides on the first `reads` reads: the Theil–Sen slope over them takes the loss down by less than `progress` of
     the way from its start to its floor; and at the end of the run the progress is below that too, and not known to be
     better than a trivial prediction by two standard errors. Where the loss of a trivial prediction is not known it is
-    a remark, unless `evaluations` validations or more stand still, too, by the same measure: the losses of adversaries and
+    a remark, unless `evaluations` validations or more stand still, too, by the same measure, or the loss of a backward pass of
+    one's own has climbed to `climbed` times its start and scatters less than that start: the losses of adversaries and
     contrasts may stand still while all is well. Sound but noisy data with a
     true R² of 0.09 makes a progress of 0.12. A run that still goes on, and whose loss falls at last, is left its time.
     """
@@ -41,6 +44,7 @@ class NotLearning(Check):
     progress: float = 0.02
     reads: int = 200
     evaluations: int = 5
+    climbed: float = 1.5
 
     def not_checked(self, run: Run) -> str | None:
         return super().not_checked(run) or progress.no_measure(run)
@@ -57,17 +61,24 @@ class NotLearning(Check):
             return
         at_entropy = trained.trivial is not None and abs(trained.now - trained.trivial) < 0.02 * trained.trivial
         hint = ", which is what guessing costs" if at_entropy else ""
+        climbs = self._climbs(run, trained)
         yield self.finding(
             f"after {run.steps} steps the training loss is {trained.now:.3g}{hint}; it began at {early.iloc[0]:.3g}",
             first_step=int(early.index[0]), last_step=int(run.train.index[-1]), value=trained.value,
-            kind=None if trained.trivial is not None or self._stands(run) else "note",
-            threshold=self.progress, causes=("ND501", "ND502", "labels that do not belong to the inputs"),
+            kind=None if trained.trivial is not None or self._stands(run) or climbs else "note", threshold=self.progress,
+            causes=(*(WRONG_SIGN,) * climbs, "ND501", "ND502", "labels that do not belong to the inputs"),
         )  # fmt: skip
 
     def _stands(self, run: Run) -> bool:
         """Whether no validation is better than the first one."""
         losses, floor = run.validation.to_numpy(), progress.floor(run)
         return len(losses) >= self.evaluations and bool(losses[0] - losses.min() < self.progress * (losses[0] - floor))
+
+    def _climbs(self, run: Run, trained: Progress) -> bool:
+        """Whether the loss has gone up, by gradients of the loop's own making."""
+        start = trained.start - trained.floor
+        steady = start > signals.spread(np.diff(run.train.to_numpy()))
+        return structure.by_hand(run) and bool(steady and trained.now - trained.floor > self.climbed * start)
 
     @classmethod
     def _run(cls, end: float) -> Run:

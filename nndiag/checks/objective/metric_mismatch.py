@@ -9,15 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nndiag import progress, synthetic
+from nndiag import frames, progress, synthetic
 from nndiag.check import Check, Finding
 from nndiag.objective import Objective
 from nndiag.run import Run
 from nndiag.weighing import WEIGHTED
 
-ENTROPIES = frozenset(
-    ("crossentropyloss", "softmaxcrossentropy", "nllloss", "bcewithlogitsloss", "bcewithlogits", "bceloss", "binarycrossentropy")
-)  # fmt: skip
+ENTROPIES = frozenset((*frames.CROSS_ENTROPIES, *frames.BINARY, "nllloss"))
 """Losses that are -log of the probability given to the label, in lower case, letters only."""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nndiag import progress, signals, structure, synthetic
-from nndiag.causes import ANEW
+from nndiag.causes import ANEW, WRONG_SIGN
 from nndiag.check import Check, Finding
 from nndiag.checks.activations.dead_units import DeadUnits
 from nndiag.checks.loss_curve.diverging import Diverging
@@ -113,7 +113,7 @@ class LearningRateHigh(Check):
             f"the loss rises from {start:.3g} to {peak:.3g} within the first {self.early} steps",
             first_step=int(above[0]), last_step=int(early.index[int(early.argmax())]), value=peak / start,
             threshold=self.rise, fix=self._fix(run),
-            causes=("a gradient of the wrong sign: this backward pass is your own",) if structure.by_hand(run) else (),
+            causes=(WRONG_SIGN,) if structure.by_hand(run) else (),
         )  # fmt: skip
 
     def _too_large(self, run: Run) -> Finding | None:
