@@ -151,11 +151,14 @@ class Meta:
             raise TypeError(f"describe() got {', '.join(sorted(unknown))}; a run can be told {known}")
         for name in ("loss", "optimizer", "seeds", "versions", "probes", "writer"):
             if name in changes and not isinstance(changes[name], Mapping):
-                raise TypeError(f'{name}={changes[name]!r}: wanted a mapping such as {{"name": "SGD"}}')
+                raise TypeError(f'{name}={short(changes[name])}: wanted a mapping such as {{"name": "SGD"}}')
         for key, words in WORDS.items():
             if (word := changes.get("loss", {}).get(key)) is not None and word not in words:
                 raise ValueError(f"describe(loss={{{key!r}: {word!r}}}): wanted one of {', '.join(words)}")
-        parsed = _parsed(changes)
+        parsed = _parsed(changes) | {key: _whole(changes[key]) for key in ("batch_size", "samples") if key in changes}
+        for name, (wanted, fits) in SHAPES.items():
+            if name in parsed and not fits(parsed[name]):  # no reader would take it
+                raise TypeError(f"describe({name}={short(changes[name])}): wanted {wanted}")
         if "layers" in parsed:
             parsed["layers"] = tuple(
                 dataclasses.replace(layer, kind=_SPELLED.get(layer.kind.lower().replace("_", ""), layer.kind))
@@ -249,6 +252,12 @@ def _parsed(data: Mapping[str, Any]) -> dict[str, Any]:
 def _number(value: Any) -> Any:
     """A NumPy number as Python's."""
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _whole(value: Any) -> Any:
+    """A whole number of any type as Python's, such as 1e3."""
+    value = _number(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 _T = TypeVar("_T", LayerMeta, ParameterMeta)

@@ -30,7 +30,7 @@ from nndiag.pace import LIVE, Pace
 from nndiag.recognized import RecognizedLoss
 from nndiag.row import Row
 from nndiag.statistics import Array
-from nndiag.table import Column, Table
+from nndiag.table import STEPS, Column, Table
 
 if TYPE_CHECKING:
     from nndiag.check import Finding
@@ -371,6 +371,7 @@ class Recorder:
         """
         if self._resting is not None:
             self.wake()
+        value = value if value.__class__ is float else _number("loss", value)
         self.row.train.append(value)
         if not math.isfinite(value):
             self.row.nonfinite += 1
@@ -536,8 +537,7 @@ class Recorder:
         """
         self._must_be_open("start_at")
         self.wake()
-        if step < 0:
-            raise ValueError(f"start_at({step!r}): wanted a number of updates done, 0 or more")
+        step = _step(step)
         if step != self._step:
             self._close_row()
         if step < self._step:
@@ -553,6 +553,7 @@ class Recorder:
 
     def end(self, ended: str) -> None:
         """The loop has ended so: "completed", "stopped", "interrupted" or "crashed"; it may begin again until it is closed."""
+        _must_end(ended)
         self._ended = ended
         self.flush()
 
@@ -653,6 +654,8 @@ class Recorder:
         """End the run: detach the hooks, close the row under way, write everything. A second call does nothing."""
         if self.meta.ended != "running":
             return
+        if ended is not None:
+            _must_end(ended)
         self._ended = ended or self._ended or ("stopped" if self.stopping else "completed")
         for action in (*self._on_close, self._close_row, self.flush, self._journal.close):
             self._attempt(action)
@@ -710,6 +713,23 @@ def _nothing() -> None:
     """What a recorder without a folder does at exit."""
 
 
+def _must_end(ended: str) -> None:
+    """Raises TypeError and ValueError for what no run ends with."""
+    if not isinstance(ended, str):
+        raise TypeError(f"a run ends with a word such as completed, got {ended!r}")
+    if ended in ("", "running"):
+        raise ValueError(f"a run ends with a word such as completed, stopped, interrupted or crashed, got {ended!r}")
+
+
+def _step(value: Any) -> int:
+    """A number of updates done. Raises TypeError and ValueError for what is none that a run can have."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"start_at({value!r}): wanted a whole number of updates done")
+    if not 0 <= value < STEPS:
+        raise ValueError(f"start_at({value!r}): wanted a number of updates done, 0 or more")
+    return int(value)
+
+
 def _epoch(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating) or value != value // 1:
         raise TypeError(f"epoch={value!r}: wanted a whole number")
@@ -735,7 +755,7 @@ def _array(value: Any, what: str) -> Array:
         raise TypeError(f"wanted the name of a layer or parameter, got {what!r}")
     try:
         array = value if type(value) is np.ndarray else np.asarray(value)
-    except ValueError as fault:
+    except (ValueError, RuntimeError) as fault:  # RuntimeError of a tensor of PyTorch that requires a gradient
         raise TypeError(f"{what}: wanted an array of real numbers, got a {type(value).__name__}: {fault}") from None
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{what}: wanted an array of real numbers, got {type(value).__name__} of dtype {array.dtype}")
@@ -753,6 +773,8 @@ def _place(name: str) -> tuple[str, str]:
 
 def _number(name: str, value: Any) -> float:
     try:
+        if isinstance(value, str | bytes):
+            raise TypeError
         return float(value)
     except (TypeError, ValueError, OverflowError):
         raise TypeError(f"log({name}={value!r}): wanted a number, got {type(value).__name__}") from None

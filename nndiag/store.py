@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -75,36 +75,39 @@ class Appended:
 
     def __init__(self, file: Open, columns: tuple[Column, ...], last: int = -1) -> None:
         self._file = file
-        self._columns, self._place = columns, {column: 1 + i for i, column in enumerate(columns)}
+        self.columns, self._place = columns, {column: 1 + i for i, column in enumerate(columns)}
         self._width = (1 + len(columns)) * ROW.itemsize
         self.rows, self._last = self._file.status.st_size // self._width, last
+
+    @property
+    def there(self) -> bool:
+        """Whether the file has not been removed."""
+        return self._file.status.st_nlink > 0
 
     def takes(self, columns: tuple[Column, ...], step: float) -> bool:
         """Whether rows of `columns` that begin at `step` can go on here."""
         whole = self._file.status.st_size == self.rows * self._width
-        return whole and step > self._last and (columns == self._columns or self._place.keys() >= set(columns))
+        return whole and step > self._last and (columns == self.columns or self._place.keys() >= set(columns))
 
     def append(self, columns: tuple[Column, ...], rows: Array) -> int:
         """Append `rows`; how many there was room for, or OSError where there was room for none."""
-        if self._file.status.st_nlink == 0:
+        if not self.there:
             raise FileNotFoundError(errno.ENOENT, "the folder was removed")
-        before, taken = self.rows, 0
+        taken = 0
         try:
             self._write(self._fitted(columns, rows).data.cast("B"))
         except OSError:
-            if self._file.status.st_size < (before + 1) * self._width:
+            if self._file.status.st_size < (self.rows + 1) * self._width:
                 raise
         finally:
-            self._settle()
-            taken = min(max(self.rows - before, 0), len(rows))
-            self._last = int(rows[taken - 1, 0]) if taken else self._last
+            taken = self._settle(rows)
         return taken
 
     def _fitted(self, columns: tuple[Column, ...], rows: Array) -> Array:
         """`rows` as this file has them."""
-        if columns == self._columns:
+        if columns == self.columns:
             return np.ascontiguousarray(rows, dtype=ROW)
-        wide = np.full((len(rows), 1 + len(self._columns)), np.nan, dtype=ROW)
+        wide = np.full((len(rows), 1 + len(self.columns)), np.nan, dtype=ROW)
         wide[:, 0] = rows[:, 0]
         wide[:, [self._place[column] for column in columns]] = rows[:, 1:]
         return wide
@@ -113,21 +116,47 @@ class Appended:
         while data:
             data = data[os.write(self._file.number, data) :]
 
-    def _settle(self) -> None:
-        """Count the whole rows, and cut off a part of one; whole ones stay, for a reader may have mapped them."""
-        self.rows, part = divmod(self._file.status.st_size, self._width)
+    def _settle(self, rows: Array) -> int:
+        """How many of `rows` are there now; a part of one is cut off, whole ones stay, for a reader may have mapped them."""
+        whole, part = divmod(self._file.status.st_size, self._width)
+        taken = min(max(whole - self.rows, 0), len(rows))
+        last = int(rows[taken - 1, 0]) if taken else self._last
+        self._last = last  # before `rows`: broken off here, by Ctrl-C, the file no longer `takes` what it has
+        self.rows = whole
         if part:
             with suppress(OSError):  # then it `takes` nothing from now on
-                os.ftruncate(self._file.number, self.rows * self._width)
+                os.ftruncate(self._file.number, whole * self._width)
+        return taken
 
     @property
     def block(self) -> Block:
-        """All its rows, as a memory map, which outlives the file."""
-        rows, width = min(self.rows, self._file.status.st_size // self._width), 1 + len(self._columns)
+        """All its rows; of a large file as a memory map, which outlives the file and holds it open."""
+        rows, width = min(self.rows, self._file.status.st_size // self._width), 1 + len(self.columns)
         if not rows:
-            return self._columns, np.empty((0, width))
-        view = mmap.mmap(self._file.number, rows * self._width, access=mmap.ACCESS_READ)
-        return self._columns, np.frombuffer(view, ROW).reshape(rows, width)
+            return self.columns, np.empty((0, width))
+        size = rows * self._width
+        small = os.pread(self._file.number, size, 0) if size <= stored.SMALL else b""
+        view = small if len(small) == size else mmap.mmap(self._file.number, size, access=mmap.ACCESS_READ)
+        return self.columns, np.frombuffer(view, ROW).reshape(rows, width)
+
+
+class Held(NamedTuple):
+    """A file to which nothing is appended any more, still open."""
+
+    name: str
+    file: Appended
+
+
+class Finished(NamedTuple):
+    """A file to which nothing is appended any more, and which is opened again to be read."""
+
+    name: str
+    columns: tuple[Column, ...]
+    rows: int
+
+
+MOST_HELD = 8
+"""Finished files of a frame that are held open, in case the folder is removed; there may be many more than a process may open."""
 
 
 class Folder:
@@ -144,7 +173,8 @@ class Folder:
             os.mkdir("frames", dir_fd=here.number)
         self._frames = Open("frames", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, here.number)
         self._earlier: dict[str, list[Block]] = {}
-        self._files: dict[str, dict[str, Appended]] = {}
+        self._finished: dict[str, list[Held | Finished | Block]] = {}
+        self._last: dict[str, tuple[str, Appended]] = {}
         self._rows: dict[str, int] = {}
 
     @classmethod
@@ -192,7 +222,7 @@ class Folder:
             self._rows[segment.name] = max(len(segment.rows), self._rows.get(segment.name, 0))
             file = self._again(segment) if segment is last[segment.frame] else None
             if file:
-                self._files[segment.frame] = {segment.name: file}
+                self._last[segment.frame] = segment.name, file
             else:
                 self._earlier.setdefault(segment.frame, []).append((segment.columns, segment.rows))
 
@@ -221,12 +251,21 @@ class Folder:
     def _file(self, frame: str, blocks: list[Block]) -> tuple[str, Appended]:
         """Where the first of `blocks` goes: to the last file, or into a new one that has the columns of all of them."""
         columns, rows = blocks[0]
-        files = self._files.setdefault(frame, {})
-        name, file = next(reversed(files.items()), ("", None))
-        if file is None or not file.takes(columns, rows[0, 0]):
-            name, file = self._new(frame, tuple(dict.fromkeys(column for names, _ in blocks for column in names)))
-            files[name] = file
-        return name, file
+        if frame not in self._last or not self._last[frame][1].takes(columns, rows[0, 0]):
+            made = self._new(frame, tuple(dict.fromkeys(column for names, _ in blocks for column in names)))
+            self._finish(frame)
+            self._last[frame] = made
+        return self._last[frame]
+
+    def _finish(self, frame: str, held: int = MOST_HELD) -> None:
+        """Nothing more is appended to the last file of `frame`; of the finished ones the last `held` stay open."""
+        files = self._finished.setdefault(frame, [])
+        if frame in self._last:
+            files.append(Held(*self._last.pop(frame)))
+        for at, one in enumerate(files[: max(0, len(files) - held)]):
+            if isinstance(one, Held):
+                file = one.file
+                files[at] = Finished(one.name, file.columns, file.rows) if file.there else file.block
 
     def _new(self, frame: str, columns: tuple[Column, ...]) -> tuple[str, Appended]:
         """A file for `columns`, with the next number."""
@@ -249,9 +288,27 @@ class Folder:
     def blocks(self) -> dict[str, list[Block]]:
         """All rows that were written, oldest first, also if the folder has been removed meanwhile."""
         blocks = {frame: list(earlier) for frame, earlier in self._earlier.items()}
-        for frame, files in self._files.items():
-            blocks.setdefault(frame, []).extend(file.block for file in files.values())
+        for frame, finished in self._finished.items():
+            blocks.setdefault(frame, []).extend(map(self._read, finished))
+        for frame, (_, file) in self._last.items():
+            blocks.setdefault(frame, []).append(file.block)
         return blocks
+
+    def _read(self, finished: Held | Finished | Block) -> Block:
+        """The rows of a file that is finished; none of one that has been removed since it was closed."""
+        match finished:
+            case Finished(name, columns, rows):
+                try:
+                    file = Open(f"{name}.f64", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, self._frames.number)
+                except OSError:
+                    return columns, np.empty((0, 1 + len(columns)))
+                whole = Appended(file, columns)
+                whole.rows = min(whole.rows, rows)
+                return whole.block
+            case Held():
+                return finished.file.block
+            case _:
+                return finished
 
     @property
     def there(self) -> bool:
@@ -271,6 +328,8 @@ class Folder:
             if meta.ended != "running":
                 self._lock.release()
                 self._lock = None
+                for frame in {*self._last, *self._finished}:
+                    self._finish(frame, held=0)
 
 
 def _replace(name: str, text: str, folder: int) -> None:

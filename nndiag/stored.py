@@ -18,9 +18,10 @@ import numpy as np
 
 from nndiag import lock
 from nndiag.errors import RunError
+from nndiag.frames import FRAMES
 from nndiag.meta import FORMAT, Meta
 from nndiag.statistics import Array
-from nndiag.table import STEPS, Block, Column, Table, sound_steps
+from nndiag.table import STEPS, Block, Column, Table, sound, sound_steps
 
 log = logging.getLogger("nndiag")
 
@@ -37,6 +38,12 @@ DEEPEST = 32
 
 SMALL = 2**20
 """Bytes of rows up to which they are read at once: memory maps of many small files would use up the open files."""
+
+WHOLE = 64 * 2**20
+"""Bytes of rows up to which the steps of all are looked at when a run is opened; of larger files those of `LOOKS` rows are."""
+
+LOOKS = 1 << 14
+"""Rows, evenly spaced, that a large file is judged by: to go through all of them would be to load it."""
 
 NAMED = 5
 """Files that a complaint names."""
@@ -88,7 +95,8 @@ def read(path: Path, *, held: bool | None = None) -> Stored:
     meta, rows = Meta.from_dict(data), _counts(data, path)
     if meta.ended == "running" and not (_written(path, meta) if held is None else held):
         meta = replace(meta, ended="killed")
-    growing, files = meta.ended == "running", _names(path)
+    growing = meta.ended == "running"
+    files = {name: extensions for name, extensions in _names(path).items() if _known(name)}
     segments = tuple(_segment(path, name, growing) for name in files if "json" in files[name])
     lost = [*_short(segments, rows), *([] if growing else _unnamed(path, files, rows))]
     return Stored(_with_loss(meta, lost, path) if lost else meta, segments, rows)
@@ -190,11 +198,16 @@ def numbered(name: str) -> tuple[str, int]:
     return frame, int(number)
 
 
+def _known(name: str) -> bool:
+    """Whether a segment is of one of the frames: of others, as of a later version, nothing is read."""
+    return numbered(name)[0] in FRAMES
+
+
 def _short(segments: tuple[Segment, ...], rows: Mapping[str, int]) -> Iterator[str]:
     """Segments that hold fewer rows than they had."""
     found = {segment.name: len(segment.rows) for segment in segments}
     for name, count in rows.items():
-        if found.get(name, 0) < count:
+        if _known(name) and found.get(name, 0) < count:
             yield f"{name} holds {found.get(name, 0)} of {count} rows"
 
 
@@ -228,7 +241,7 @@ def _column(item: Any, schema: Path) -> Column:
 
 
 def _rows(path: Path, width: int, growing: bool) -> Array:
-    """The whole rows of a file, up to the first that does not begin with the next step; of large ones only the ends are read."""
+    """The whole rows of a file, up to the first that does not begin with the next step; of large ones only some are looked at."""
     with opened(path) as file:
         count, torn = divmod(os.fstat(file.fileno()).st_size, width * ROW.itemsize)
         if torn and not growing:
@@ -241,8 +254,9 @@ def _rows(path: Path, width: int, growing: bool) -> Array:
             rows = np.memmap(file, ROW, "r", shape=(count, width))
     if not 0 <= rows[0, 0] < STEPS:
         raise RunError(f"{path} is damaged: its first row does not begin with a step")
-    sound = isinstance(rows, np.memmap) and 0 <= rows[-1, 0] - rows[0, 0] - (count - 1) < STEPS
-    return rows if sound else rows[: len(sound_steps(rows, path))]
+    looked_at = rows[:: 1 if rows.nbytes <= WHOLE else count // LOOKS, 0]
+    plausible = 0 <= rows[-1, 0] - rows[0, 0] - (count - 1) < STEPS and sound(looked_at) == len(looked_at)
+    return rows if plausible else rows[: len(sound_steps(rows, path))]
 
 
 def opened(path: Path) -> IO[bytes]:

@@ -88,11 +88,11 @@ class Table:
 
     def between(self, start: int, stop: int) -> Table:
         """Rows `start` to `stop`."""
-        return self._taken(np.arange(start, min(stop, len(self))))
+        return self._taken(np.arange(start, min(stop, len(self.steps))))
 
     def chunks(self, rows: int) -> Iterator[Table]:
         """All rows, in tables of at most `rows`, without having the whole in memory."""
-        return (self.between(start, start + rows) for start in range(0, len(self), rows))
+        return (self.between(start, start + rows) for start in range(0, len(self.steps), rows))
 
     def take(self, at: Array) -> Table:
         """The rows `at`, which ascend."""
@@ -312,13 +312,13 @@ class Buffer:
         """Where `columns` stand in the row; room is made for those that are new."""
         if new := [column for column in columns if column not in self._places]:
             self._seal()
-            for column in new:
-                self._places[column] = 1 + len(self._places)
-            self._empty += [math.nan] * len(new)
-            self._row += [math.nan] * len(new)
-        places = tuple(self._places[column] for column in columns)
-        first = places[0] if places else 1
-        return slice(first, first + len(places)) if places == tuple(range(first, first + len(places))) else places
+            room = [math.nan] * len(new)
+            places = {**self._places, **{column: at for at, column in enumerate(new, 1 + len(self._places))}}
+            empty, row = self._empty + room, self._row + room
+            self._places, self._empty, self._row = places, empty, row  # all or nothing, wherever Ctrl-C comes
+        at = tuple(self._places[column] for column in columns)
+        first = at[0] if at else 1
+        return slice(first, first + len(at)) if at == tuple(range(first, first + len(at))) else at
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -361,7 +361,7 @@ class Buffer:
 
     def _seal(self) -> None:
         """Make a block of the rows that are finished."""
-        columns, finished = self.columns, self._finished
-        self._finished = array("d")
-        if finished:
-            self._blocks.append((columns, np.frombuffer(finished).reshape(-1, 1 + len(columns))))
+        if self._finished:
+            rows = np.frombuffer(self._finished).reshape(-1, len(self._empty))
+            blocks, empty = [*self._blocks, (self.columns, rows)], array("d")
+            self._blocks, self._finished = blocks, empty  # all or nothing, wherever Ctrl-C comes

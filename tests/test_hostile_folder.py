@@ -350,7 +350,7 @@ def test_an_error_that_names_a_hostile_path_is_escaped(tmp_path: Path, capsys: p
 
 
 def test_nothing_is_unpickled_or_evaluated(folder: Path) -> None:
-    (folder / "frames/evil-0.json").write_text("cos\nsystem\n(S'echo'\ntR.")
+    (folder / "frames/histograms-0.json").write_text("cos\nsystem\n(S'echo'\ntR.")
     with pytest.raises(RunError, match="no JSON"):
         open_run(folder)
     sources = [file.read_text() for file in Path(nndiag.__file__).parent.rglob("*.py")]

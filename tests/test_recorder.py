@@ -356,3 +356,73 @@ def test_the_precision_of_a_loop_of_ones_own_is_that_of_its_gradients() -> None:
     recorder.gradient("w", np.ones(3, np.float64))
 
     assert recorder.meta.dtype == "float64"
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"batch_size": "32"}, "batch_size='32'.*number of samples"), ({"samples": -1}, "number of samples"),
+    ({"name": 3}, "name=3.*wanted text"), ({"clipping": 1.0}, "clipping=1.0.*wanted a mapping"),
+    ({"probes": {"NDP01": 3}}, "mappings by code"), ({"faults": ["x"]}, "wanted mappings"),
+    ({"first_nonfinite": 3}, "a step and what"), ({"thinned": {"losses": "x"}}, "numbers of rows"),
+])  # fmt: skip
+def test_what_no_reader_would_take_is_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        Recorder().describe(**changes)
+
+
+def test_numbers_of_samples_may_be_of_any_type(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "run")
+    recorder.describe(batch_size=np.float64(32), samples=1e3)
+    recorder.close()
+
+    meta = open_run(tmp_path / "run").meta
+    assert (meta.batch_size, meta.samples) == (32, 1000)
+
+
+@pytest.mark.parametrize(
+    ("step", "fault"), [(1.5, TypeError), (np.nan, TypeError), (True, TypeError), (-1, ValueError), (2**60, ValueError)]
+)
+def test_steps_to_start_at_are_steps(step: int, fault: type[Exception]) -> None:
+    with pytest.raises(fault, match="start_at"):
+        Recorder().start_at(step)
+
+
+@pytest.mark.parametrize(("ended", "fault"), [(3, TypeError), ("running", ValueError), ("", ValueError)])
+def test_a_run_ends_with_a_word(ended: str, fault: type[Exception]) -> None:
+    recorder = Recorder()
+    with pytest.raises(fault, match="a run ends with"):
+        recorder.close(ended)
+    with pytest.raises(fault, match="a run ends with"):
+        recorder.end(ended)
+    recorder.close()
+    assert recorder.run.meta.ended == "completed"
+
+
+@pytest.mark.parametrize("value", ["0.5", b"1", np.array([1.0])])
+def test_a_loss_that_is_no_number_is_not_kept(value: float) -> None:
+    recorder = Recorder(every=1)
+    for take in (recorder.loss, lambda loss: recorder.log(loss=loss)):
+        with pytest.raises(TypeError, match="wanted a number"):
+            take(value)
+    recorder.loss(2.0)
+    recorder.step()
+    assert recorder.run.train.to_list() == [2.0]
+
+
+def test_ctrl_c_while_room_is_made_costs_nothing() -> None:
+    """What takes several steps is there in the end or not at all."""
+    recorder = Recorder(every=1)
+    recorder.activation("a", np.ones((2, 2)))
+    recorder.log(loss=1.0)
+    recorder.step()
+    buffer = recorder.row.buffers["activations"]
+    seal = buffer._seal
+    buffer._seal = lambda: exec("raise KeyboardInterrupt")  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        recorder.activation("b", np.ones((2, 2)))
+    buffer._seal = seal  # type: ignore[method-assign]
+    for _ in range(3):
+        recorder.activation("a", np.ones((2, 2)))
+        recorder.activation("b", np.ones((2, 2)))
+        recorder.log(loss=1.0)
+        recorder.step()
+    assert recorder.run.activations["mean"].shape == (4, 2)

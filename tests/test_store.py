@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from nndiag import Checklist, Recorder, RunError, open_run, store, stored
+from nndiag.cli import main
 from nndiag.meta import Meta, ParameterMeta
 from nndiag.table import Table
 
@@ -155,7 +156,7 @@ def spoilt(path: Path, row: int, step: float) -> None:
     rows.flush()
 
 
-def test_opening_reads_no_rows_but_the_first_and_the_last(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_is_spoilt_in_the_middle_costs_the_rows_from_there(large: Path) -> None:
     spoilt(large, 30_000, np.nan)
 
     run = open_run(large)
@@ -283,3 +284,55 @@ def test_schema_files_with_odd_names_are_passed_over(tmp_path: Path) -> None:
 
     assert isinstance(tables["losses"], Table)
     assert set(tables) == {"activations", "losses", "metrics"}
+
+
+@pytest.mark.parametrize("steps", [60_000, 2_000_000], ids=["looked through", "looked into"])
+def test_a_page_that_is_lost_in_the_middle_is_a_loss(steps: int, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "run", every=1)
+    recorder.log(loss=1.0, epoch=0)
+    recorder.step()
+    recorder.close()
+    file = tmp_path / "run" / "frames" / "losses-0.f64"
+    rows = np.tile(np.fromfile(file).reshape(1, -1), (steps, 1))
+    rows[:, 0] = np.arange(steps)
+    pages = 1 + (2 << 20) * (steps > 60_000) // 4096  # of a very large file a part as large as a write
+    rows.reshape(-1)[512 * 300 : 512 * (300 + pages)] = 0
+    rows.tofile(file)
+    meta = tmp_path / "run" / "run.json"
+    described = json.loads(meta.read_text())
+    described["rows"]["losses-0"] = steps
+    meta.write_text(json.dumps(described))
+
+    run = open_run(tmp_path / "run")
+    whole = 512 * 300 // 4
+
+    assert "losses-0 holds" in run.meta.faults[0]["error"]
+    assert len(run.losses) == whole
+    assert len(run.tidy("losses")) > 0
+    assert Checklist().examine(run).lost
+    assert Recorder(tmp_path / "run", resume=True).step_number == whole
+
+
+def test_of_many_files_few_are_held_open(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "run", every=1)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for at in range(60):
+        recorder.log(loss=1.0, **{f"metric{at}": float(at)})
+        recorder.step()
+        recorder.flush()
+
+    assert recorder.run.metrics.shape == (60, 61)
+    assert len(list(Path("/proc/self/fd").iterdir())) < before + 20
+    recorder.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+    assert recorder.run.metrics.equals(open_run(tmp_path / "run").metrics)
+
+
+def test_a_frame_that_nobody_knows_is_passed_over(tmp_path: Path) -> None:
+    record(tmp_path / "run").close()
+    for extension in ("json", "f64"):
+        frames = tmp_path / "run" / "frames"
+        shutil.copy(frames / f"losses-0.{extension}", frames / f"others-0.{extension}")
+
+    assert not open_run(tmp_path / "run").meta.faults
+    assert main(["check", str(tmp_path / "run")]) == 0

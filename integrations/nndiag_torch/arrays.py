@@ -19,6 +19,9 @@ VIEWED = frozenset({torch.float32, torch.float64, torch.float16, torch.int64, to
 
 STRIDED = torch.strided
 
+PLAIN = torch.Tensor.__torch_dispatch__
+"""What a class of tensors dispatches by whose values lie in its own memory: no distributed tensor, and none around others."""
+
 NAME = "nndiag"
 """Key of a hook on a gradient; PyTorch's own are numbers."""
 
@@ -34,7 +37,8 @@ def as_array(tensor: torch.Tensor) -> Array:
 
 def is_viewed(tensor: torch.Tensor) -> bool:
     """Whether `as_array` gives a view of the memory of `tensor`."""
-    return tensor.is_cpu and tensor.dtype in VIEWED and tensor.layout is STRIDED
+    strided = tensor.is_cpu and tensor.dtype in VIEWED and tensor.layout is STRIDED
+    return strided and type(tensor).__torch_dispatch__ is PLAIN
 
 
 class View:
@@ -88,7 +92,10 @@ def on_gradient(tensor: torch.Tensor, hook: Callable[[torch.Tensor], None]) -> N
 
 def has_values(tensor: torch.Tensor) -> bool:
     """Whether there is an array of numbers in it: not on the meta device, nor in a fake tensor or one of ragged rows."""
-    fake = type(tensor) is not torch.Tensor and isinstance(tensor, FakeTensor)
+    kind = type(tensor)
+    fake = kind is not torch.Tensor and (
+        isinstance(tensor, FakeTensor) or not (kind.__torch_dispatch__ is PLAIN or hasattr(kind, "full_tensor"))
+    )
     return not (fake or tensor.is_nested or tensor.is_meta)
 
 

@@ -66,6 +66,9 @@ TENSORS = ("loss", "outputs", "targets")
 """What may be logged as a tensor."""
 
 
+MODAL = ("dropout", "batch_norm")
+"""Kinds of layers to which the mode makes a difference: of a model that is called in parts, its own mode says nothing."""
+
 LOSSES = (nn.modules.loss._Loss, nn.modules.loss._WeightedLoss)
 """What is never a part of a model."""
 
@@ -115,6 +118,9 @@ class TorchLoop:
         self._began = self._never_steps = self._failed = self._unscales = False
         self._trains_in_evaluation_mode = self._reads = False
         self._evaluated_in_training_mode: bool | None = None
+        self._looked = False
+        self._looks = self._validations = 0
+        """Training passes before which one had no gradients, in training mode, and nothing was told of it; and validations."""
         self._dropout = FunctionalDropout()
         self._output: Any = None
         self._entering: tuple[Any, ...] = ()
@@ -216,6 +222,8 @@ class TorchLoop:
         """A training pass begins: of a new iteration, or one more of the iteration under way."""
         if self._is_over():
             self._finish()
+        self._looks += self._looked
+        self._looked = False
         self._collect_gradients()
         self._passing = True
         self._in_backward = self._adds_up = self._collected = False
@@ -301,7 +309,9 @@ class TorchLoop:
 
     def _entered(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Any module of the process is about to be called; of the model, what goes in is a batch."""
-        if not torch.compiler.is_compiling() and id(module) in self.parts.roots:
+        if torch.compiler.is_compiling():
+            return
+        if id(module) in self.parts.roots or ("_orig_mod" in module._modules and self.parts.is_compiled(module)):
             self._inside, self._within = False, torch.is_grad_enabled()  # a pass before may have ended in an exception
             self._thread = get_ident()
             self._entering = args if self._within else ()
@@ -332,7 +342,10 @@ class TorchLoop:
         if root := id(module) in self.parts.roots:
             self._entering, self._within = (), False
         if (root or not (self._inside or self._within)) and not torch.is_grad_enabled():
-            self._evaluates(first_tensor(args, floating=False) if root else None)
+            if root:
+                self._evaluates(first_tensor(args, floating=False))
+            elif (layer := self.parts.layers.get(id(module))) and layer.kind in MODAL:
+                self._evaluated_in_training_mode = self._looked = module.training
         elif self.model.training or self._trains_in_evaluation_mode or not self.parts.in_evaluation_mode:
             self._train_forward(self.parts.layers.get(id(module)), root, args, output)
             if compiled.is_region(module):
@@ -343,7 +356,7 @@ class TorchLoop:
 
     def _meet(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """A module that was not there when the model was surveyed: a new part of it, or none of ours."""
-        if self._surveyed or isinstance(module, LOSSES) or get_ident() != self._thread:
+        if self._surveyed or isinstance(module, LOSSES) or self._thread not in (0, get_ident()):
             return
         self._surveyed = True  # once in an iteration: some loops make a new module at every step
         own = self.parts.meet(module)
@@ -354,8 +367,8 @@ class TorchLoop:
             self._part_called(module, args, output)
 
     def _evaluates(self, x: torch.Tensor | None) -> None:
-        """A pass without gradients, of the whole model where `x` is what went in."""
-        self._evaluated_in_training_mode = self.model.training
+        """A pass of the whole model without gradients; `x` is what went in, if that is a tensor."""
+        self._evaluated_in_training_mode = self._looked = self.model.training
         if x is None:
             return
         if (dropped := self._dropout.evaluation_ends()) is not None:
@@ -490,9 +503,12 @@ class TorchLoop:
         self.teller.catch_up()
         if self._passing and self.teller.reading and not self._backward_passes and not trains:
             self._take_back()
-        if self._evaluated_in_training_mode is not None:
-            self.recorder.row.buffers["loop"].put("", EVALUATION, (float(self._evaluated_in_training_mode),))
-            self._evaluated_in_training_mode = None
+        training, self._evaluated_in_training_mode = self._evaluated_in_training_mode, None
+        self._looked, self._validations = False, self._validations + 1
+        if training is not None and not (
+            training and self._looks > self._validations
+        ):  # else nobody knows which it was
+            self.recorder.row.buffers["loop"].put("", EVALUATION, (float(training),))
 
     def _take_back(self) -> None:
         """The passes since the last step had gradients on and no backward pass: they were those of the validation."""

@@ -53,13 +53,18 @@ class Parts:
     def meet(self, module: nn.Module) -> bool:
         """Whether a module that was not there at the last survey is a part of the model by now."""
         self.survey()
-        if getattr(module, "_orig_mod", None) is self.model:  # what torch.compile has made of it
-            self.modules[id(module)] = self.roots[id(module)] = module
-            self.inner.discard(id(module))
-        if id(module) in self.modules:
+        if self.is_compiled(module) or id(module) in self.modules:
             return True
         self._foreign.add(module)
         return False
+
+    def is_compiled(self, module: nn.Module) -> bool:
+        """Whether a module is what torch.compile has made of the model: from now on that is one of the `roots`."""
+        if getattr(module, "_orig_mod", None) is not self.model:
+            return False
+        self.modules[id(module)] = self.roots[id(module)] = module
+        self.inner.discard(id(module))
+        return True
 
     def borrow(self, module: nn.Module) -> None:
         """The model calls what it does not have, out of a plain list or made in `forward`: its parameters count, too."""
@@ -112,7 +117,7 @@ class Holders:
 
     def forget(self) -> None:
         """The parts, or the optimisers, have changed."""
-        self._owned: dict[Optimizer, tuple[int, list[Parameter]]] = {}
+        self._owned: dict[Optimizer, tuple[list[int], list[Parameter]]] = {}
         self._unowned: list[Parameter] | None = None
         self._smallest: dict[Optimizer | None, list[torch.Tensor]] | None = None
 
@@ -149,11 +154,14 @@ class Holders:
 
     def of(self, optimizer: Optimizer) -> list[Parameter]:
         """Parameters of the model that `optimizer` holds."""
-        held = sum(len(group["params"]) for group in optimizer.param_groups)
-        count, owned = self._owned.get(optimizer, (-1, []))
-        if count != held:
-            tensors = (tensor for group in optimizer.param_groups for tensor in group["params"])
-            owned = [found for tensor in tensors if (found := self._parts.parameters.get(id(tensor)))]
+        held = [id(tensor) for group in optimizer.param_groups for tensor in group["params"]]
+        before, owned = self._owned.get(optimizer, ([], []))
+        if before != held:
+            if (
+                0 < len(self._parts.parameters.keys() & set(held)) < len(held)
+            ):  # others may have taken the place of some
+                self._parts.survey()
+            owned = [found for key in held if (found := self._parts.parameters.get(key))]
             self._owned[optimizer], self._unowned = (held, owned), None
         return owned
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nndiag.cli import main
 from nndiag.demo import FAULTS
+from nndiag.statistics import Array
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,6 +57,45 @@ def test_the_code_of_the_first_minute_runs(
     exec(code, split)
 
     assert capsys.readouterr().out.startswith("PASS  digits: 460 steps")
+
+
+def test_the_code_of_a_loop_of_your_own_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import nndiag
+    from nndiag.datasets import digits
+
+    code = re.findall(r"```python\n(recorder = nndiag.Recorder.*?)```", README, re.DOTALL)[0]
+    monkeypatch.chdir(tmp_path)
+    x_train, y_train, x_val, y_val = digits()
+    rng = np.random.default_rng(0)
+    shapes = {"w1": (64, 32), "b1": (32,), "w2": (32, 10), "b2": (10,)}
+    parameters = {name: rng.normal(0, 0.2, shape) * (len(shape) > 1) for name, shape in shapes.items()}
+    w1, b1, w2, b2 = parameters.values()
+
+    def cross_entropy(logits: Array, y: Array) -> tuple[float, Array]:
+        p = np.exp(logits - logits.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        return float(-np.log(p[np.arange(len(y)), y]).mean()), (p - np.eye(10)[y]) / len(y)
+
+    def backward(x: Array, h: Array, logits: Array, y: Array) -> tuple[float, list[Array]]:
+        loss, delta = cross_entropy(logits, y)
+        below = (delta @ w2.T) * (h > 0)
+        return loss, [x.T @ below, below.sum(axis=0), h.T @ delta, delta.sum(axis=0)]
+
+    def batches() -> Iterator[tuple[Array, Array]]:
+        for rows in np.array_split(rng.permutation(len(x_train)), 23):
+            yield x_train[rows], y_train[rows]
+
+    def validate() -> float:
+        return cross_entropy(np.maximum(x_val @ w1 + b1, 0) @ w2 + b2, y_val)[0]
+
+    names = {"nndiag": nndiag, "np": np, "parameters": parameters, "batches": batches, "backward": backward}
+    exec(code, {**names, "validate": validate, **parameters})
+
+    printed = capsys.readouterr().out
+    assert printed.startswith("PASS  own: 460 steps")
+    assert "PASS         ND702  underfitting" in printed
 
 
 def test_the_code_of_the_live_checks_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,6 +115,33 @@ def test_graphs_are_as_many_and_training_is_bit_for_bit_the_same(how, backend):
 
 
 @measured
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_model_of_a_class_of_pytorch_is_heard_from_its_first_pass(backend):
+    """What is inlined into the graph, as those classes are, is never called by itself."""
+
+    def run(compiles):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3), nn.ReLU())
+        called = torch.compile(model, backend=backend) if compiles else model
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        with nndiag.watch(called, optimizer, every=1) as recorder:
+            for _ in range(25):
+                x = torch.randn(12, 8)
+                loss = CE(called(x), x[:, :3].argmax(dim=1))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        return recorder.run, recorder.check().headlines
+
+    (bare, wanted), (seen, found) = run(compiles=False), run(compiles=True)
+
+    assert found == wanted
+    assert "ND106" in found
+    for frame in ("data", "outputs", "activations", "gradients"):
+        pd.testing.assert_frame_equal(seen.frame(frame), bare.frame(frame), rtol=1e-4, atol=1e-6)
+
+
+@measured
 @pytest.mark.parametrize("deferred", [False, True])
 @pytest.mark.parametrize("how", HOW)
 def test_the_numbers_are_those_of_the_model_that_is_not_compiled(how, deferred, monkeypatch):

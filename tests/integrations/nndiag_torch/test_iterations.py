@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import logging
 import weakref
@@ -264,6 +265,46 @@ def test_a_step_that_is_never_called_is_seen_whatever_is_read(options):
             loss.backward()
     assert (recorder.run.gradients["norm"].iloc[1:] > 0).all().all()
     assert "ND904" in headlines(recorder)
+
+
+def test_looks_in_training_mode_between_the_steps_are_no_validations():
+    """The accuracy of a step or a pseudo-label; what is validated is an average of the weights, which nobody watches."""
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    average, optimizer = copy.deepcopy(model).eval(), sgd(model)
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for at in range(30):
+            x, y = batch()
+            step(model, optimizer, recorder)
+            with torch.no_grad():
+                assert len(model(x).argmax(dim=1)) == len(y)
+                if at % 5 == 4:
+                    recorder.log(validation_loss=F.cross_entropy(average(x), y))
+    assert "ND903" not in headlines(recorder)
+    assert recorder.run.series("loop", "training_mode", "").empty
+
+
+@pytest.mark.parametrize("evaluates", [False, True])
+def test_of_a_model_that_is_called_in_parts_the_mode_of_those_counts(evaluates):
+    class Weights(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.of = nn.Parameter(torch.zeros(2))
+
+    network = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.5), nn.ReLU(), nn.Linear(16, 3))
+    whole = nn.ModuleDict({"network": network, "weights": Weights()})
+    optimizer = sgd(whole)
+    with nndiag.watch(whole, optimizer, every=1) as recorder:
+        for _ in range(30):
+            x, y = batch()
+            network.train()
+            loss = F.cross_entropy(network(x), y) + whole["weights"].of.square().sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            network.train(not evaluates)
+            with torch.no_grad():
+                recorder.log(validation_loss=F.cross_entropy(network(x), y))
+    assert ("ND903" in headlines(recorder)) is not evaluates
 
 
 def test_a_validation_loss_that_comes_with_that_of_training_takes_nothing_back():
@@ -615,3 +656,48 @@ def test_a_group_that_rests_beside_others_has_no_updates(make, rates):
     assert set(recorder.run.updates["update_norm"].dropna(axis=1)) == set(moved)
     assert recorder.run.metrics["lr", "train"].unique().tolist() == [next(filter(None, rates), 0.0)]
     assert recorder.meta.optimizer["lr"] == next(filter(None, rates), 0.0)
+
+
+class Around(torch.Tensor):
+    """A tensor whose values lie in another."""
+
+    @staticmethod
+    def __new__(cls, values):
+        return torch.Tensor._make_wrapper_subclass(cls, values.shape, dtype=values.dtype, device=values.device)
+
+    def __init__(self, values):
+        self.values_ = values
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        return function(*(one.values_ if isinstance(one, Around) else one for one in args), **(kwargs or {}))
+
+
+def test_a_batch_that_is_no_array_is_left_out():
+    model = net()
+    optimizer = sgd(model)
+    with nndiag.watch(model, optimizer, every=1, strict=True) as recorder:
+        for _ in range(10):
+            x, y = batch()
+            optimizer.zero_grad()
+            F.cross_entropy(model(Around(x)), y).backward()
+            optimizer.step()
+    assert len(recorder.run.gradients) == 10
+    assert not recorder.run.meta.faults
+
+
+@pytest.mark.parametrize("anew", [False, True], ids=["in its group", "with a new optimiser"])
+def test_a_parameter_that_takes_the_place_of_another_is_recorded(anew):
+    model = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+    optimizer = sgd(model)
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for at in range(8):
+            if at == 4:
+                model[0].weight = nn.Parameter(model[0].weight.detach()[:, :8].clone())
+                if anew:
+                    optimizer = sgd(model)
+                else:
+                    optimizer.param_groups[0]["params"] = list(model.parameters())
+            step(model, optimizer, recorder)
+            norm = float(model[0].weight.grad.norm())
+            assert recorder.run.gradients["norm", "0.weight"].iloc[-1] == pytest.approx(norm, rel=1e-5)
