@@ -53,6 +53,7 @@ class Pace:
         self.spent = self.owed = 0.0
         self.running = False
         self._auto = every == "auto"
+        self._regular = 0
         self._budget = budget
         self._bare: deque[float] = deque(maxlen=MEMORY)
         self.entered = self._begun = self._last = perf_counter()
@@ -79,7 +80,12 @@ class Pace:
     @property
     def adapts(self) -> bool:
         """Whether the cadence follows the cost: "auto", after the first steps, which are always read."""
-        return self._auto and self._step >= ALWAYS
+        return self._auto and not self._regular and self._step >= ALWAYS
+
+    def without_clock(self, every: int) -> bool:
+        """Have "auto" read the first steps, then each `every`-th, as processes must that read together; whether it is "auto"."""
+        self._regular = every * self._auto
+        return self._auto
 
     def owe(self, seconds: float) -> None:
         """Count time that reading has cost where the clock does not see it, such as that of kernels on a device."""
@@ -104,6 +110,9 @@ class Pace:
     def next(self, step: int) -> bool:
         """Whether `step`, which begins now, is to be read."""
         self._step = step
+        if self._regular:
+            self._reading = step < ALWAYS or step % self._regular == 0
+            return self._reading
         if self._auto:
             if self._paid_at < step < self._accounts_at:
                 return False

@@ -162,3 +162,14 @@ def test_time_is_counted_once() -> None:
 def test_a_cadence_that_is_none_is_refused(every: Any, budget: float) -> None:
     with pytest.raises(ValueError, match=r"every=|budget="):
         Pace(every, budget)
+
+
+def test_without_a_clock_the_steps_are_those_of_any_process() -> None:
+    pace = Pace("auto", 0.02)
+
+    assert pace.without_clock(20)
+    assert [step for step in range(130) if pace.next(step)] == [*range(50), 60, 80, 100, 120]
+    assert not pace.adapts
+    told = Pace(7, 0.02)
+    assert not told.without_clock(20)
+    assert [step for step in range(30) if told.next(step)] == [7, 14, 21, 28]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,11 @@ from nndiag.errors import NndiagError
 from nndiag.hooks import Hook
 from nndiag.recorder import Recorder
 from nndiag_torch.loop import TorchLoop
+
+log = logging.getLogger("nndiag")
+
+TOGETHER = 50
+"""Cadence where parameters are spread over processes, which have to read the same steps: each gathers its parts of all others."""
 
 
 class WatchError(NndiagError, TypeError):
@@ -37,6 +43,10 @@ def attach(model: Any, optimizer: Any, loss: Any, recorder: Recorder, hooks: Seq
         raise WatchError(
             f"watch(model, optimizer, {type(loss).__name__}): wanted a loss module or a function, or nothing"
         )
+    spread = any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
+    if spread and recorder.pace.without_clock(TOGETHER):
+        log.warning("parameters are spread over processes, which are all to be watched and to read the same steps: "
+                    "the first ones and every %dth, not as each one's clock says", TOGETHER)  # fmt: skip
     loop = TorchLoop(getattr(model, "_orig_mod", model), optimizers, loss, recorder)
     recorder.describe(**loop.describe())
     loop.hooks.add(hooks, recorder)
