@@ -40,7 +40,7 @@ class RecognizedLoss:
         self.fed = False
         """Whether this step has told of a layer, of outputs or of targets."""
         self.targets: Array | None = None
-        """The targets that came with the inputs of this step, until outputs are given apart."""
+        """A copy of the targets that came with the inputs of this step, until outputs are given apart."""
         self._given = False
         self._layer = self._last = ""
         self._agreed = 0
@@ -49,9 +49,9 @@ class RecognizedLoss:
         self._values: list[tuple[float, Loss]] = []
 
     def data(self, targets: Array) -> None:
-        """The targets that come with the inputs of this step."""
-        if not self._given:
-            self.targets, self.fed = targets, True
+        """The targets that come with the inputs of this step, of which a copy is kept until it is over, if they may be of use."""
+        if not self._given and (self._agreed < AGREE or self._left):
+            self.targets, self.fed = targets.copy(), True
 
     def layer(self, name: str, output: Array, told: Loss) -> bool:
         """What a layer puts out; whether that is known to be the outputs, of which the loss is made with `targets`."""

@@ -19,6 +19,7 @@ import numpy as np
 from nndiag import lock
 from nndiag.errors import RunError
 from nndiag.frames import FRAMES
+from nndiag.mapped import PIECE, pieces
 from nndiag.meta import FORMAT, Meta
 from nndiag.statistics import Array
 from nndiag.table import STEPS, Block, Column, Table, sound, sound_steps
@@ -254,9 +255,19 @@ def _rows(path: Path, width: int, growing: bool) -> Array:
             rows = np.memmap(file, ROW, "r", shape=(count, width))
     if not 0 <= rows[0, 0] < STEPS:
         raise RunError(f"{path} is damaged: its first row does not begin with a step")
-    looked_at = rows[:: 1 if rows.nbytes <= WHOLE else count // LOOKS, 0]
-    plausible = 0 <= rows[-1, 0] - rows[0, 0] - (count - 1) < STEPS and sound(looked_at) == len(looked_at)
+    plausible = 0 <= rows[-1, 0] - rows[0, 0] - (count - 1) < STEPS and _ascend(rows)
     return rows if plausible else rows[: len(sound_steps(rows, path))]
+
+
+def _ascend(rows: Array) -> bool:
+    """Whether rows begin with ascending steps: all of them, or of a large file those that are looked at."""
+    every, last = 1 if rows.nbytes <= WHOLE else len(rows) // LOOKS, -1.0
+    for piece in pieces(rows, size=PIECE if every == 1 else max(PIECE, rows.nbytes // 256)):
+        steps = piece[::every, 0]
+        if sound(steps, last) < len(steps):
+            return False
+        last = float(steps[-1])
+    return True
 
 
 def opened(path: Path) -> IO[bytes]:

@@ -251,6 +251,18 @@ def test_without_decay_a_penalty_in_the_loss_is_what_takes_all_weights_away(
     assert len(findings(DecayDominates(), run)) == found
 
 
+def test_of_a_loop_of_ones_own_nothing_need_be_described_and_the_update_may_be_wrong() -> None:
+    """W = mu * W - lr * g, where momentum belongs to a velocity."""
+    norms = {"a.weight": 10 * 0.9 ** np.arange(100), "b.weight": 5 * 0.9 ** np.arange(100)}
+    updates = {"weight_norm": norms, "update_norm": {name: 0.1 * norm for name, norm in norms.items()}}
+
+    own = Checklist("ND506").examine(synthetic.run(updates=updates))
+    torch = Checklist("ND506").examine(synthetic.run(updates=updates, versions={"torch": "2.13"}))
+
+    assert own.findings[0].causes[-1].startswith("an update that multiplies the weights")
+    assert torch.checks[0].verdict.name == "NOT_CHECKED"
+
+
 @pytest.mark.parametrize(("decay", "optimizer", "found"), [(0.2, "SGD", 1), (0.1, "SGD", 0), (0.2, "AdamW", 0)])
 def test_a_penalty_above_the_loss_holds_it_up(decay: float, optimizer: str, found: int) -> None:
     """Of weights of norm 3 that do not shrink: λ/2 · 9 is 0.9 or 0.45, and the loss ends at 0.7."""

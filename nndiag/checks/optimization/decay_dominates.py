@@ -12,6 +12,8 @@ from nndiag import progress, structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 
+WEIGHTS_TIMES = "an update that multiplies the weights: momentum belongs to the velocity"
+
 
 @dataclass(frozen=True)
 class DecayDominates(Check):
@@ -31,8 +33,9 @@ class DecayDominates(Check):
     balance, far from where the loss alone would be. Decay also rules where a network has learned its task and gradients are
     all but gone: with more than `learned` of the way made it is no fault.
 
-    A penalty in the loss does the same. Where the optimiser has no weight decay, all weights but biases below `gone` of their
-    largest norm and of their first, short of the same way, are its work: no gradient of a task takes every weight to nothing.
+    A penalty in the loss does the same, or an update of one's own that multiplies the weights. Where the optimiser has no weight
+    decay, all weights but biases below `gone` of their largest norm and of their first, short of the same way, are its work: no
+    gradient of a task takes every weight to nothing.
     So are all of two weights or more below `shrunk` of those, and below `half` in the median, where it is known how far training
     has come: sound runs without decay keep 0.6 in the median.
     """
@@ -40,7 +43,7 @@ class DecayDominates(Check):
     code = "ND506"
     name = "decay-dominates"
     kind = "training"
-    needs = ("updates.update_norm", "updates.weight_norm", "metrics.lr")
+    needs = ("updates.update_norm", "updates.weight_norm")
     advice = "Lower the weight decay by 10."
     confirm = "run.updates['weight_norm'].plot(logy=True)"
     passed = "the gradient, not weight decay, moves the weights"
@@ -54,10 +57,12 @@ class DecayDominates(Check):
     early: int = 10
 
     def not_checked(self, run: Run) -> str | None:
-        if not run.meta.optimizer:
+        if not run.meta.optimizer and not structure.by_hand(run):
             return "needs the optimiser's settings, which the run does not describe"
         if reason := super().not_checked(run):
             return reason
+        if self._decay(run) > 0 and not len(run.series("metrics", "lr", "train")):
+            return "needs metrics.lr beside a weight decay, which was not recorded"
         return None if structure.weights(run, "updates", "update_norm") else "no weights are updated"
 
     def examine(self, run: Run) -> Iterator[Finding]:
@@ -70,7 +75,7 @@ class DecayDominates(Check):
         left = norms.iloc[-1] / norms.max().where(norms.max() > 0)
         if not self._decay(run) > 0:
             begun = norms.iloc[-1] / norms.iloc[0].where(norms.iloc[0] > 0)  # the largest may be that of an explosion
-            yield from self._by_penalty(norms, left.combine(begun, max), trained)
+            yield from self._by_penalty(run, norms, left.combine(begun, max), trained)
             return
         kept = float(left.median())
         share = self._share(run, norms)
@@ -89,19 +94,20 @@ class DecayDominates(Check):
         )  # fmt: skip
 
     def _by_penalty(
-        self, norms: pd.DataFrame, left: pd.Series[float], trained: progress.Progress | None
+        self, run: Run, norms: pd.DataFrame, left: pd.Series[float], trained: progress.Progress | None
     ) -> Iterator[Finding]:
         """What has shrunk all weights to what is `left` of their size, without any decay of the optimiser's."""
         most, known = float(left.max()), trained is not None and trained.trivial is not None
         learned = known and trained is not None and trained.value > self.learned
         held_down = known and len(left) > 1 and most < self.shrunk and float(left.median()) < self.half
         if not learned and (most < self.gone or held_down):
+            own = structure.by_hand(run)
             yield self.finding(
                 f"all weights have shrunk to {most:.2g} of their size or less, and the optimiser has no weight decay: a penalty "
-                f"in the loss is stronger than the task",
+                f"in the loss{', or the update itself,' * own} is stronger than the task",
                 first_step=int(norms.index[0]), last_step=int(norms.index[-1]), value=most,
-                threshold=self.shrunk if held_down else self.gone,
-                causes=("a penalty too strong",), fix="Divide the penalty that is added to the loss by 100, or leave it out.",
+                threshold=self.shrunk if held_down else self.gone, causes=("a penalty too strong", *(WEIGHTS_TIMES,) * own),
+                fix="Divide the penalty that is added to the loss by 100, or leave it out.",
             )  # fmt: skip
 
     def _penalty(self, run: Run, norms: pd.DataFrame) -> float:
