@@ -714,6 +714,15 @@ def test_the_lessons_curves_pass_with_a_note_that_the_gap_widens() -> None:
     assert "the gap to the training loss has widened" in result.notes[0]
 
 
+@pytest.mark.parametrize(("first", "suspected"), [(5.5, True), (4.0, False)])
+def test_an_evaluation_that_is_far_off_from_the_start_may_compute_something_else(first: float, suspected: bool) -> None:
+    """Such as with the running statistics that a batch norm began with; the training loss beside it is 2.2."""
+    validation = {10 * (i + 1): v for i, v in enumerate([first, 5.0, 4.9, *np.linspace(5.0, 7.0, 17)])}
+    (found,) = findings(Overfitting(), synthetic.run(steps=200, train=synthetic.decay(200), validation=validation))
+
+    assert ("an evaluation that computes something else" in found.causes[0]) is suspected
+
+
 def test_the_same_curves_continued_overfit() -> None:
     (found,) = findings(Overfitting(), lesson_curves(200))
 

@@ -926,3 +926,13 @@ def test_what_hands_values_on_is_no_head(behind: str, found: bool) -> None:
     )  # fmt: skip
 
     assert [finding.layer for finding in findings("ND104", run)] == ["1"] * found
+
+
+@pytest.mark.parametrize(("variance", "found"), [(0.0, True), (1e-9, False)])
+def test_a_last_layer_of_ones_is_a_constant_output_where_outputs_are_not_recorded(variance: float, found: bool) -> None:
+    """A softmax over a single unit, in a loop that tells of layers alone."""
+    activations = {"mean": {"h": 0.4, "p": 1.0}, "variance": {"h": 0.2, "p": variance}}
+    report = Checklist("ND102").examine(synthetic.run(activations=activations))
+
+    assert [finding.layer for finding in report.findings] == ["p"] * found
+    assert report.checks[0].verdict.name == ("FAIL" if found else "NOT_CHECKED")

@@ -13,6 +13,8 @@ from nndiag.check import Check, Finding
 from nndiag.run import Run
 from nndiag.statistics import Array
 
+EVALUATED = "an evaluation that computes something else than training: batch norm, dropout, or how inputs are scaled"
+
 
 @dataclass(frozen=True)
 class Overfitting(Check):
@@ -24,7 +26,8 @@ class Overfitting(Check):
     more than `errors` standard errors (from the scatter between neighbouring evaluations) and by more than `rise` of its
     progress (from a trivial prediction's loss, where that is known, to its best), while the training loss is no higher than
     it was at that best. A gap between the two curves alone is no fault: where it widens while validation still falls (section
-    12 of the lesson), that is a note.
+    12 of the lesson), that is a note. Where the first evaluation is `apart` times the training loss beside it or more, and none
+    gets down to that, it may be the evaluation: nothing is known by heart that early.
     """
 
     code = "ND701"
@@ -39,6 +42,7 @@ class Overfitting(Check):
     errors: float = 3.0
     rise: float = 0.05
     evaluations: int = 3
+    apart: float = 2.0
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run) or progress.no_measure(run):
@@ -59,10 +63,12 @@ class Overfitting(Check):
         train = self._train_at(run)
         if best_at < len(smooth) - self.evaluations and (tail > limit).all() and train.iloc[-1] <= train.iloc[best_at]:
             step = int(smooth.index[best_at])
+            other = min(float(validation.iloc[0]), best) > self.apart * float(train.iloc[0]) > 0
             yield self.finding(
                 f"the validation loss rises from {best:.3g} at step {step} to {tail.iloc[-1]:.3g} while training falls",
                 first_step=step, last_step=int(smooth.index[-1]), value=float(tail.iloc[-1]), threshold=float(limit),
-                causes=("too little data for this network", "wrong labels learned by heart", "no regularisation"),
+                causes=(*(EVALUATED,) * other, "too little data for this network", "wrong labels learned by heart",
+                        "no regularisation"),
                 fix=f"Stop at step {step}{self._epoch(run, step)}; then more data, weight decay, dropout or a smaller network.",
             )  # fmt: skip
         else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nndiag import synthetic
+from nndiag import structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.objective import Objective
 from nndiag.run import Run
@@ -24,7 +24,7 @@ class ConstantOutput(Check):
     Decides on the variance of the outputs over the inputs of a batch: on every read, at least `min_reads`, below `ratio`
     times the variance of the targets (for classes, that of 0/1 indicators of as many classes). 1e-6 in variance is a
     thousandth in size, far below any trained or freshly initialised head but a zero one, which leaves zero with the
-    first update.
+    first update. Where the outputs are not recorded, on the last layer: it puts out 1 and nothing else on every read.
     """
 
     code = "ND102"
@@ -43,6 +43,8 @@ class ConstantOutput(Check):
 
     def not_checked(self, run: Run) -> str | None:
         rows = run.series("outputs", "rows", "outputs")
+        if self._one_from(run):
+            return None
         if len(rows) and rows.max() < self.samples and not self._always_one(run):
             return f"needs batches of {self.samples} samples or more to see a variance over inputs"
         if Objective(run).classes == 1:
@@ -52,6 +54,14 @@ class ConstantOutput(Check):
     def examine(self, run: Run) -> Iterator[Finding]:
         variance = run.series("outputs", "batch_variance", "outputs")
         scale = self._target_variance(run)
+        if layer := self._one_from(run):
+            steps = run.statistic("activations", "mean").index
+            yield self.finding(
+                f"{layer}, the last layer, puts out 1 and nothing else on all {len(steps)} reads: a softmax over a single unit "
+                "is always 1",
+                layer=layer, first_step=int(steps[0]), last_step=int(steps[-1]), value=0.0, threshold=0.0, fix=self.advice,
+                place="ND1",
+            )  # fmt: skip
         if not len(variance) or variance.max() >= self.ratio * scale:
             return
         single, ones = self._single(run), self._always_one(run)
@@ -67,6 +77,14 @@ class ConstantOutput(Check):
             else "Follow run.activations['batch_variance'] to the first layer where it vanishes.",
             place="ND1" if ones else "",
         )
+
+    def _one_from(self, run: Run) -> str:
+        """The last layer, where it puts out 1 alone and no outputs are recorded."""
+        layers = structure.recorded(run, "variance")
+        if len(run.series("outputs", "batch_variance", "outputs")) or not layers:
+            return ""
+        mean, variance = (run.statistic("activations", name)[layers[-1]].dropna() for name in ("mean", "variance"))
+        return layers[-1] if len(mean) >= self.min_reads and (mean == 1).all() and (variance == 0).all() else ""
 
     def _single(self, run: Run) -> bool:
         return bool(np.all(run.series("outputs", "width", "outputs") == 1))
