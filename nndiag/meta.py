@@ -91,6 +91,9 @@ class ParameterMeta:
 class Meta:
     """Metadata of a run; everything in it is plain JSON. What the recorder was not told stays empty.
 
+    Of the `loss` checks read its name, its task (classes, binary, real) and what it expects (logits, probabilities, …: `WORDS`),
+    reduction, label_smoothing, weight and pos_weight; of the `optimizer` name, lr, momentum, betas, eps and weight_decay; of
+    `clipping` max_norm or value. Layers are `LayerMeta`, parameters `ParameterMeta`, or mappings of the same fields.
     `thinned` names frames of whose past only a part is left, for want of memory, with how many rows they have had.
     """
 
@@ -155,10 +158,18 @@ class Meta:
         for key, words in WORDS.items():
             if (word := changes.get("loss", {}).get(key)) is not None and word not in words:
                 raise ValueError(f"describe(loss={{{key!r}: {word!r}}}): wanted one of {', '.join(words)}")
+        for key, parse in MADE.items():
+            for item in changes.get(key, ()):
+                can = [f.name for f in dataclasses.fields(parse)]
+                if isinstance(item, Mapping) and (other := item.keys() - set(can)):
+                    got = f"{', '.join(map(str, other))} in {short(item)}"
+                    raise TypeError(f"describe({key}=…) got {got}; each can be told {', '.join(can)}")
         parsed = _parsed(changes) | {key: _whole(changes[key]) for key in ("batch_size", "samples") if key in changes}
         for name, (wanted, fits) in SHAPES.items():
             if name in parsed and not fits(parsed[name]):  # no reader would take it
                 raise TypeError(f"describe({name}={short(changes[name])}): wanted {wanted}")
+        if "learning_rate" in changes.get("optimizer", {}):
+            parsed["optimizer"] = {"lr": changes["optimizer"]["learning_rate"], **changes["optimizer"]}
         if "layers" in parsed:
             parsed["layers"] = tuple(
                 dataclasses.replace(layer, kind=_SPELLED.get(layer.kind.lower().replace("_", ""), layer.kind))
@@ -241,9 +252,13 @@ SHAPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 """What each field of a run.json has to be, in words and as a test; layers and parameters are tested as they are made."""
 
 
+MADE: dict[str, type[LayerMeta] | type[ParameterMeta]] = {"layers": LayerMeta, "parameters": ParameterMeta}
+"""Fields whose items may be told as mappings."""
+
+
 def _parsed(data: Mapping[str, Any]) -> dict[str, Any]:
     parsed = dict(data)
-    for key, parse in (("layers", LayerMeta), ("parameters", ParameterMeta)):
+    for key, parse in MADE.items():
         if key in parsed:
             parsed[key] = tuple(_named(parse, item) for item in parsed[key])
     return parsed | {key: tuple(parsed[key]) for key in ("faults", "went_back") if key in parsed}

@@ -216,7 +216,11 @@ class Recorder:
     # What the loop tells
 
     def describe(self, **meta: Any) -> None:
-        """Tell what is trained: any field of `nndiag.meta.Meta`, such as `layers=[{"name": "h1", "kind": "relu"}]`."""
+        """Tell what is trained: any field of `nndiag.meta.Meta`, such as `layers=[{"name": "h1", "kind": "relu"}]`.
+
+        Mostly `layers`, `parameters`, `loss={"name": "MSE", "task": "real"}`, `optimizer={"name": "Adam", "lr": 1e-3}` and
+        `batch_size`. Raises TypeError and ValueError for what no run can be told.
+        """
         self.meta = self.meta.describe(meta)
         if (recorded := self._journal.resumed) and not (self._told or self.meta.may_be_of(recorded)):
             self._told = True

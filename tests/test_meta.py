@@ -14,11 +14,15 @@ from nndiag.statistics import Array
 
 
 def test_layers_may_be_plain_mappings() -> None:
-    meta = Meta().describe({"layers": [{"name": "h1", "kind": "relu", "shape": [4], "extra": 1}]})
+    meta = Meta().describe({"layers": [{"name": "h1", "kind": "relu", "shape": [4]}]})
 
     assert meta.layers == (LayerMeta("h1", "relu", (4,)),)
     assert meta.layer("h1").kind == "relu"
     assert meta.layer("h2").kind == "unknown"
+
+
+def test_what_a_later_version_says_of_a_layer_is_passed_over() -> None:
+    assert Meta.from_dict({"layers": [{"name": "h1", "extra": 1}]}).layers == (LayerMeta("h1"),)
 
 
 def test_a_round_trip_through_json_types_keeps_everything() -> None:

@@ -426,3 +426,17 @@ def test_ctrl_c_while_room_is_made_costs_nothing() -> None:
         recorder.log(loss=1.0)
         recorder.step()
     assert recorder.run.activations["mean"].shape == (4, 2)
+
+
+def test_a_layer_that_is_told_something_unknown_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"layers=…\) got type .*each can be told name, kind, shape"):
+        Recorder().describe(layers=[{"name": "h", "type": "relu"}])
+    with pytest.raises(TypeError, match=r"parameters=…\) got fan_in"):
+        Recorder().describe(parameters=[{"name": "w", "fan_in": 3}])
+
+
+def test_a_learning_rate_may_be_spelled_out() -> None:
+    recorder = Recorder()
+    recorder.describe(optimizer={"name": "SGD", "learning_rate": 0.1})
+
+    assert recorder.meta.optimizer["lr"] == 0.1
