@@ -52,10 +52,13 @@ class Journal:
         self._process = os.getpid()
         self._folder: store.Folder | None = None
         self.resumed: Meta | None = None
+        self._had: dict[str, int] = {}
+        """Of frames that had lost rows before this recorder, how many they have had."""
         self.next_step = 0
         if path is not None and resume and (path / "run.json").exists():
             self._folder, found = store.Folder.resume(path)
             self.resumed, self.next_step = found.meta, updates(found)
+            self._had = dict(found.meta.thinned)
             self._thinning = kept.thinned(path, found.blocks)
         elif path is not None:
             self._folder = store.Folder.claim(path)
@@ -70,6 +73,8 @@ class Journal:
     def append(self, rows: Mapping[str, list[Block]]) -> None:
         """Take over finished rows."""
         self.due_at = time.monotonic() + self._flush_seconds
+        for frame in self._had.keys() & rows.keys():
+            self._had[frame] += sum(len(block) for _, block in rows[frame])
         self._memory.add(rows)
         self._write()
         if self._thins:
@@ -147,10 +152,8 @@ class Journal:
 
     def forgotten(self, more: Mapping[str, list[Block]]) -> dict[str, int]:
         """Frames of whose past only what stands for it is left, and how many rows they have had, with `more`."""
-        return {
-            frame: self._thinning.of[frame].count + sum(len(rows) for _, rows in more.get(frame, []))
-            for frame in self._memory.thinned
-        }
+        had = {**{frame: self._thinning.of[frame].count for frame in self._memory.thinned}, **self._had}
+        return {frame: count + sum(len(rows) for _, rows in more.get(frame, [])) for frame, count in had.items()}
 
     @property
     def _writing(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import logging
@@ -22,7 +23,7 @@ import numpy as np
 import pytest
 
 import nndiag
-from nndiag import Recorder, RunError, nn, open_run
+from nndiag import Recorder, RunError, nn, open_run, store
 from nndiag.statistics import Array
 
 
@@ -519,3 +520,27 @@ def test_a_watched_trainer_that_is_dropped_with_its_recorder_has_written_what_it
 
     run = open_run(tmp_path / "run")
     assert (run.steps, run.meta.ended) == (7, "completed")
+
+
+def test_a_run_that_has_lost_rows_goes_on_saying_how_many_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(file: store.Appended, data: memoryview) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    recorder = Recorder(tmp_path / "run", every=1, flush_seconds=0.0)
+    recorder._journal._memory.most = 1 << 14
+    with monkeypatch.context() as full:
+        full.setattr(store.Appended, "_write", write)
+        train(recorder, 2_000)
+    recorder.close()
+    before = open_run(tmp_path / "run")
+    kept = len(before.losses)
+
+    again = Recorder(tmp_path / "run", every=1, resume=True)
+    train(again, 2_300)
+    again.close()
+    run = open_run(tmp_path / "run")
+
+    assert before.losses.attrs["thinned"] == f"{kept:,} of 2,000 rows"
+    assert run.losses.attrs["thinned"] == f"{kept + 300:,} of 2,300 rows"
