@@ -85,6 +85,17 @@ def test_every_way_to_a_variance_survives_such_a_mean(shape: tuple[int, int]) ->
     assert within == pytest.approx(wide.var(axis=0).mean(), rel=1e-4)
 
 
+@pytest.mark.parametrize("size", [16_384, 32_768, 65_536, 300_000])
+def test_values_of_one_magnitude_whose_roundings_do_not_cancel(size: int) -> None:
+    up = np.random.default_rng(4).random(size) < 0.5
+    for values in (np.where(up, 10_001, 9_999), np.where(np.arange(size) % 2, 0.1, -0.1), np.where(up, 1.7, -1.7)):
+        array = values.astype(np.float32)
+        wide = array.astype(np.float64)
+
+        assert summarize(array).variance == pytest.approx(wide.var(), rel=1e-5)
+        assert st.norm(array) == pytest.approx(np.linalg.norm(wide), rel=1e-5)
+
+
 def test_variance_survives_a_mean_ten_thousand_times_the_deviation() -> None:
     array = (1e4 + np.random.default_rng(0).standard_normal(100_000)).astype(np.float32)
 

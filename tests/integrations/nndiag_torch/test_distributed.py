@@ -27,6 +27,7 @@ def whole(tensor):
 def trained(rank, store, wrap, options):
     """One rank of the training, watched; fails where the record is not what the rank sees of the whole."""
     torch.set_num_threads(1)
+    logging.getLogger("nndiag").setLevel(logging.ERROR)  # in a process of its own
     patience = datetime.timedelta(seconds=60)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=patience)
     torch.manual_seed(0)
@@ -71,7 +72,6 @@ def sharded(model):
 
 @pytest.mark.parametrize(("wrap", "options"), [(replicated, {"every": 1}), (sharded, {"every": 1}), (sharded, {})])
 def test_every_rank_records_the_whole(wrap, options, tmp_path):
-    logging.getLogger("nndiag").setLevel(logging.ERROR)
     ranks = [children.start(lambda rank=rank: trained(rank, tmp_path / "store", wrap, options)) for rank in range(2)]
 
     assert [children.wait(rank) for rank in ranks] == [0, 0]
