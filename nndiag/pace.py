@@ -111,7 +111,8 @@ class Pace:
         """Whether `step`, which begins now, is to be read."""
         self._step = step
         if self._regular:
-            self._reading = step < ALWAYS or step % self._regular == 0
+            self.every = 1 if step < ALWAYS else self._regular
+            self._reading = step < ALWAYS or step % self.every == 0
             return self._reading
         if self._auto:
             if self._paid_at < step < self._accounts_at:

@@ -65,7 +65,6 @@ SILENT = 2
 TENSORS = ("loss", "outputs", "targets")
 """What may be logged as a tensor."""
 
-
 MODAL = ("dropout", "batch_norm")
 """Kinds of layers to which the mode makes a difference: of a model that is called in parts, its own mode says nothing."""
 
@@ -505,9 +504,8 @@ class TorchLoop:
             self._take_back()
         training, self._evaluated_in_training_mode = self._evaluated_in_training_mode, None
         self._looked, self._validations = False, self._validations + 1
-        if training is not None and not (
-            training and self._looks > self._validations
-        ):  # else nobody knows which it was
+        unclear = training and self._looks > self._validations  # nobody knows whether it was the validation or a look
+        if training is not None and not unclear:
             self.recorder.row.buffers["loop"].put("", EVALUATION, (float(training),))
 
     def _take_back(self) -> None:

@@ -157,9 +157,8 @@ class Holders:
         held = [id(tensor) for group in optimizer.param_groups for tensor in group["params"]]
         before, owned = self._owned.get(optimizer, ([], []))
         if before != held:
-            if (
-                0 < len(self._parts.parameters.keys() & set(held)) < len(held)
-            ):  # others may have taken the place of some
+            known = self._parts.parameters.keys() & set(held)
+            if 0 < len(known) < len(held):  # others may have taken the place of some
                 self._parts.survey()
             owned = [found for key in held if (found := self._parts.parameters.get(key))]
             self._owned[optimizer], self._unowned = (held, owned), None
