@@ -24,6 +24,7 @@ import numpy as np
 
 from nndiag import store
 from nndiag.errors import NndiagError, ShapeError
+from nndiag.interrupts import uninterrupted
 from nndiag.journal import Journal
 from nndiag.meta import Meta, versions
 from nndiag.pace import LIVE, Pace
@@ -448,7 +449,7 @@ class Recorder:
         """End a rest: iterations that are over get their rows, but for the last `before`."""
         if self._resting is None:
             return
-        with self.lock:
+        with self.lock, uninterrupted():
             if (loop := self._resting) is None:  # another thread was faster
                 return
             self._resting = None
@@ -651,7 +652,8 @@ class Recorder:
         """Write finished rows to the run folder; where that fails they stay in memory, with one warning."""
         with self.lock:
             self.catch_up()
-            self._journal.append(self.row.buffers.take())
+            with uninterrupted():
+                self._journal.append(self.row.buffers.take())
             self._exporting(lambda exporter: exporter.flush())
 
     def close(self, ended: str | None = None) -> None:
@@ -660,6 +662,10 @@ class Recorder:
             return
         if ended is not None:
             _must_end(ended)
+        with uninterrupted():
+            self._close(ended)
+
+    def _close(self, ended: str | None) -> None:
         self._ended = ended or self._ended or ("stopped" if self.stopping else "completed")
         for action in (*self._on_close, self._close_row, self.flush, self._journal.close):
             self._attempt(action)
