@@ -78,6 +78,19 @@ RECORDED_BY = {
 }
 """How a frame comes into a run, where that is not plain from its name."""
 
+LOGGED = "log(loss=…, outputs=…, targets=…), before the backward pass"
+"""How PyTorch is told what the graph of a loss does not show; after that pass, only the values are left."""
+
+
+def _recorded_by(run: Run, frame: str) -> str:
+    if frame == "outputs" and _in_torch(run):
+        return f": {LOGGED}, does it"
+    return RECORDED_BY.get(frame, "")
+
+
+def _in_torch(run: Run) -> bool:
+    return "torch" in run.meta.versions
+
 
 @dataclass(frozen=True)
 class Check:
@@ -102,10 +115,17 @@ class Check:
             frame, _, statistic = need.partition(".")
             reads = len(run.statistic(frame, statistic))
             if not reads:
-                return f"needs {need}, which was not recorded{RECORDED_BY.get(frame, '')}"
+                return f"needs {need}, which was not recorded{_recorded_by(run, frame)}"
             if reads < self.min_reads:
                 return f"needs {self.min_reads} reads of {need}, has {reads}"
         return None
+
+    @staticmethod
+    def needs_loss(run: Run, what: str) -> str:
+        """The reason "needs `what`"; where nothing is known of the loss, also how to tell."""
+        if run.meta.loss.keys() & {"task", "expects"}:
+            return f"needs {what}"
+        return f"needs {what}: {f'{LOGGED}, says it' if _in_torch(run) else 'describe(loss=…)'}"
 
     def examine(self, run: Run) -> Iterator[Finding]:
         """What is wrong with `run`, worst first; nothing if it is healthy. Called only when `not_checked` is None."""

@@ -30,6 +30,9 @@ FLAT = {"losses": "split", "loop": "statistic"}
 COPIED = 1_000_000
 """Values up to which a frame is a copy of its own; a larger one shares the memory of its table, and is read-only."""
 
+SHARED = int(pd.__version__.split(".")[0]) < 3
+"""Whether what is written to a shallow copy of a frame is written to the frame, as it was before pandas 3."""
+
 
 @dataclass(frozen=True, repr=False)
 class Run:
@@ -132,6 +135,19 @@ class Run:
 
     def statistic(self, frame: str, statistic: str) -> pd.DataFrame:
         """Step × layer (or parameter, …) frame of one statistic, without rows that hold nothing; empty if not recorded."""
+        found = self._statistics.get((frame, statistic))
+        if found is None:
+            found = self._statistic(frame, statistic)
+            if found.size <= COPIED:
+                self._statistics[frame, statistic] = found
+        return found.copy(deep=SHARED)
+
+    @cached_property
+    def _statistics(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """What `statistic` has given back, of which eighty checks ask the same again."""
+        return {}
+
+    def _statistic(self, frame: str, statistic: str) -> pd.DataFrame:
         whole: pd.DataFrame = getattr(self, frame)
         if frame in FLAT:
             return whole[[statistic]].astype(float).dropna(how="all")

@@ -36,7 +36,7 @@ def loop(loop: TorchLoop) -> dict[str, Any]:
             }
             for parameter in loop.parameters
         ],
-        "loss": {**_named(loop.loss), **loop.objective},
+        "loss": loop.objective,
         "optimizer": next((optimizer(one) for one in loop.optimizers), {})
         | ({"in_turn": True} if loop.in_turn else {}),
         "clipping": loop.clipping_limit,
@@ -44,10 +44,6 @@ def loop(loop: TorchLoop) -> dict[str, Any]:
         "versions": versions() | {"torch": str(torch.__version__)},
         "dtype": next((str(p.tensor.dtype).removeprefix("torch.") for p in loop.parameters), ""),
     }
-
-
-def _named(loss: Any) -> dict[str, Any]:
-    return {} if loss is None else {"name": getattr(loss, "__name__", type(loss).__name__)}
 
 
 def optimizer(one: Optimizer) -> dict[str, Any]:

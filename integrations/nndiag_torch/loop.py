@@ -175,7 +175,7 @@ class TorchLoop:
 
     @property
     def objective(self) -> Mapping[str, Any]:
-        """What the loss is made of, as its graph has shown last, and whether it is one of several that are at odds."""
+        """What the loss is: what its graph has shown last, whether it is one of several that are at odds, and what was told."""
         return self._objectives.latest
 
     @property
@@ -489,6 +489,8 @@ class TorchLoop:
         loss, outputs, targets = (values.get(name) for name in TENSORS)
         if isinstance(loss, torch.Tensor):
             self._take_loss(loss, outputs, targets)
+        elif loss is not None and outputs is not None:
+            self._take_loss(torch.tensor(float(loss)), outputs, targets)
         elif loss is not None:
             numbers["loss"] = loss
 

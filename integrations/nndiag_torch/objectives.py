@@ -30,6 +30,8 @@ class Objectives:
     def __init__(self, loop: TorchLoop) -> None:
         self._loop = loop
         self._kinds: list[dict[str, Any]] = []
+        self._own: set[str] = set()
+        """What the graphs have said of any kind: what one says is not true of the next."""
         self._looked: dict[str, Any] = {}
         """The objective as it was when it was looked at last."""
         self.adversarial = False
@@ -41,11 +43,16 @@ class Objectives:
 
     @property
     def latest(self) -> dict[str, Any]:
-        """The facts of the kind that was met last, and that it is adversarial where it is."""
+        """What is known of the loss: the facts of the kind that was met last, and what others have told or found besides."""
         return self._told(self._kinds[-1] if self._kinds else {})
 
     def _told(self, facts: dict[str, Any]) -> dict[str, Any]:
-        return {**facts, "adversarial": True} if self.adversarial else facts
+        loss = self._loop.loss
+        name = {} if loss is None else {"name": getattr(loss, "__name__", type(loss).__name__)}
+        own = {**name, **facts, **({"adversarial": True} if self.adversarial else {})}
+        others = {key: fact for key, fact in self._loop.recorder.meta.loss.items() if key not in self._own}
+        self._own |= own.keys()
+        return {**others, **own}
 
     def enters(self, given: tuple[Any, ...], args: Any) -> None:
         """The model was `given` something and calls its first module with `args`."""

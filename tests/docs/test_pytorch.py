@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ def code(page: str) -> str:
 
 
 @pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The names that a reader of these pages has: a model, its optimiser, its loss and data."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
@@ -31,7 +30,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[st
     y = (x[:, 0] > x[:, 1]).long()
     data = torch.utils.data.TensorDataset(x[:256], y[:256])
     model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
-    yield {
+    return {
         "torch": torch, "model": model, "optimizer": torch.optim.Adam(model.parameters(), lr=1e-2), "epochs": 5,
         "loss_fn": torch.nn.CrossEntropyLoss(), "x_val": x[256:], "y_val": y[256:], "x": x, "y": y,
         "loader": torch.utils.data.DataLoader(data, batch_size=16, shuffle=True, generator=torch.Generator().manual_seed(0)),

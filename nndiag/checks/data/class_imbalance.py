@@ -55,7 +55,7 @@ class ClassImbalance(Check):
         if reason := super().not_checked(run):
             return reason
         if run.meta.loss.get("task") not in ("classes", "binary"):
-            return "needs a loss over classes: describe(loss=…)"
+            return self.needs_loss(run, "a loss over classes")
         if run.meta.loss.get("adversarial"):
             return "the labels of a network that is trained against another say only which samples are made up"
         seen = latest(run, "data", "samples", "input")

@@ -41,7 +41,7 @@ class ClippedLogits(Check):
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
-        return None if Objective(run).task in ("classes", "binary") else "needs a loss over classes: describe(loss=…)"
+        return None if Objective(run).task in ("classes", "binary") else self.needs_loss(run, "a loss over classes")
 
     def examine(self, run: Run) -> Iterator[Finding]:
         seen = Objective(run)

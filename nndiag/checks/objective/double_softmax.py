@@ -47,7 +47,7 @@ class DoubleSoftmax(Check):
         if _twice(Objective(run)) is not None:
             return None
         if expects != "logits":
-            return "needs a loss on logits" if expects else "needs to know what the loss expects: describe(loss=…)"
+            return self.needs_loss(run, "a loss on logits" if expects else "to know what the loss expects")
         return super().not_checked(run)
 
     def examine(self, run: Run) -> Iterator[Finding]:

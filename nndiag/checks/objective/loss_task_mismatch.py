@@ -60,7 +60,7 @@ class LossTaskMismatch(Check):
             return None  # whatever the task is, as of a loss on sequences
         if reason := super().not_checked(run):
             return reason
-        return None if seen.task else "needs to know the task of the loss: describe(loss=…)"
+        return None if seen.task else self.needs_loss(run, "to know the task of the loss")
 
     def examine(self, run: Run) -> Iterator[Finding]:
         seen = Objective(run)

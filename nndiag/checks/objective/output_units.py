@@ -36,7 +36,7 @@ class OutputUnits(Check):
             return reason
         seen = Objective(run)
         known = seen.task in ("classes", "binary") or self._spread(seen)
-        return None if known else "needs a loss over classes: describe(loss=…)"
+        return None if known else self.needs_loss(run, "a loss over classes")
 
     def examine(self, run: Run) -> Iterator[Finding]:
         seen = Objective(run)

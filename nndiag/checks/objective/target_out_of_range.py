@@ -46,7 +46,7 @@ class TargetOutOfRange(Check):
         if reason := super().not_checked(run):
             return reason
         known = Objective(run).task in ("classes", "binary") or self._signed(run)
-        return None if known else "needs a loss over classes: describe(loss=…)"
+        return None if known else self.needs_loss(run, "a loss over classes")
 
     def _signed(self, run: Run) -> bool:
         """Whether the loss wants labels −1 and 1."""

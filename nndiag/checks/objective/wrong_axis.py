@@ -69,7 +69,7 @@ class WrongAxis(Check):
             return reason
         seen = Objective(run)
         if seen.task not in ("classes", "binary"):
-            return "needs a loss over classes or labels: describe(loss=…)"
+            return self.needs_loss(run, "a loss over classes or labels")
         return None if seen.width > 1 and np.median(seen.of("rows")) > 1 else "needs two samples and two units or more"
 
     def examine(self, run: Run) -> Iterator[Finding]:

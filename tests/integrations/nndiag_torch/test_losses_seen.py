@@ -464,3 +464,81 @@ def test_backward_is_what_it_was_once_nobody_watches():
         assert torch.autograd.backward is not before
         assert functools.update_wrapper(lambda: None, torch.autograd.backward).__name__ == before.__name__
     assert torch.autograd.backward is before
+
+
+# Losses that no graph tells
+
+
+def by_hand(outputs, ids):
+    """Cross-entropy whose parts the graph does not name."""
+    shares = outputs.exp() / outputs.exp().sum(1, keepdim=True)
+    return -(shares[torch.arange(len(ids)), ids] + 1e-9).log().mean()
+
+
+class ByHand(nn.Module):
+    def forward(self, outputs, ids):
+        return by_hand(outputs, ids)
+
+
+def train_by_hand(log, loss_fn=None, **told):
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    with nndiag.watch(model, optimizer, loss_fn, every=1) as recorder:
+        if told:
+            recorder.describe(loss=told)
+        for x, y in batches():
+            outputs = model(x)
+            loss = (loss_fn or by_hand)(outputs, y)
+            log(recorder, "before", loss, outputs, y)
+            update(optimizer, loss)
+            log(recorder, "after", loss, outputs, y)
+    return recorder
+
+
+def logs(at, *, number=False):
+    def log(recorder, when, loss, outputs, targets):
+        if when == at:
+            recorder.log(loss=loss.item() if number else loss, outputs=outputs, targets=targets)
+
+    return log
+
+
+BY_VALUE = {"name": "cross-entropy", "task": "classes", "expects": "logits"}
+OBJECTIVE = ["ND101", "ND102", "ND103", "ND105", "ND106", "ND110", "ND111", "ND113"]
+
+
+def verdicts(recorder):
+    return {check.code: check for check in recorder.check().checks}
+
+
+@pytest.mark.parametrize("number", [False, True], ids=["tensor", "number"])
+@pytest.mark.parametrize("at", ["before", "after"])
+def test_a_loss_that_the_graph_does_not_tell_is_known_by_its_value(at, number):
+    recorder = train_by_hand(logs(at, number=number))
+
+    assert dict(recorder.meta.loss) == BY_VALUE
+    assert all(verdicts(recorder)[code].verdict.name == "PASS" for code in OBJECTIVE)
+
+
+def test_a_watched_loss_module_shows_what_goes_in():
+    recorder = train_by_hand(lambda *_: None, ByHand())
+
+    assert dict(recorder.meta.loss) == {**BY_VALUE, "name": "ByHand"}
+    assert all(verdicts(recorder)[code].verdict.name == "PASS" for code in OBJECTIVE)
+
+
+def test_what_cannot_be_known_of_a_loss_is_not_checked_and_says_how_it_could():
+    checks = verdicts(train_by_hand(lambda *_: None))
+
+    assert all(checks[code].verdict.name == "NOT_CHECKED" for code in OBJECTIVE)
+    assert all(
+        "log(loss=…, outputs=…, targets=…), before the backward pass" in checks[code].reason for code in OBJECTIVE
+    )
+
+
+def test_what_the_user_tells_of_a_loss_stands_beside_what_the_graph_shows():
+    mine = {"name": "Mine", "task": "classes", "expects": "logits"}
+
+    assert dict(train_by_hand(lambda *_: None, **mine).meta.loss) == mine
+    told = dict(train_by_hand(lambda *_: None, nn.CrossEntropyLoss(), **mine).meta.loss)
+    assert (told["reduction"], told["task"], told["expects"]) == ("mean", "classes", "logits")
