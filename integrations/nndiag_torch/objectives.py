@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from nndiag.weighing import WEIGHTED
 from nndiag_torch import graph
 from nndiag_torch.arrays import first_tensor, same_start
 
@@ -91,6 +92,10 @@ class Objectives:
             facts |= {"padding": "shown"}
         elif recurrent and graph.reads_last(loss, ids, recurrent):
             facts |= {"padding": "read last"}
+        plain = found.loss.get("reduction") == "mean" and not any(key in found.loss for key in WEIGHTED)
+        ignored = int(found.loss.get("ignore_index", -100))
+        if plain and found.targets is not None and (share := graph.counted(ids, found.targets, ignored)):
+            facts |= {"padding_counted": round(share, 3)}
         both_ways = bool(recurrent) and all(module.bidirectional for module in recurrent)
         if not copied and found.follow(ids) and (both_ways or graph.looks_ahead(loss, ids.shape[1])):
             facts |= {"looks_ahead": True}

@@ -30,6 +30,8 @@ from nndiag.checks import (
     TargetScale,
     VanishingGradients,
 )
+from nndiag.checks.gradients.zero_gradient import fresh
+from nndiag.meta import ParameterMeta
 from nndiag.run import Run
 from nndiag.statistics import Array
 
@@ -194,6 +196,41 @@ def test_equal_weights_are_named_by_layer(value: float, data: tuple[Array, Array
     run = first_step(nn.Trainer(model, nn.SoftmaxCrossEntropy(), nn.SGD(0.1)), *data)
 
     assert [found.layer for found in findings(SymmetricWeights(), run)][:2] == ["hidden1", "hidden2"]
+
+
+@pytest.mark.parametrize(("later", "found"), [(0.0, 0), (1.0, 1)])
+def test_a_layer_that_nothing_comes_back_to_is_judged_once_it_does(later: float, found: int) -> None:
+    """As a branch that starts at zero, before a head that does."""
+    same, norm = np.full(10, later), np.ones(10)
+    same[0], norm[0] = 1.0, 0.0
+    run = synthetic.run(steps=10, gradients={"identical_rows": {"w": same}, "norm": {"w": norm}})
+
+    assert len(findings(SymmetricWeights(), run)) == found
+
+
+@pytest.mark.parametrize(("std", "train", "found"), [(0.1, 2.3, 1), (0.2, 2.3, 0), (0.1, 1.0, 0)])
+def test_small_weights_count_where_nothing_is_learned_also_without_layers(std: float, train: float, found: int) -> None:
+    he = math.sqrt(2 / 64) * 64
+    run = synthetic.run(
+        train=synthetic.decay(end=train), data={"rms": {"input": 1.0}, "entropy": {"target": 2.3}},
+        activations={"mean": {"whole": 0.0}, "variance": {"whole": 1.0}},
+        updates={"weight_norm": {"a": std * he, "b": 0.5 * he}},
+        parameters=[{"name": name, "kind": "weight", "shape": [64, 64]} for name in "ab"], **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings(ActivationVariance(), run)) == found
+
+
+@pytest.mark.parametrize(("shape", "std"), [
+    ([32, 16, 3, 3], math.sqrt(2 / (16 * 9 + 32 * 9))),  # Glorot: a kernel has as many places on the way out
+    ([32, 16], math.sqrt(2 / (16 + 32))),
+])  # fmt: skip
+def test_fresh_weights_are_known_by_the_schemes_in_use(shape: list[int], std: float) -> None:
+    def parameter(factor: float) -> ParameterMeta:
+        return ParameterMeta("w", kind="weight", shape=tuple(shape), std=factor * std)
+
+    assert fresh(parameter(1.0))
+    assert not fresh(parameter(0.6))
 
 
 # ND002

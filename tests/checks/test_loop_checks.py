@@ -407,16 +407,28 @@ def test_an_optimiser_that_never_gets_a_gradient_is_told_why(passes: float, delt
     assert [words in finding.message for finding in found] == [True] * bool(words)
 
 
+@pytest.mark.parametrize("loop", [{"backward_passes": 1.0, "updates": 1.0}, None], ids=["told", "untold"])
 @pytest.mark.parametrize(("variance", "loss", "found"), [(0.0, 0.9, 0), (1e-3, 0.9, 1), (1e-3, 0.0, 0)])
-def test_a_loss_that_passes_nothing_back_is_named_where_outputs_vary(variance: float, loss: float, found: int) -> None:
+def test_a_loss_that_passes_nothing_back_is_named_where_outputs_vary(
+    variance: float, loss: float, found: int, loop: dict[str, float] | None
+) -> None:
     run = synthetic.run(
-        gradients={"norm": {"h.weight": 0.0}}, loop={"backward_passes": 1.0, "updates": 1.0}, train=np.full(100, loss),
+        gradients={"norm": {"h.weight": 0.0}}, loop=loop, train=np.full(100, loss),
         activations={"gradient_rms": {"h": 0.0}, "batch_variance": {"h": variance}},
     )  # fmt: skip
 
     assert [f.message.startswith("the loss passes nothing back") for f in findings(ZeroGradient(), run)] == [
         True
     ] * found
+
+
+@pytest.mark.parametrize("recorded", [{"gradient_rms": {"h": 0.1}}, {"batch_variance": {"h": 1e-3}}], ids=str)
+def test_a_loop_that_does_not_tell_of_its_updates_may_record_gradients_that_were_cleared(
+    recorded: synthetic.Statistics,
+) -> None:
+    run = synthetic.run(gradients={"norm": {"h.weight": 0.0}}, activations=recorded)
+
+    assert findings(ZeroGradient(), run) == []
 
 
 @pytest.mark.parametrize(("updated", "found"), [(0.0, 1), (1.0, 0)])

@@ -435,6 +435,73 @@ def test_an_error_in_percent_wants_targets_that_are_never_zero(name: str, low: f
     assert len(findings("ND105", run)) == found
 
 
+@pytest.mark.parametrize(
+    ("end", "scale", "found"), [(95.0, 100.0, 1), (85.0, 100.0, 0), (0.95, 1.0, 1), (0.85, 1.0, 0), (95.0, None, 0)]
+)
+def test_an_error_in_percent_that_ends_where_zero_everywhere_is_as_good_is_named(
+    end: float, scale: float | None, found: int
+) -> None:
+    loss = {"name": "MAPE", "task": "real", "expects": "real"} | ({} if scale is None else {"scale": scale})
+    run = told(loss, {"min": 0.1, "max": 1.0}, {"min": 1e-5, "integer": 0.0}, train=np.full(100, end))
+
+    assert len(findings("ND105", run)) == found
+
+
+@pytest.mark.parametrize(("end", "kinds"), [(0.6, ["training"]), (0.02, [])])
+def test_a_binary_loss_of_a_softmax_is_a_remark_where_it_has_learned(end: float, kinds: list[str]) -> None:
+    loss = {"name": "BCELoss", "task": "binary", "expects": "probabilities", "reduction": "mean"}
+    sums = {"min": 0.0, "max": 1.0, "row_sum_min": 1.0, "row_sum_max": 1.0}
+    run = told(loss, sums, {"width": 3.0, "max": 1.0, "row_sum_min": 1.0, "row_sum_max": 1.0},
+               train=synthetic.decay(start=0.7, end=end), data={"entropy": {"target": 0.64}})  # fmt: skip
+
+    assert [finding.kind for finding in findings("ND105", run)] == kinds
+
+
+@pytest.mark.parametrize(("accuracy", "found"), [(0.97, 1), (0.99, 0)])
+def test_an_accuracy_that_stands_still_is_named_unless_few_are_left(accuracy: float, found: int) -> None:
+    run = synthetic.run(train=synthetic.decay(end=0.2), metrics={"accuracy": {"validation": accuracy}})
+
+    assert len(findings("ND109", run)) == found
+
+
+@pytest.mark.parametrize(("end", "words"), [(2.29, "too small a network"), (0.5, "from another distribution")])
+def test_nothing_learned_at_all_may_be_a_weak_network(end: float, words: str) -> None:
+    validation = {20 * (i + 1): 2.3 + 0.02 * i for i in range(10)}
+    run = synthetic.run(
+        steps=200, train=synthetic.decay(200, end=end, start=2.31), validation=validation, data={"entropy": {"target": 2.3}},
+        updates={"ratio": {"a.weight": 1e-3}}, parameters=[{"name": "a.weight", "shape": [3, 3]}], **synthetic.CLASSES,
+    )  # fmt: skip
+    (finding,) = findings("ND707", run)
+
+    assert any(words in cause for cause in finding.causes)
+
+
+@pytest.mark.parametrize(("ratio", "end", "found"), [(0.02, 15.0, 0), (0.04, 15.0, 1), (0.02, 60.0, 1)])
+def test_a_sum_whose_rate_was_chosen_for_it_is_a_remark(ratio: float, end: float, found: int) -> None:
+    loss = {"name": "CrossEntropyLoss", "task": "classes", "expects": "logits", "reduction": "sum"}
+    run = told(loss, train=synthetic.decay(start=160.0, end=end), updates={"ratio": {"a.weight": ratio}},
+               parameters=[{"name": "a.weight", "shape": [3, 3]}])  # fmt: skip
+
+    assert len(findings("ND108", run)) == found
+
+
+@pytest.mark.parametrize(("kind", "spread", "inputs", "batch", "found"), [
+    ("embedding", 0.9e-6, 0.1, 32.0, 1), ("embedding", 1.1e-6, 0.1, 32.0, 0), ("embedding", 0.0, 0.0, 32.0, 0),
+    ("embedding", 0.0, 0.1, 1.0, 0), ("affine", 0.0, 0.1, 32.0, 0),
+])  # fmt: skip
+def test_an_embedding_that_gets_one_id_alone_is_named(
+    kind: str, spread: float, inputs: float, batch: float, found: int
+) -> None:
+    run = synthetic.run(
+        layers=[{"name": "e", "kind": kind}, {"name": "o", "kind": "affine"}],
+        activations={"batch_variance": {"e": spread, "o": 1.0}, "variance": {"e": 1.0, "o": 1.0}},
+        data={"variance": {"input": inputs}, "constant_fraction": {"input": 0.0},
+              "samples": {"input": batch * np.arange(1.0, 101)}},
+    )  # fmt: skip
+
+    assert len(findings("ND003", run)) == found
+
+
 NLL = {"name": "NLLLoss", "task": "classes", "expects": "log_probabilities", "reduction": "mean"}
 
 

@@ -4,10 +4,11 @@ from nndiag_torch.graph.attention import looks_ahead, shows_padding
 from nndiag_torch.graph.axes import over_samples, scrambled, scrambles
 from nndiag_torch.graph.dropping import dropped
 from nndiag_torch.graph.objective import Found, leaves, objective, reached
-from nndiag_torch.graph.padding import reads_last
+from nndiag_torch.graph.padding import counted, reads_last
 
 __all__ = [
     "Found",
+    "counted",
     "dropped",
     "leaves",
     "looks_ahead",

@@ -30,6 +30,9 @@ NAMES = {"logits": "CrossEntropyLoss", "probabilities": "CrossEntropy", "log_pro
 
 LEAF = "torch::autograd::AccumulateGrad"
 
+OVER = 1e-2
+"""Share of the targets that may be added to what an error is divided by."""
+
 WHOLE = 1e-3
 """By how much the shares of two labels may miss 1, and weights that are the same differ."""
 
@@ -49,6 +52,27 @@ def _squared(values: Values, node: Node) -> Term | None:
 def _absolute(values: Values, node: Node) -> Term | None:
     """|outputs - targets|."""
     return _difference(values, "L1Loss", node.next_functions[0], saved_by(node, "self"))
+
+
+def _percentage(values: Values, node: Node) -> Term | None:
+    """|outputs - targets| / |targets|, or the absolute of the quotient."""
+    divided = node if node.name() == "DivBackward0" else node.next_functions[0][0]
+    if divided is None or divided.name() != "DivBackward0" or len(inputs_of(divided)) != 1:
+        return None
+    over, inner = saved_by(divided, "other"), divided.next_functions[0]
+    if over is None or inner[0] is None:
+        return None
+    if divided is node:
+        term = _absolute(values, inner[0]) if name_of(inner) == "AbsBackward0" else None
+    else:
+        quotient = saved_by(node, "self")
+        term = None if quotient is None else _difference(values, "L1Loss", inner, quotient.detach() * over)
+    targets = None if term is None else term.targets
+    if term is None or targets is None or targets.numel() != over.numel():
+        return None
+    apart = (over.detach().reshape(-1).abs() - targets.reshape(-1).abs()).abs().mean()
+    same = bool(apart <= OVER * targets.abs().mean())  # what keeps the quotient finite is next to nothing
+    return replace(term, name="MeanAbsolutePercentageError") if same else None
 
 
 def _difference(values: Values, name: str, edge: Edge, difference: Tensor | None) -> Term | None:
@@ -72,8 +96,13 @@ def _difference(values: Values, name: str, edge: Edge, difference: Tensor | None
 
 
 def _paired(targets: Tensor, outputs: tuple[int, ...]) -> Tensor:
-    """Targets (N,) from the (N, N) that outputs (N, 1) were compared with, (N, 1) where outputs are (N,)."""
+    """Targets (N,) from the (N, N) that outputs (N, 1) were compared with, (N, 1) where outputs are (N,).
+
+    And ids (N, 1), of three classes or more, from the (N, C) that each of C outputs was compared with.
+    """
     n = outputs[0] if outputs else 0
+    if len(outputs) == 2 and outputs[1] > 2 and tuple(targets.shape) == outputs and _are_ids(targets[:, :1], outputs):
+        return targets[:, :1] if bool((targets == targets[:, :1]).all()) else targets
     if n < 2 or tuple(targets.shape) != (n, n) or outputs not in ((n, 1), (n,)):
         return targets
     one, other = (targets[0], targets[-1]) if len(outputs) == 2 else (targets[:, :1], targets[:, -1:])
@@ -366,7 +395,8 @@ Form = Callable[[Values, Node], Term | None]
 
 FORMULAS: dict[str, tuple[Form, ...]] = {
     "PowBackward0": (_squared, _squared_hinge),
-    "AbsBackward0": (_absolute,),
+    "AbsBackward0": (_absolute, _percentage),
+    "DivBackward0": (_percentage,),
     "MulBackward0": (_squared, _divergence, _soft),
     "AddBackward0": (_smoothed, _binary, _gaussian),
     "SubBackward0": (_divergence, _binary, _poisson, _likelihood),

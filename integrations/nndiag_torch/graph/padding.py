@@ -1,4 +1,4 @@
-"""Padding in the graph of a loss: recurrent layers whose last state is taken after it."""
+"""Padding in the graph of a loss: recurrent layers whose last state is taken after it, and targets that stand for it."""
 
 from __future__ import annotations
 
@@ -34,6 +34,20 @@ def reads_last(loss: Tensor, ids: Tensor, recurrent: Iterable[nn.RNNBase]) -> bo
         return taken and not any("PackPadded" in name for name in names)
     except Exception:  # as `objective`
         return False
+
+
+def counted(ids: Tensor, targets: Tensor, ignored: int) -> float:
+    """Share of `targets`, one for each of `ids` (N, T), that are at padding, if all these are one class that is not `ignored`.
+
+    On a CPU alone, and of texts most of which end in padding; else 0.
+    """
+    if ids.ndim != 2 or ids.device.type != "cpu" or targets.numel() != ids.numel() or targets.is_floating_point():
+        return 0.0
+    if not _padded(ids):
+        return 0.0
+    at_padding = (ids == ids[:, -1].mode().values).flip(1).cumprod(1).flip(1).bool()
+    classes = targets.reshape(ids.shape)[at_padding].unique()
+    return float(at_padding.float().mean()) if len(classes) == 1 and int(classes) != ignored else 0.0
 
 
 def _padded(ids: Tensor) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nndiag import synthetic
+from nndiag import structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.progress import latest
 from nndiag.run import Run
@@ -13,14 +13,16 @@ from nndiag.run import Run
 
 @dataclass(frozen=True)
 class ConstantFeatures(Check):
-    """Most input features never change.
+    """Most input features never change, or all ids are the same by the time they are looked up.
 
     They say nothing of a sample. A few are normal (the border of an image); nearly all of them mean that preprocessing has
     cut, filled or overwritten the data.
 
     Decides on the share of features with one value over all batches so far, from `samples` samples on: above `many`. It is a
     remark where the others are `sparse`, zero that often: bags of words have many columns that stay 0 for a while; and before
-    a recurrent or attention layer or an embedding, where a feature of each step counts as one: sequences are padded, and pause.
+    a recurrent or attention layer or an embedding, where a feature of each step counts as one: sequences are padded, and
+    pause. Or on an embedding with which the network begins, of whose output less than `share` varies with the input on all of
+    `reads` reads or more, though inputs vary: all ids are one, as of fractions that were cut to whole numbers.
     """
 
     code = "ND003"
@@ -35,6 +37,8 @@ class ConstantFeatures(Check):
     many: float = 0.5
     sparse: float = 0.6
     samples: int = 100
+    reads: int = 10
+    share: float = 1e-6
 
     def not_checked(self, run: Run) -> str | None:
         seen = latest(run, "data", "samples", "input")
@@ -51,6 +55,28 @@ class ConstantFeatures(Check):
                 kind="note" if self._zeros(run, share) > self.sparse or self._sequences(run) else self.kind,
                 first_step=int(shares.index[0]), last_step=int(shares.index[-1]), value=share, threshold=self.many,
             )  # fmt: skip
+
+        elif layer := self._same_ids(run):
+            steps = run.series("activations", "batch_variance", layer).index
+            yield self.finding(
+                f"{layer} puts out the same for every input on all {len(steps)} reads: the ids that reach it are all one",
+                layer=layer, first_step=int(steps[0]), last_step=int(steps[-1]), value=0.0, threshold=0.0,
+                causes=("fractions that were cut to whole numbers",), fix=f"Print the ids that go into {layer}.",
+            )  # fmt: skip
+
+    def _same_ids(self, run: Run) -> str:
+        """An embedding with which the network begins and that puts out the same for all, where inputs differ; else ""."""
+        layers, inputs = structure.recorded(run, "batch_variance"), run.series("data", "variance", "input")
+        if not layers or structure.kind(run, layers[0]) != "embedding" or not (inputs > 0).any():
+            return ""
+        spread = run.series("activations", "batch_variance", layers[0])
+        same = (spread <= self.share * run.series("activations", "variance", layers[0]).reindex(spread.index)).all()
+        return layers[0] if len(spread) >= self.reads and same and self._in_batches(run) else ""
+
+    def _in_batches(self, run: Run) -> bool:
+        """Whether more than one sample goes in at a time."""
+        samples = run.series("data", "samples", "input")
+        return len(samples) > 0 and samples.iloc[0] > 1
 
     def _sequences(self, run: Run) -> bool:
         """Whether a layer over sequences, or one of words, takes the inputs."""

@@ -11,6 +11,12 @@ from nndiag import progress, signals, structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 
+WEAK = "too small a network, or too few steps, for what is there to learn"
+"""Likely where nothing is learned of the training samples either."""
+
+UNCLEAR = ("See whether a tiny batch can be overfitted (NDP02): if not, train longer or use a larger network; if so, see whether "
+           "labels belong to their inputs.")  # fmt: skip
+
 
 @dataclass(frozen=True)
 class NoGeneralization(Check):
@@ -82,11 +88,12 @@ class NoGeneralization(Check):
         noise = min(signals.spread(steps - np.median(steps)) / np.sqrt(2), signals.spread(turns) / np.sqrt(6))
         limit = trivial - max(self.margin * trivial, min(self.errors * noise, 0.1 * trivial))
         if best >= limit:
+            other = WEAK if trained.poor else "validation from another distribution"
             yield self.finding(
                 f"the best validation loss is {best:.3g}, where a trivial prediction costs {trivial:.3g}; training ends at "
                 f"{trained.now:.3g}",
                 first_step=int(validation.index[0]), last_step=int(validation.index[-1]), value=best, threshold=limit,
-                causes=("labels that do not belong to the inputs", "ND009", "validation from another distribution"),
+                causes=("labels that do not belong to the inputs", "ND009", other), fix=UNCLEAR if trained.poor else "",
             )  # fmt: skip
 
     @classmethod

@@ -36,12 +36,13 @@ def fresh(parameter: ParameterMeta, errors: float = ERRORS) -> bool:
     """
     if not parameter.std or not parameter.fan_in or math.prod(parameter.shape) < FEW:
         return False
-    fan_in, fan_out = parameter.fan_in, parameter.shape[0]
-    if abs(parameter.mean or 0.0) > OFF * parameter.std / math.sqrt(math.prod(parameter.shape)):
+    fan_in, size = parameter.fan_in, math.prod(parameter.shape)
+    fan_out = parameter.shape[0] * math.prod(parameter.shape[2:])  # of a convolution, each place of the kernel counts
+    if abs(parameter.mean or 0.0) > OFF * parameter.std / math.sqrt(size):
         return False
     schemes = [2 / fan_in, 2 / (fan_in + fan_out), 1 / fan_in, 1 / (3 * fan_in)]
     usual = np.sqrt([1.0] if parameter.kind == "embedding" else schemes)
-    error = errors / np.sqrt(2 * fan_in * fan_out) + 0.005
+    error = errors / math.sqrt(2 * size) + 0.005
     return bool(np.any(np.abs(parameter.std / usual - 1) <= error))
 
 
@@ -72,12 +73,13 @@ class ZeroGradient(Check):
     rest.
 
     Decides on the gradient of each trainable weight: exactly 0 or missing on every one of at least `min_reads` reads, while
-    some other weight has one. Where none has, though the optimiser steps, what a framework shows of the loop says why: no
-    backward pass, one that reaches nothing, gradients that reach layers with weights and are cleared before the step, or a loss
-    that passes nothing back though outputs vary; otherwise ND102 and ND606 do. Where the run says whether the graph of the loss
-    leads to a weight, the finding does: a weight out of its reach is detached or unused, one within it gets zeros from what
-    follows. In a recurrent layer whose other weights have a gradient nothing is cut: over sequences of a single step the weights
-    of the state multiply zeros. That is a remark, unless the network does not train at all.
+    some other weight has one. Where none has, a loss that passes nothing back though outputs vary is named, and where a
+    framework shows that the optimiser steps, what else it shows of the loop: no backward pass, one that reaches nothing,
+    gradients that reach layers with weights and are cleared before the step; otherwise ND102 and ND606 do. Where the run says
+    whether the graph of the loss leads to a weight, the finding does: a weight out of its reach is detached or unused, one
+    within it gets zeros from what follows. In a recurrent layer whose other weights have a gradient nothing is cut: over
+    sequences of a single step the weights of the state multiply zeros. That is a remark, unless the network does not train at
+    all.
 
     A weight declared frozen is a remark, as fine-tuning freezes on purpose, and so are pretrained ones out of reach. They
     are a finding where there was nothing to preserve and nothing writes to them: their standard deviation is that of a fresh
@@ -126,24 +128,25 @@ class ZeroGradient(Check):
         """No weight has a gradient whenever the optimiser steps, and the loop shows why."""
         loop, delta = run.loop, run.statistic("activations", "gradient_rms")
         some = (self._at_updates(run) > 0).to_numpy().any()  # biases have one where dead layers hand nothing on
-        if some or "updates" not in loop or not (loop["updates"] > 0).any():
+        told = bool(loop["updates"].notna().any())
+        if some or (told and not (loop["updates"] > 0).any()):
             return
-        if not (loop["backward_passes"] > 0).any():
+        if told and not (loop["backward_passes"] > 0).any():
             fact, cause = "the optimiser steps, and no backward pass is ever made", "loss.backward() is missing"
-        elif not len(delta):
+        elif told and not len(delta):
             fact = "backward leads to no layer: the loss is not connected to the network"
             cause = "a loss made anew, or detached"
         elif self._zeros(run):
             return  # two factors of 0 get the gradient that the other one is: nothing is cleared
-        elif (delta[structure.linear(run, "gradient_rms")] > 0).to_numpy().any():
+        elif told and (delta[structure.linear(run, "gradient_rms")] > 0).to_numpy().any():
             fact = "gradients flow back through the layers, and all are 0 when the optimiser steps: they are cleared in between"
             cause = "zero_grad() between backward() and step(), or step() before backward()"
-        elif not delta.to_numpy().any() and self._varies(run):
+        elif len(delta) and not delta.to_numpy().any() and self._varies(run):
             fact = "the loss passes nothing back, though the outputs vary: its gradient is exactly 0 in every layer"
             cause = "a loss by argmax, a comparison or rounding, or one times 0"
         else:
             return
-        steps = loop.index
+        steps = loop.index if told else delta.index
         yield self.finding(fact, first_step=int(steps[0]), last_step=int(steps[-1]), value=0.0, threshold=0.0, causes=(cause,),
                            fix=f"Look at the loop: {cause}.", place="ND904")  # fmt: skip
 

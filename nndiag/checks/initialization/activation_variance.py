@@ -24,20 +24,20 @@ class ActivationVariance(Check):
     layer. With the lesson's 20 layers of 256 units, a standard deviation of 0.02 leaves a variance of 1.5e-26 and 0.2
     one of 1.9e14, where He's 0.088 keeps it near 1 (He et al. 2015, equation 10). Gradients suffer the same way back.
 
-    Decides on what varies with the input at the first read: the standard deviation over the inputs of what each hidden
-    block hands on (around a mean, as a sigmoid's ½, nothing is told), over that of the input, or of embeddings that come
-    first. Outside 1/`total` … `total` end to end, or more than `per_layer` times up or down a layer, in the geometric mean
-    over at least `depth` layers. A recurrent layer that keeps all it sees adds up as many inputs as it has steps (Le,
-    Jaitly & Hinton 2015 begin with the identity); one that grows the signal more than `sums` times that multiplies from
-    step to step. Xavier with ReLU shrinks 1.44 times a layer and PyTorch's default between 2.4 and 3 times (√3 for its
-    weights, and √2 or √(2π / (π − 1)) for a ReLU as it sees a large mean or none): sound; a sigmoid shrinks it 4 times, and
-    is named where the signal would have kept its size without that. Or on the weights of a single layer: a standard
-    deviation of more than `large` times He's, √(2 / fan-in), over `size` weights or more, where every scheme in use lies
-    between 0.4 and 1 times that; recurrent layers, which go by the number of their units, and what is no layer's, are left
-    out. Weights of a hidden layer below `small` times He's, if not zero, count where the loss then still falls at the end
-    with more than `left` of its way left. A signal that is lost in fewer than `shallow` layers is a remark where training
-    comes more than half of its way: a few updates mend it there. Networks with normalisation are exempt. From the first
-    layer on with 90 % of its units silent the signal is not followed: that is ND205's.
+    Decides on what varies with the input at the first read: the standard deviation over the inputs of what each hidden block
+    hands on (around a mean, as a sigmoid's ½, nothing is told), over that of the input, or of embeddings that come first.
+    Outside 1/`total` … `total` end to end, or more than `per_layer` times up or down a layer, in the geometric mean over at
+    least `depth` layers. A recurrent layer that keeps all it sees adds up as many inputs as it has steps (Le, Jaitly & Hinton
+    2015 begin with the identity); one that grows the signal more than `sums` times that multiplies from step to step. Xavier
+    with ReLU shrinks 1.44 times a layer and PyTorch's default between 2.4 and 3 times (√3 for its weights, and √2 or √(2π /
+    (π − 1)) for a ReLU as it sees a large mean or none): sound; a sigmoid shrinks it 4 times, and is named where the signal
+    would have kept its size without that. Or on the weights of a single layer: a standard deviation of more than `large`
+    times He's, √(2 / fan-in), over `size` weights or more, where every scheme in use lies between 0.4 and 1 times that;
+    recurrent layers, which go by the number of their units, and what is no layer's, are left out. Weights of a hidden layer
+    below `small` times He's, if not zero, count where the loss then still falls at the end with more than `left` of its way
+    left, or has not come down from what a guess costs. A signal that is lost in fewer than `shallow` layers is a remark where
+    training comes more than half of its way: a few updates mend it there. Networks with normalisation are exempt. From the
+    first layer on with 90 % of its units silent the signal is not followed: that is ND205's.
     """
 
     code = "ND203"
@@ -65,8 +65,7 @@ class ActivationVariance(Check):
             return reason
         if structure.normalized(run):
             return "the network has normalisation layers, which reset the scale"
-        signal = self._signal(run)
-        if len(signal) < 2 or not signal.iloc[0] > 0:
+        if not self._followed(self._signal(run)) and len(self._weights(run)) < 2:
             return "needs a hidden layer with living units and an input that is not all zero"
         return None
 
@@ -83,8 +82,14 @@ class ActivationVariance(Check):
         ):
             yield self._of_weight(run, hidden[hidden < self.small].sort_values(), self.small)
 
+    def _followed(self, signal: pd.Series[float]) -> bool:
+        """Whether there is a signal, and a hidden layer that it reaches."""
+        return len(signal) > 1 and bool(signal.iloc[0] > 0)
+
     def _steep(self, run: Run) -> Finding | None:
         signal = self._signal(run)
+        if not self._followed(signal):
+            return None
         layers = len(signal) - 1
         end_to_end = float(signal.iloc[-1] / signal.iloc[0])
         per_layer = end_to_end ** (1 / layers) if end_to_end else 0.0
@@ -158,8 +163,8 @@ class ActivationVariance(Check):
         return trivial is not None and len(run.train) > 0 and run.train.iloc[0] < trivial / 2
 
     def _unfinished(self, run: Run) -> bool:
-        left = progress.unfinished(run)
-        return left is not None and left > self.left
+        left, made = progress.unfinished(run), progress.training(run)
+        return (left is not None and left > self.left) or (made is not None and bool(made.poor))
 
     def _step(self, run: Run) -> int:
         return int(run.activations.index[0])

@@ -20,7 +20,8 @@ class SymmetricWeights(Check):
 
     Decides on the first read of each weight: rows equal to 1e-6 and their gradients equal to 1e-4, relative to the
     largest value: equal up to float32's rounding. Both are needed: a last layer of zeros gets different gradients for
-    its units and is sound, as is logistic regression from zero. The first read is enough, no update is needed.
+    its units and is sound, as is logistic regression from zero. The first read is enough, no update is needed; but where
+    nothing comes back, as from a branch or a head that starts at zero (Zhang, Dauphin & Ma 2019), the first with a gradient.
     """
 
     code = "ND202"
@@ -35,11 +36,13 @@ class SymmetricWeights(Check):
     def examine(self, run: Run) -> Iterator[Finding]:
         first = run.statistic("gradients", "identical_rows")
         for name in map(str, first):
-            same = first[name].dropna()
+            same, norm = first[name].dropna(), run.series("gradients", "norm", name)
+            reached = same[~same.index.isin(norm.index[norm == 0])]
+            same = reached if len(reached) else same
             if len(same) and same.iloc[0] == 1:
                 parameter = run.meta.parameter(name)
                 units = f"all {parameter.shape[0]} units" if parameter.shape else "all units"
-                norms = run.series("updates", "weight_norm", name), run.series("gradients", "norm", name)
+                norms = run.series("updates", "weight_norm", name), norm
                 both = all(series.get(same.index[0]) == 0 for series in norms)
                 zero = ", 0 both of them: what they are multiplied with is 0, too" if both else ""
                 yield self.finding(

@@ -26,14 +26,17 @@ class LossTaskMismatch(Check):
     Decides on values, never on names of layers. Proven by them (exact): a loss on probabilities is fed with values outside 0
     … 1, one on their logarithms with values above 0, by more than `tolerance`, on `often` of the reads or more; a softmax, or
     a softmax loss, against rows with several labels or none; a loss over classes on a single unit, which is the same whatever
-    comes out; a binary loss that compares (N, C) outputs with (N,) targets; an error in percent of targets that reach 0.
-    Suggested (training): outputs for one of C classes that do not sum to 1, off by `sums` or more in the median, since nothing
-    then holds the wrong classes down (a remark where the loss divides them by their sum and training has come `learned` of the
-    way, and then values above 1 prove nothing); squared or absolute error on class ids, three or more of about equal frequency
-    (`even` of the largest entropy), numbered from 0 without a gap, as if class 2 lay between 1 and 3; outputs of a function
-    that is never below 0 where the loss takes them for logarithms of rates, none of which can then be below 1, as some targets
-    are. Squared or absolute error on an output for each class, or on 0/1 labels, is the Brier score's relative: it trains, if
-    slowly, and is a remark where training has come `learned` of the way, with a single output half of it.
+    comes out; a binary loss that compares (N, C) outputs with (N,) targets; an error in percent of targets that reach 0; the
+    squared or absolute error of C probabilities, each beside the id of the class. Suggested (training): an error in percent
+    that ends above `given_up` of what it is to predict 0 everywhere; the binary loss of each of C outputs that a softmax
+    makes, against rows with a single label; outputs for one of C classes that do not sum to 1, off by `sums` or more in the
+    median, since nothing then holds the wrong classes down (a remark where the loss divides them by their sum and training
+    has come `learned` of the way, and then values above 1 prove nothing); squared or absolute error on class ids, three or
+    more of about equal frequency (`even` of the largest entropy), numbered from 0 without a gap, as if class 2 lay between 1
+    and 3; outputs of a function that is never below 0 where the loss takes them for logarithms of rates, none of which can
+    then be below 1, as some targets are. Squared or absolute error on an output for each class, or on 0/1 labels, is the
+    Brier score's relative: it trains, if slowly, and is a remark where training has come `learned` of the way, with a single
+    output half of it.
     """
 
     code = "ND105"
@@ -51,6 +54,7 @@ class LossTaskMismatch(Check):
     often: float = 0.25
     sums: float = 0.02
     even: float = 0.8
+    given_up: float = 0.9
     learned: float = 0.9
 
     def not_checked(self, run: Run) -> str | None:
@@ -65,12 +69,12 @@ class LossTaskMismatch(Check):
     def examine(self, run: Run) -> Iterator[Finding]:
         seen = Objective(run)
         rules = (self._shapes, self._percentages, self._rates, self._single_unit, self._unbounded, self._several_labels,
-                 self._sums_of_rows, self._ids, self._labels)  # fmt: skip
+                 self._sums_of_rows, self._one_of_many, self._ids, self._ids_for_each, self._labels)  # fmt: skip
         found = next((fact for rule in rules if (fact := rule(seen)) is not None), None)
         if found is not None:
             first, last = seen.steps
             message, fix, proven = found
-            mild = self._remark(seen) or seen.normalizes
+            mild = self._remark(seen) or seen.normalizes or seen.task == "binary"
             kind: Kind = "exact" if proven else ("note" if mild and self._trained(run) else "training")
             late = SUGGESTED if not proven and seen.task == "real" and (seen.learned or self._remark(seen)) else ""
             yield self.finding(message, kind=kind, first_step=first, last_step=last, fix=fix, place=late)
@@ -84,10 +88,17 @@ class LossTaskMismatch(Check):
     def _percentages(self, seen: Objective) -> Seen | None:
         low, high = seen.target_range
         name = progress.plain_name(seen.run)
-        if not ("percent" in name or name in ("mape", "smape")) or not low <= 0 <= high:
+        if not ("percent" in name or name in ("mape", "smape")):
             return None
-        return (f"{seen.loss} divides by the targets, which go from {low:.3g} to {high:.3g}: those near 0 drown the rest",
-                "Use the squared or absolute error, or leave out targets of 0.", True)  # fmt: skip
+        what = f"{seen.loss} divides by the targets, which go from {low:.3g} to {high:.3g}"
+        fix = "Use the squared or absolute error, or leave out targets of 0."
+        if low <= 0 <= high:
+            return f"{what}: those near 0 drown the rest", fix, True
+        loss, made = seen.run.meta.loss, progress.training(seen.run)
+        nothing = loss.get("scale", 1.0 if seen.reduction == "mean" else None)  # what predicting 0 everywhere costs
+        if nothing is None or made is None or not made.now > self.given_up * nothing:
+            return None
+        return f"{what}: training ends at {made.now:.3g}, and predicting 0 everywhere costs {nothing:.3g}", fix, False
 
     def _rates(self, seen: Objective) -> Seen | None:
         low = seen.target_range[0]
@@ -143,6 +154,20 @@ class LossTaskMismatch(Check):
             return None
         return (f"outputs for one of {seen.width} classes sum to between {low.min():.2g} and {high.max():.2g} instead of 1",
                 "Put a softmax behind the last layer in place of the sigmoid.", False)  # fmt: skip
+
+    def _one_of_many(self, seen: Objective) -> Seen | None:
+        if seen.task != "binary" or seen.width < 3 or not (seen.one_hot and seen.rows_sum_to_one):
+            return None
+        return (f"{seen.loss} takes {seen.width} outputs that share 1 for as many yes-or-no questions, and each target has "
+                "a single yes: the value, and an accuracy by halves, look good while nothing is known",
+                "Use categorical (softmax) cross-entropy.", False)  # fmt: skip
+
+    def _ids_for_each(self, seen: Objective) -> Seen | None:
+        gapless = seen.ids and seen.classes >= 3 and seen.target_range == (0.0, seen.classes - 1.0)
+        if seen.task != "real" or not gapless or seen.width < seen.classes or not seen.rows_sum_to_one:
+            return None
+        return (f"{seen.loss} compares each of {seen.width} probabilities with the id of the class, from 0 to {seen.classes - 1}",
+                "Use softmax cross-entropy on the ids, or rows with a single 1 for targets.", True)  # fmt: skip
 
     def _ids(self, seen: Objective) -> Seen | None:
         if seen.task != "real" or not seen.ids or seen.width != 1 or seen.classes < 3:

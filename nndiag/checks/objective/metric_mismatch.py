@@ -27,8 +27,9 @@ class MetricMismatch(Check):
     comparison of real numbers. Decisions taken by it (early stopping, the best checkpoint) are taken blindly.
 
     Decides on every metric whose name says accuracy, over at least `evaluations` values: not one of them differs from the
-    first, which lies below 1, while the loss beside it has lost `fall` of its first value or more. A network that learns
-    moves some sample over the line within ten evaluations. For real targets an accuracy means nothing: a remark.
+    first, which lies below 1 by more than `few`, while the loss beside it has lost `fall` of its first value or more. A
+    network that learns moves some sample over the line within ten evaluations, unless those few are wrong to the end. For
+    real targets an accuracy means nothing: a remark.
 
     Or on what both must have in common: a decision that is wrong gives the right class at most 1/2, and costs ln 2 or more.
     So an accuracy that comes with a validation loss, below 1 − loss / ln 2 by `margin`, at `times` evaluations and at the
@@ -46,6 +47,7 @@ class MetricMismatch(Check):
 
     evaluations: int = 10
     fall: float = 0.2
+    few: float = 0.02
     margin: float = 0.1
     times: int = 3
 
@@ -66,7 +68,7 @@ class MetricMismatch(Check):
                 losses.iloc[: max(1, len(losses) // 10)].median(),
                 losses.iloc[-max(1, len(losses) // 10) :].median(),
             )
-            if values.max() == values.min() < 1 and early > 0 and late < (1 - self.fall) * early:
+            if values.max() == values.min() < 1 - self.few and early > 0 and late < (1 - self.fall) * early:
                 yield self.finding(
                     f"{name} is {values.iloc[0]:.3g} at every one of {len(values)} evaluations, while the loss falls from "
                     f"{early:.3g} to {late:.3g}",

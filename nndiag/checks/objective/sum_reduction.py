@@ -16,6 +16,9 @@ from nndiag.statistics import Array
 USUAL = 3e-3
 """Updates up to this share of the weights are of ordinary size (three times Bottou's 1e-3): the rate was chosen for the sum."""
 
+LIVELY, WELL = 10**-1.5, 0.8
+"""So it was where they are up to ND501's limit, and training has come this far of its way."""
+
 
 @dataclass(frozen=True)
 class SumReduction(Check):
@@ -109,10 +112,11 @@ class SumReduction(Check):
         return np.asarray(mass[known] / whole[known])
 
     def _adapted(self, run: Run) -> bool:
-        weights = structure.weights(run, "updates", "ratio")
-        if not weights or not Objective(run).learned:
+        weights, made = structure.weights(run, "updates", "ratio"), progress.training(run)
+        if not weights or made is None:
             return False
-        return bool(run.statistic("updates", "ratio")[weights].iloc[:20].median(axis=1).dropna().median() <= USUAL)
+        most = LIVELY if made.value > WELL else USUAL if Objective(run).learned else 0.0
+        return bool(run.statistic("updates", "ratio")[weights].iloc[:20].median(axis=1).dropna().median() <= most)
 
     @classmethod
     def _run(cls, mass: float) -> Run:

@@ -118,6 +118,25 @@ def test_a_loss_its_outputs_and_its_targets_are_those_that_were_put_in(name: str
         )
 
 
+@pytest.mark.parametrize(("error", "told"), [
+    (lambda z, y: 100 * ((z - y).abs() / y.abs().clamp(1e-7)).mean(), {"scale": 100.0}),
+    (lambda z, y: ((y - z) / (y + 1e-8)).abs().mean(), {}),
+    (lambda z, y: ((z - y) / y).abs().sum() / y.numel(), {}),
+    (lambda z, y: ((z - y).abs() / (y + 1)).mean(), None),
+    (lambda z, y: ((z - y) / 20).abs().mean(), None),
+    (lambda z, y: ((z - y).abs() / (z.abs() + y.abs())).mean(), None),
+])  # fmt: skip
+def test_an_error_in_percent_is_divided_by_its_targets(
+    error: Callable[[Tensor, Tensor], Tensor], told: dict[str, Any] | None, z: Tensor
+) -> None:
+    targets = REAL.abs() + 0.1
+    found = graph.objective(error(z, targets), z)
+
+    assert found.loss == ({} if told is None else facts("MeanAbsolutePercentageError", "real", "real", **told))
+    assert told is None or torch.allclose(found.targets, targets, atol=1e-5)
+    assert graph.objective(error(z, targets), None).loss == {}  # the outputs must be known
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "l1_loss", "huber_loss",
                                   "smooth_l1_loss", "soft", "smoothed"])  # fmt: skip

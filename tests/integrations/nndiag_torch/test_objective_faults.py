@@ -73,6 +73,8 @@ SICK: dict[str, tuple[str, Case]] = {
     "the same in the loop": ("ND104", (1, None, lambda z, y: F.mse_loss(z.sigmoid(), y), REAL)),
     "raw outputs into NLL": ("ND105", (3, None, F.nll_loss, IDS)),
     "probabilities into NLL": ("ND105", (3, nn.Softmax(1), F.nll_loss, IDS)),
+    "ids beside probabilities": ("ND105", (3, nn.Softmax(1), lambda p, y: (p - y).pow(2).mean(), IDS[:, None].float())),
+    "binary loss of a softmax": ("ND105", (3, nn.Softmax(1), F.binary_cross_entropy, F.one_hot(IDS).float())),
     "logarithm of raw outputs": (
         "ND105",
         (3, None, lambda z, y: -torch.log(z.clamp(1e-7)).gather(1, y[:, None]).mean(), IDS),
@@ -441,6 +443,82 @@ def test_a_state_after_padding_is_seen(how: str, end: int, found: int, layer: ty
 
     assert graph.reads_last(F.cross_entropy(model(ids), IDS[:16] % 2), ids, [model.layer]) is bool(found)
     assert not graph.reads_last(F.cross_entropy(model(ids.flip(1)), IDS[:16] % 2), ids.flip(1), [model.layer])
+
+
+@pytest.mark.parametrize(("padding", "ignored", "share"), [
+    (0, -100, 0.3), (0, 0, 0.0),  # left out
+    (-100, -100, 0.0), (None, -100, 0.0),  # words have been made of it
+])  # fmt: skip
+def test_targets_of_padding_are_counted(padding: int | None, ignored: int, share: float) -> None:
+    ids = torch.randint(1, 9, (16, 20), generator=GENERATOR)
+    targets = ids.clone() % 5
+    ids[:, 14:] = 0
+    if padding is not None:
+        targets[:, 14:] = padding
+
+    for one in (targets, targets.reshape(-1)):
+        assert graph.counted(ids, one, ignored) == pytest.approx(share)
+    assert graph.counted(ids, targets[:, :1], ignored) == 0.0  # one target for each text
+    assert graph.counted(ids.flip(1), targets.flip(1), ignored) == 0.0  # these end in words
+
+
+class Tagger(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(9, 16), nn.Linear(16, 5)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        z: Tensor = self.head(self.embedding(ids))
+        return z.reshape(-1, 5)
+
+
+@pytest.mark.parametrize(("end", "options", "found"), [
+    (12, {}, 1), (8, {}, 0), (12, {"ignore_index": 0}, 0), (12, {"weight": torch.tensor([0.0, 1, 1, 1, 1])}, 0),
+])  # fmt: skip
+def test_a_loss_most_of_which_is_padding_is_named(end: int, options: dict[str, Any], found: int) -> None:
+    torch.manual_seed(0)
+    ids = torch.randint(1, 9, (16, 20), generator=GENERATOR)
+    ids[:, 20 - end :] = 0
+    targets = torch.where(ids > 0, 1 + ids % 4, 0)
+    model, loss_fn = Tagger(), nn.CrossEntropyLoss(**options)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for _ in range(30):
+            optimizer.zero_grad()
+            loss_fn(model(ids), targets.reshape(-1)).backward()
+            optimizer.step()
+
+    seen = [finding for finding in recorder.check().findings if finding.code == "ND114"]
+    assert ["of the targets are those of padding" in finding.message for finding in seen] == [True] * found
+
+
+class Fractions(nn.Module):
+    """Ids that are made of fractions: all of them 0, unless the fractions are first taken times their number."""
+
+    def __init__(self, times: float) -> None:
+        super().__init__()
+        self.times, self.embedding, self.head = times, nn.Embedding(9, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.head(self.embedding((self.times * x).round().long() if self.times > 1 else x.long()).mean(1))
+        return z
+
+
+@pytest.mark.parametrize(("times", "found"), [(1, 1), (9, 0)])
+def test_ids_that_are_all_the_same_are_named_where_they_go_in(times: float, found: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randint(0, 9, (96, 12), generator=GENERATOR) / 9
+    model = Fractions(times)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for _ in range(10):
+            for rows, ids in zip(x.split(16), IDS[:96].split(16), strict=True):
+                optimizer.zero_grad()
+                F.cross_entropy(model(rows), ids).backward()
+                optimizer.step()
+
+    headlines = recorder.check().headlines
+    assert headlines == ("ND003",) if found else "ND003" not in headlines
 
 
 @pytest.mark.parametrize(("train", "kind"), [(0.69, "training"), (0.3, "note")])
