@@ -544,7 +544,7 @@ class LossHook(Hook):
         wanted = recorder.recording and not self._light
         self._due = wanted and (self._outputs.due(recorder.step_number) or recorder.alarmed)
         if self._due:
-            recorder.compare(outputs, targets)
+            recorder.take_outputs(outputs, targets)
             self._weighing.outputs(outputs, targets, recorder.meta.loss, loss)
 
     def on_output_gradient(self, gradient: Array) -> None:

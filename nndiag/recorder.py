@@ -323,11 +323,11 @@ class Recorder:
         on the first steps does (`nndiag.recognized`).
         """
         outputs, y = _array(outputs, "the outputs"), None if targets is None else _array(targets, "the targets")
-        self.compare(outputs, y)
+        self.take_outputs(outputs, y)
         if y is not None and not self._labelled:
             self.row.targets(np.atleast_1d(y))
 
-    def compare(self, outputs: Array, targets: Array | None) -> None:
+    def take_outputs(self, outputs: Array, targets: Array | None) -> None:
         """Take outputs and targets beside the loss of this step, as arrays, on a step that is read: hooks do it through this."""
         self.row.outputs(outputs, targets)
         self._recognized.outputs(outputs, targets, self.meta.loss)
