@@ -681,6 +681,13 @@ class TorchLoop:
             self._tell_gradients(ours)
 
     @guarded
+    def clamping(self, tensors: list[torch.Tensor], value: float) -> None:
+        """Tensors are about to be clipped: where they are gradients of ours, that is told as `clipping`."""
+        gradients = set(map(id, tensors))
+        if ours := [p.tensor for p in self.parameters if id(p.tensor.grad) in gradients]:
+            self.clipping(ours, {"value": value})
+
+    @guarded
     def scaled(self, loss: Any, scale: Any) -> None:
         """The loss of this iteration is scaled, for mixed precision."""
         self._scale = self.teller.number(scale)

@@ -23,6 +23,9 @@ class Watcher(Protocol):
     def clipping(self, tensors: list[torch.Tensor], limit: dict[str, float]) -> None:
         """Gradients of `tensors` are about to be clipped: "max_norm" or "value" is the limit."""
 
+    def clamping(self, tensors: list[torch.Tensor], value: float) -> None:
+        """Tensors, which may be gradients, are about to be clipped to -`value` … `value`."""
+
     def scaled(self, loss: Any, scale: Any) -> None:
         """`loss` was multiplied by `scale`, a number or a tensor that will change, for its backward pass."""
 
@@ -61,6 +64,7 @@ def _install() -> None:
     _wrap(clip_grad, "_clip_grads_with_norm_", _clips_norm)  # what clip_grad_norm_ calls, whoever has imported that
     for owner in (clip_grad, torch.nn.utils):
         _wrap(owner, "clip_grad_value_", _clips_value)
+    _wrap(torch, "_foreach_clamp_min_", _clamps)  # what that calls with -limit, whoever has imported it
     _wrap(grad_scaler.GradScaler, "scale", _scales)
     _wrap(grad_scaler.GradScaler, "step", _steps)
     if not nodes.TELLS:
@@ -114,6 +118,16 @@ def _clips_value(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(tensors, clip_value, *rest, **options)
 
     return clip
+
+
+def _clamps(original: Callable[..., Any]) -> Callable[..., Any]:
+    def clamp(tensors: Any, bound: Any) -> Any:
+        if isinstance(bound, float) and bound < 0:
+            for watcher in list(WATCHERS):
+                watcher.clamping(tensors, -bound)
+        return original(tensors, bound)
+
+    return clamp
 
 
 def _tensors(parameters: torch.Tensor | Iterable[torch.Tensor]) -> list[torch.Tensor]:

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.frameworks
 
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 from tests.integrations.nndiag_torch import programs  # noqa: E402
@@ -418,8 +419,9 @@ def test_accumulated_micro_batches_are_one_step():
     assert run.frame("loop")["backward_passes"].to_numpy().ravel().tolist() == [4, 4, 4]
 
 
+@pytest.mark.parametrize("imported", [True, False], ids=["by name", "by module"])
 @pytest.mark.parametrize("how", ["norm", "value"])
-def test_clipping_is_seen_and_norms_are_of_before(how):
+def test_clipping_is_seen_and_norms_are_of_before(how, imported):
     model, (x, y) = programs.mlp(), programs.batches(8)[0]
     optimizer = sgd(model, lr=1.0)
     with watched(model, optimizer) as recorder:
@@ -428,9 +430,9 @@ def test_clipping_is_seen_and_norms_are_of_before(how):
         loss.backward()
         norm = model[0].weight.grad.norm().clone()
         if how == "norm":
-            nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+            (clip_grad_norm_ if imported else nn.utils.clip_grad_norm_)(model.parameters(), 1e-3)
         else:
-            nn.utils.clip_grad_value_(model.parameters(), 1e-5)
+            (clip_grad_value_ if imported else nn.utils.clip_grad_value_)(model.parameters(), 1e-5)
         clipped = model[0].weight.grad.norm().clone()
         optimizer.step()
     run = recorder.run

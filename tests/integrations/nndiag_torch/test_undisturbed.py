@@ -60,7 +60,8 @@ def test_the_model_and_pytorch_are_as_they_were_found():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     watched = [*model.modules()]
     before = [dict(one.__dict__) for one in watched], dict(optimizer.__dict__)
-    functions = clip_grad._clip_grads_with_norm_, clip_grad.clip_grad_value_, GradScaler.step, GradScaler.scale
+    functions = [clip_grad._clip_grads_with_norm_, clip_grad.clip_grad_value_, torch._foreach_clamp_min_]
+    functions += [GradScaler.step, GradScaler.scale]
     hooks = len(module._global_forward_hooks)
     with nndiag.watch(model, optimizer, every=1) as recorder:
         assert not any(one._forward_hooks or one._forward_pre_hooks or one._backward_hooks for one in watched)
@@ -69,9 +70,9 @@ def test_the_model_and_pytorch_are_as_they_were_found():
     assert [one.__dict__.keys() for one in watched] == [one.keys() for one in before[0]]
     assert optimizer.__dict__.keys() == before[1].keys()
     assert len(module._global_forward_hooks) == hooks
-    assert functions == (
-        clip_grad._clip_grads_with_norm_, clip_grad.clip_grad_value_, GradScaler.step, GradScaler.scale
-    )  # fmt: skip
+    assert functions == [
+        clip_grad._clip_grads_with_norm_, clip_grad.clip_grad_value_, torch._foreach_clamp_min_, GradScaler.step, GradScaler.scale
+    ]  # fmt: skip
 
 
 def test_a_watched_model_is_saved_copied_and_pickled_as_if_nobody_watched(tmp_path):
