@@ -53,6 +53,11 @@ class Run:
         frames = [f"{name} ({said})" if (said := self._thinly(name)) else name for name in self.tables]
         return f"<Run {self.meta.name}: {self.steps} steps, {self.meta.ended}; {', '.join(frames) or 'no frames'}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What is pickled, as between processes, holds all rows and no file."""
+        tables = {name: Table(table.columns, table.steps, table.values) for name, table in self.tables.items()}
+        return Run, (self.meta, tables, self.path)
+
     def _thinly(self, name: str) -> str:
         """What a frame says of itself of whose past only a part is left."""
         return f"{len(self.tables[name]):,} of {self._recorded(name):,} rows" if name in self.meta.thinned else ""

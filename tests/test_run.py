@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -88,3 +89,30 @@ def test_another_process_opens_the_same_run(tmp_path: Path, trainer: nndiag.nn.T
 def test_series_must_be_as_long_as_the_run() -> None:
     with pytest.raises(ValueError, match=r"mean of h1: wanted one number or 100 of them, got shape \(3,\)"):
         synthetic.run(activations={"mean": {"h1": [1, 2, 3]}})
+
+
+@pytest.mark.parametrize("thinned", [False, True])
+def test_a_run_travels_between_processes(
+    thinned: bool,
+    tmp_path: Path,
+    trainer: nndiag.nn.Trainer,
+    data: tuple,  # type: ignore[type-arg]
+) -> None:
+    with nndiag.watch(trainer, run=tmp_path / "run", every=1) as recorder:
+        trainer.fit(*data, epochs=3, batch_size=16)
+    for run in (recorder.run, open_run(tmp_path / "run")):
+        there = pickle.loads(pickle.dumps(run.thinned() if thinned else run))
+
+        assert (there.meta, there.path, there.steps) == (run.meta, run.path, run.steps)
+        assert nndiag.Checklist().examine(there).to_text() == nndiag.Checklist().examine(run).to_text()
+        for name in run.tables:
+            pd.testing.assert_frame_equal(there.frame(name), run.frame(name))
+
+
+def test_what_is_written_to_a_statistic_changes_no_other(run: Run) -> None:
+    first = run.statistic("activations", "mean")
+    before = first.to_numpy().copy()
+    first.iloc[:, :] = 7.0
+
+    np.testing.assert_array_equal(run.statistic("activations", "mean").to_numpy(), before)
+    np.testing.assert_array_equal(run.activations["mean"].to_numpy(), before)
