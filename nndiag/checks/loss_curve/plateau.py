@@ -32,7 +32,7 @@ class Plateau(Check):
     min_reads = 50
     advice = "Try a learning rate 3 times higher and one 3 times lower from here; then a larger network."
     confirm = "run.losses['train'].plot(logy=True)"
-    passed = "the training loss still falls, or has come most of the way"
+    passed = "the training loss moves, or has come most of the way"
 
     flat: float = 0.01
     left: float = 0.1
