@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +64,25 @@ def test_an_optimiser_that_never_steps_is_one_finding() -> None:
 
     assert found.parameter is None
     assert "no parameter has changed" in found.message
+
+
+@pytest.mark.parametrize(("step", "gradient", "optimizer", "found"), [
+    (1e-3, 0.1, {"name": "SGD"}, 1),
+    (1e-3, 1e-7, {"name": "SGD"}, 0),  # its own step is lost in its rounding
+    (4e-7, 0.1, {"name": "SGD"}, 0),  # and so would be those of all others, value for value
+    (1e-3, 1e-7, {"name": "Adam", "eps": 1e-8}, 1),
+    (1e-3, 1e-7, {"name": "Adam", "eps": 1.0}, 0),
+])  # fmt: skip
+def test_a_step_that_rounding_swallows_is_not_the_optimisers_fault(
+    step: float, gradient: float, optimizer: dict[str, Any], found: int
+) -> None:
+    run = synthetic.run(
+        updates={"update_norm": {"a": step, "g": 0.0}, "weight_norm": {"a": 1.0, "g": 10.0}},
+        gradients={"norm": {"a": 0.1, "g": gradient}}, metrics={"lr": {"train": 0.01}}, optimizer=optimizer,
+        parameters=[{"name": name, "kind": "weight", "shape": [10, 10]} for name in "ag"], dtype="float32",
+    )  # fmt: skip
+
+    assert len(findings(UntouchedParameter(), run)) == found
 
 
 def test_frozen_parameters_and_a_rate_of_zero_are_left_alone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -27,8 +28,9 @@ class UntouchedParameter(Check):
 
     Decides on the updates of parameters that are trainable and not known to be in no optimiser, over `updates` updates or
     more: exactly 0 on every read with an update whose learning rate was not 0, while the gradient was not 0 on most of them.
-    Where a step of the learning rate times the gradient is too small to change the weights in their dtype, the gradient
-    vanishes (ND401) and the optimiser is not to blame. A learning rate of 0 is ND502's, a gradient of 0 ND403's.
+    Where a step of the learning rate times the gradient is too small to change the weights in their dtype, or the largest of
+    those that other parameters make, value for value, the gradient vanishes (ND401) or the rate is too low, and the optimiser is
+    not to blame. A learning rate of 0 is ND502's, a gradient of 0 ND403's.
     """
 
     code = "ND503"
@@ -78,21 +80,37 @@ class UntouchedParameter(Check):
 
     def _to_move(self, run: Run, name: str) -> bool:
         parameter = run.meta.parameter(name)
-        return parameter.optimized and not parameter.frozen
+        return parameter.optimized and not parameter.frozen and not self._swallowed(run, name)
+
+    def _swallowed(self, run: Run, name: str) -> bool:
+        """Whether steps as large as those of other parameters would be lost in the rounding of this one's values."""
+        moved = run.statistic("updates", "update_norm").median()
+        steps = [float(norm) / self._root(run, str(other)) for other, norm in moved.items() if norm > 0]
+        size = run.series("updates", "weight_norm", name).median() / self._root(run, name)
+        rounding = ROUNDING.get(run.meta.dtype or "float32", ROUNDING["float32"])
+        return bool(steps) and max(steps) < rounding * size
+
+    def _root(self, run: Run, name: str) -> float:
+        """Root of how many values a parameter has."""
+        return math.sqrt(math.prod(run.meta.parameter(name).shape))
 
     def _felt(self, run: Run, name: str, norms: pd.Series[float]) -> bool:
         """Whether a step along the gradient would change the weights, on most reads."""
         norm = norms.dropna().to_numpy()
-        return len(norm) > 0 and float(np.mean(norm > self._least(run, name, norm))) > 0.5
-
-    def _least(self, run: Run, name: str, norm: Array) -> float:
-        """The gradient below which rounding swallows a plain step; 0 for optimisers that scale their steps."""
-        if "betas" in run.meta.optimizer or "adam" in str(run.meta.optimizer.get("name", "")).lower():
-            return 0.0
         rate = run.series("metrics", "lr", "train").max()
         size = run.series("updates", "weight_norm", name).median()
-        rounding = ROUNDING.get(run.meta.dtype or "float32", ROUNDING["float32"])
-        return float(rounding * size / rate) if rate > 0 and np.isfinite(size) else 0.0
+        least = ROUNDING.get(run.meta.dtype or "float32", ROUNDING["float32"]) * size / rate
+        least = least if rate > 0 and np.isfinite(size) else 0.0
+        return len(norm) > 0 and float(np.mean(self._steps(run, name, norm) > least)) > 0.5
+
+    def _steps(self, run: Run, name: str, norm: Array) -> Array:
+        """Norm of a step at a rate of 1: the gradient, or each value of it over its own size and eps, as Adam takes it."""
+        optimizer, root = run.meta.optimizer, self._root(run, name)
+        if not ("betas" in optimizer or "adam" in str(optimizer.get("name", "")).lower()):
+            return norm
+        eps = optimizer.get("eps")
+        small = norm / root
+        return np.asarray(root * small / (small + (eps if isinstance(eps, int | float) and eps > 0 else 1e-8)))
 
     @classmethod
     def _run(cls, step: float) -> Run:
