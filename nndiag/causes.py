@@ -23,6 +23,9 @@ MEMORYLESS = "ND403?"
 """Place of a recurrent layer that reads sequences of one step: it trains, and has no memory; how large its updates are is another
 matter."""
 
+NO_WAY_BACK = "ND904?"
+"""Place of a loss that passes nothing back: nothing but a wrong objective brings that about."""
+
 WRONG_SIGN = "a gradient of the wrong sign: this backward pass is your own"
 """What is likely where a loss goes up by gradients that no framework has made."""
 
@@ -30,7 +33,7 @@ ORDER = (
     "NDP03", "NDP01", "ND001",
     "ND103", "ND110", "ND106", "ND111", "ND107", "ND101", "ND113", "ND114", "ND105", "ND104", "ND112", "ND108", "ND1", "NDP05",
     "ND011", "ND012", "ND002", "ND003", "ND004", DRAWN, "ND005", "ND009", "ND008", "ND007", "ND0",
-    "ND408", "ND904", "ND504", "ND901", "ND902", "ND903", "ND9", ANEW, "ND508",
+    "ND408", NO_WAY_BACK, "ND904", "ND504", "ND901", "ND902", "ND903", "ND9", ANEW, "ND508",
     "ND307", "ND202", "ND203", "ND205", "ND207", "ND201", "ND2", "NDP09",
     "ND305", MEMORYLESS, "ND505", "ND506", "ND507", "ND509", "NDP08", "ND404", "ND501", "ND502",
     "ND301", "ND302", "ND401", "ND3", "ND306", "ND4", "ND804", "ND102", "ND5",
@@ -54,7 +57,7 @@ networks that do learn."""
 START = ("ND201", "ND203", "ND205", "ND207", "ND307", "ND507")
 """What shows at the first read of a network whose inputs or weights are out of scale."""
 
-OBJECTIVE = ("ND201", "ND307", "ND507", *TRAINING)
+OBJECTIVE = (NO_WAY_BACK, "ND201", "ND307", "ND507", *TRAINING)
 """What a wrong objective brings about."""
 
 EXPLAINS: dict[str, tuple[str, ...]] = {
@@ -88,6 +91,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND006": ("ND7",),
     DRAWN: ("ND005", "ND009", "ND007", "ND102", "ND306", "ND6", "ND7"),
     "ND408": ("ND7", *TRAINING),
+    NO_WAY_BACK: ("ND504", "ND7", *NOTHING_MOVES, *TRAINING),
     "ND904": ("ND504", "ND7", *NOTHING_MOVES, *TRAINING),
     "ND504": ("ND502", "ND503", "ND304", "ND306", "ND7", *NO_LEARNING),
     "ND901": ("ND404", "ND7", *TRAINING),

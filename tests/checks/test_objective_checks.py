@@ -476,10 +476,13 @@ def test_nothing_learned_at_all_may_be_a_weak_network(end: float, words: str) ->
     assert any(words in cause for cause in finding.causes)
 
 
-@pytest.mark.parametrize(("ratio", "end", "found"), [(0.02, 15.0, 0), (0.04, 15.0, 1), (0.02, 60.0, 1)])
-def test_a_sum_whose_rate_was_chosen_for_it_is_a_remark(ratio: float, end: float, found: int) -> None:
+@pytest.mark.parametrize(("ratio", "end", "rate", "found"), [
+    (0.02, 15.0, 1e-3, 0), (0.04, 15.0, 1e-3, 1), (0.02, 60.0, 1e-3, 1), (0.02, 15.0, 2e-3, 1),
+])  # fmt: skip
+def test_a_sum_whose_rate_was_chosen_for_it_is_a_remark(ratio: float, end: float, rate: float, found: int) -> None:
     loss = {"name": "CrossEntropyLoss", "task": "classes", "expects": "logits", "reduction": "sum"}
     run = told(loss, train=synthetic.decay(start=160.0, end=end), updates={"ratio": {"a.weight": ratio}},
+               metrics={"lr": {"train": rate}}, optimizer={"name": "SGD"},
                parameters=[{"name": "a.weight", "shape": [3, 3]}])  # fmt: skip
 
     assert len(findings("ND108", run)) == found

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nndiag import progress, structure, synthetic
-from nndiag.causes import MEMORYLESS
+from nndiag.causes import MEMORYLESS, NO_WAY_BACK
 from nndiag.check import Check, Finding, Kind
 from nndiag.meta import ParameterMeta
 from nndiag.run import Run
@@ -128,7 +128,7 @@ class ZeroGradient(Check):
         """No weight has a gradient whenever the optimiser steps, and the loop shows why."""
         loop, delta = run.loop, run.statistic("activations", "gradient_rms")
         some = (self._at_updates(run) > 0).to_numpy().any()  # biases have one where dead layers hand nothing on
-        told = bool(loop["updates"].notna().any())
+        told, place = bool(loop["updates"].notna().any()), "ND904"
         if some or (told and not (loop["updates"] > 0).any()):
             return
         if told and not (loop["backward_passes"] > 0).any():
@@ -143,12 +143,12 @@ class ZeroGradient(Check):
             cause = "zero_grad() between backward() and step(), or step() before backward()"
         elif len(delta) and not delta.to_numpy().any() and self._varies(run):
             fact = "the loss passes nothing back, though the outputs vary: its gradient is exactly 0 in every layer"
-            cause = "a loss by argmax, a comparison or rounding, or one times 0"
+            cause, place = "a loss by argmax, a comparison or rounding, or one times 0", NO_WAY_BACK
         else:
             return
         steps = loop.index if told else delta.index
         yield self.finding(fact, first_step=int(steps[0]), last_step=int(steps[-1]), value=0.0, threshold=0.0, causes=(cause,),
-                           fix=f"Look at the loop: {cause}.", place="ND904")  # fmt: skip
+                           fix=f"Look at the loop: {cause}.", place=place)  # fmt: skip
 
     def _zeros(self, run: Run) -> bool:
         """Whether there are two trainable weights or more, and all are 0."""

@@ -16,8 +16,9 @@ from nndiag.statistics import Array
 USUAL = 3e-3
 """Updates up to this share of the weights are of ordinary size (three times Bottou's 1e-3): the rate was chosen for the sum."""
 
-LIVELY, WELL = 10**-1.5, 0.8
-"""So it was where they are up to ND501's limit, and training has come this far of its way."""
+LIVELY, WELL, ORDINARY = 10**-1.5, 0.8, 0.1
+"""So it was where they are up to ND501's limit, training has come this far of its way, and the rate of an optimiser that takes
+gradients as they are, times the samples, is up to this: a usual one for a mean."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,15 @@ class SumReduction(Check):
     Gradients, and with them the size of a step, then grow with the batch size: a learning rate that suits one sample is 64
     times too high for 64 of them, and changes again with the last, smaller batch.
 
-    Decides on what the loss was seen to do, where that is known: a mean times the samples of the batch is a sum, too.
-    Else on δ of the outputs, the gradient that the loss sends back. For a mean over N samples, its magnitudes sum to at
-    most 2 for classes, to at most the number of labels for binary ones, and to twice the mean error for squared error;
-    for a sum they are N times that. More than `share` of the sum's own value, in the median of the first reads with N of
-    8 or more, is a sum: for a mean that would need N ≤ 8. Where the weights of classes were measured, the smallest is N then. A
-    remark only, where updates are of ordinary size all the same: the rate was chosen for it; where training has come most of the
-    way with gradients that are clipped to a norm, which takes the scale off; and with an optimiser such as Adam, whose steps do
-    not depend on it, where the loss alone was looked at.
+    Decides on what the loss was seen to do, where that is known: a mean times the samples of the batch is a sum, too. Else on
+    δ of the outputs, the gradient that the loss sends back. For a mean over N samples, its magnitudes sum to at most 2 for
+    classes, to at most the number of labels for binary ones, and to twice the mean error for squared error; for a sum they
+    are N times that. More than `share` of the sum's own value, in the median of the first reads with N of 8 or more, is a
+    sum: for a mean that would need N ≤ 8. Where the weights of classes were measured, the smallest is N then. A remark only,
+    where updates are of ordinary size all the same, or the rate times the samples is a usual one for a mean and the loss
+    comes far down: it was chosen for the sum; where training has come most of the way with gradients that are clipped to a
+    norm, which takes the scale off; and with an optimiser such as Adam, whose steps do not depend on it, where the loss alone
+    was looked at.
     """
 
     code = "ND108"
@@ -115,8 +117,14 @@ class SumReduction(Check):
         weights, made = structure.weights(run, "updates", "ratio"), progress.training(run)
         if not weights or made is None:
             return False
-        most = LIVELY if made.value > WELL else USUAL if Objective(run).learned else 0.0
+        lively = made.value > WELL and self._chosen(run)
+        most = LIVELY if lively else USUAL if Objective(run).learned else 0.0
         return bool(run.statistic("updates", "ratio")[weights].iloc[:20].median(axis=1).dropna().median() <= most)
+
+    def _chosen(self, run: Run) -> bool:
+        """Whether the learning rate is a usual one for a mean once it is multiplied by the samples."""
+        rates = run.series("metrics", "lr", "train")
+        return not self._scale_free(run) and len(rates) > 0 and rates.max() * self._rows(run) <= ORDINARY
 
     @classmethod
     def _run(cls, mass: float) -> Run:
