@@ -544,7 +544,8 @@ class LossHook(Hook):
         wanted = recorder.recording and not self._light
         self._due = wanted and (self._outputs.due(recorder.step_number) or recorder.alarmed)
         if self._due:
-            recorder.take_outputs(outputs, targets)
+            recorder.row.outputs(outputs, targets)
+            recorder.recognized.outputs(outputs, targets, recorder.meta.loss)
             self._weighing.outputs(outputs, targets, recorder.meta.loss, loss)
 
     def on_output_gradient(self, gradient: Array) -> None:

@@ -173,7 +173,8 @@ class Recorder:
         self._translators: list[Callable[[dict[str, Any]], dict[str, Any]]] = []
         self._ended: str | None = None
         self._told = self._turned = False
-        self._recognized = RecognizedLoss()
+        self.recognized = RecognizedLoss()
+        """Finds what the loss is by what it is made of, which hooks hand to it."""
         self._labelled = False  # whether targets come with the inputs
         self._at_exit: Callable[[], None] = _nothing
         path = None if run is None else Path(run).expanduser()
@@ -253,7 +254,7 @@ class Recorder:
         if self.recording:
             self.row.data(x, y)
             if y is not None:
-                self._recognized.data(y)
+                self.recognized.data(y)
         else:
             self.row.guard(x, y, counted=False)
 
@@ -281,8 +282,8 @@ class Recorder:
         """
         array = _array(array, name)
         self.row.activation(name, array, None if slope is None else _array(slope, name))
-        if self._recognized.layer(name, array, self.meta.loss):
-            self.row.outputs(array, self._recognized.targets)
+        if self.recognized.layer(name, array, self.meta.loss):
+            self.row.outputs(array, self.recognized.targets)
 
     @read
     def activation_gradient(self, name: str, array: Array) -> None:
@@ -323,14 +324,10 @@ class Recorder:
         on the first steps does (`nndiag.recognized`).
         """
         outputs, y = _array(outputs, "the outputs"), None if targets is None else _array(targets, "the targets")
-        self.take_outputs(outputs, y)
+        self.row.outputs(outputs, y)
+        self.recognized.outputs(outputs, y, self.meta.loss)
         if y is not None and not self._labelled:
             self.row.targets(np.atleast_1d(y))
-
-    def take_outputs(self, outputs: Array, targets: Array | None) -> None:
-        """Take outputs and targets beside the loss of this step, as arrays, on a step that is read: hooks do it through this."""
-        self.row.outputs(outputs, targets)
-        self._recognized.outputs(outputs, targets, self.meta.loss)
 
     @read
     def output_gradient(self, gradient: Array) -> None:
@@ -476,7 +473,7 @@ class Recorder:
             self.fault("Recorder", "step", fault, self.row.buffers)
 
     def _finish_step(self) -> None:
-        if self._recognized.fed and (loss := self._recognized.step(self.row.train)):
+        if self.recognized.fed and (loss := self.recognized.step(self.row.train)):
             self.describe(loss={**loss, **self.meta.loss})
         self._close_row()
         self._step += 1
