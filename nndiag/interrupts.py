@@ -8,33 +8,40 @@ from contextlib import contextmanager
 from typing import Any
 
 
+class Waiting:
+    """Hears Ctrl-C in the place of its `usual` handler, which hears the next."""
+
+    def __init__(self, usual: Any) -> None:
+        self.usual = usual
+        self.came: tuple[int, Any] | None = None
+
+    def __call__(self, number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, self.usual)
+        self.came = number, frame
+
+
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Let Ctrl-C in here take effect at the end, so that no row is lost between two owners; a second one does so at once.
 
     Off the main thread, which Ctrl-C does not reach, in an interpreter within another, and where the process does not hear it,
-    this changes nothing.
+    this changes nothing; nor does it within another.
     """
     usual = signal.getsignal(signal.SIGINT)
-    came: list[tuple[int, Any]] = []
-
-    def wait(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, usual)
-        came.append((number, frame))
-
-    if not callable(usual) or not _heard_by(wait):
+    waiting = Waiting(usual)
+    if not callable(usual) or isinstance(usual, Waiting) or not _heard_by(waiting):
         yield
         return
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGINT) is wait:
+        if signal.getsignal(signal.SIGINT) is waiting:
             signal.signal(signal.SIGINT, usual)
-        for interrupt in came:
-            usual(*interrupt)
+        if waiting.came is not None:
+            usual(*waiting.came)
 
 
-def _heard_by(handler: Any) -> bool:
+def _heard_by(handler: Waiting) -> bool:
     """Whether `handler` hears Ctrl-C from now on."""
     try:
         signal.signal(signal.SIGINT, handler)

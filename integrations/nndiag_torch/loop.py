@@ -489,8 +489,6 @@ class TorchLoop:
         loss, outputs, targets = (values.get(name) for name in TENSORS)
         if isinstance(loss, torch.Tensor):
             self._take_loss(loss, outputs, targets)
-        elif loss is not None and outputs is not None:
-            self._take_loss(torch.tensor(float(loss)), outputs, targets)
         elif loss is not None:
             numbers["loss"] = loss
 

@@ -121,11 +121,11 @@ def _clips_value(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _clamps(original: Callable[..., Any]) -> Callable[..., Any]:
-    def clamp(tensors: Any, bound: Any) -> Any:
-        if isinstance(bound, float) and bound < 0:
+    def clamp(*arguments: Any, **options: Any) -> Any:
+        if len(arguments) == 2 and isinstance(arguments[1], float) and arguments[1] < 0:
             for watcher in list(WATCHERS):
-                watcher.clamping(tensors, -bound)
-        return original(tensors, bound)
+                watcher.clamping(arguments[0], -arguments[1])
+        return original(*arguments, **options)
 
     return clamp
 

@@ -441,7 +441,8 @@ def test_an_error_in_percent_wants_targets_that_are_never_zero(name: str, low: f
 def test_an_error_in_percent_that_ends_where_zero_everywhere_is_as_good_is_named(
     end: float, scale: float | None, found: int
 ) -> None:
-    loss = {"name": "MAPE", "task": "real", "expects": "real"} | ({} if scale is None else {"scale": scale})
+    loss = {"name": "MAPE", "task": "real", "expects": "real", "reduction": "mean"}
+    loss |= {} if scale is None else {"scale": scale}
     run = told(loss, {"min": 0.1, "max": 1.0}, {"min": 1e-5, "integer": 0.0}, train=np.full(100, end))
 
     assert len(findings("ND105", run)) == found
@@ -457,9 +458,11 @@ def test_a_binary_loss_of_a_softmax_is_a_remark_where_it_has_learned(end: float,
     assert [finding.kind for finding in findings("ND105", run)] == kinds
 
 
-@pytest.mark.parametrize(("accuracy", "found"), [(0.97, 1), (0.99, 0)])
-def test_an_accuracy_that_stands_still_is_named_unless_few_are_left(accuracy: float, found: int) -> None:
-    run = synthetic.run(train=synthetic.decay(end=0.2), metrics={"accuracy": {"validation": accuracy}})
+@pytest.mark.parametrize(("accuracy", "rare", "found"), [(0.97, 10.0, 1), (0.99, 10.0, 0), (0.99, 1.0, 1)])
+def test_an_accuracy_that_stands_still_is_named_unless_few_are_left(accuracy: float, rare: float, found: int) -> None:
+    """And not where all are taken for the most common class."""
+    run = synthetic.run(train=synthetic.decay(end=0.2), metrics={"accuracy": {"validation": accuracy}},
+                        data={"count": {"label 0": 100 - rare, "label 1": rare}})  # fmt: skip
 
     assert len(findings("ND109", run)) == found
 
@@ -497,12 +500,22 @@ def test_an_embedding_that_gets_one_id_alone_is_named(
 ) -> None:
     run = synthetic.run(
         layers=[{"name": "e", "kind": kind}, {"name": "o", "kind": "affine"}],
-        activations={"batch_variance": {"e": spread, "o": 1.0}, "variance": {"e": 1.0, "o": 1.0}},
+        activations={"batch_variance": {"e": spread, "o": spread}, "variance": {"e": 1.0, "o": 1.0}},
         data={"variance": {"input": inputs}, "constant_fraction": {"input": 0.0},
               "samples": {"input": batch * np.arange(1.0, 101)}},
     )  # fmt: skip
 
     assert len(findings("ND003", run)) == found
+
+
+def test_an_embedding_beside_another_may_get_one_id_alone() -> None:
+    run = synthetic.run(
+        layers=[{"name": "kind", "kind": "embedding"}, {"name": "o", "kind": "affine"}],
+        activations={"batch_variance": {"kind": 0.0, "o": 1.0}, "variance": {"kind": 1.0, "o": 1.0}},
+        data={"variance": {"input": 0.1}, "constant_fraction": {"input": 0.0}, "samples": {"input": 640.0}},
+    )  # fmt: skip
+
+    assert findings("ND003", run) == []
 
 
 NLL = {"name": "NLLLoss", "task": "classes", "expects": "log_probabilities", "reduction": "mean"}

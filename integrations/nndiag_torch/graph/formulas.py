@@ -91,18 +91,21 @@ def _difference(values: Values, name: str, edge: Edge, difference: Tensor | None
         difference is not None and outputs is not None and bool(outputs.detach().sum().isfinite())
     ):  # inf - inf tells nothing
         targets = _paired(_snapped(outputs, difference.detach() * (-1 if place else 1)), value.shape)
-    more = {} if targets is None else broadcast(value.shape, tuple(targets.shape), both)
+    more: dict[str, Any] = {} if targets is None else broadcast(value.shape, tuple(targets.shape), both)
+    if outputs is not None and targets is not None and _ids_for_each(outputs.detach(), targets):
+        targets, more = targets[:, :1], more | {"ids_for_each": True}
     return Term(name, "real", "real", value, targets, elements=math.prod(both), more=more)
 
 
-def _paired(targets: Tensor, outputs: tuple[int, ...]) -> Tensor:
-    """Targets (N,) from the (N, N) that outputs (N, 1) were compared with, (N, 1) where outputs are (N,).
+def _ids_for_each(outputs: Tensor, targets: Tensor) -> bool:
+    """Whether each of the C probabilities of a sample, outputs (N, C), was compared with the id of its class."""
+    same = targets.shape == outputs.shape and targets.ndim == 2 and _are_ids(targets[:, :1], tuple(outputs.shape))
+    return same and bool((targets == targets[:, :1]).all()) and _distributions(outputs, 1)
 
-    And ids (N, 1), of three classes or more, from the (N, C) that each of C outputs was compared with.
-    """
+
+def _paired(targets: Tensor, outputs: tuple[int, ...]) -> Tensor:
+    """Targets (N,) from the (N, N) that outputs (N, 1) were compared with, (N, 1) where outputs are (N,)."""
     n = outputs[0] if outputs else 0
-    if len(outputs) == 2 and outputs[1] > 2 and tuple(targets.shape) == outputs and _are_ids(targets[:, :1], outputs):
-        return targets[:, :1] if bool((targets == targets[:, :1]).all()) else targets
     if n < 2 or tuple(targets.shape) != (n, n) or outputs not in ((n, 1), (n,)):
         return targets
     one, other = (targets[0], targets[-1]) if len(outputs) == 2 else (targets[:, :1], targets[:, -1:])

@@ -21,8 +21,9 @@ class ConstantFeatures(Check):
     Decides on the share of features with one value over all batches so far, from `samples` samples on: above `many`. It is a
     remark where the others are `sparse`, zero that often: bags of words have many columns that stay 0 for a while; and before
     a recurrent or attention layer or an embedding, where a feature of each step counts as one: sequences are padded, and
-    pause. Or on an embedding with which the network begins, of whose output less than `share` varies with the input on all of
-    `reads` reads or more, though inputs vary: all ids are one, as of fractions that were cut to whole numbers.
+    pause. Or on an embedding with which the network begins: of its output and of that of the last layer less than `share`
+    varies with the input on all of `reads` reads or more, though inputs vary: all ids are one, as of fractions that were cut
+    to whole numbers.
     """
 
     code = "ND003"
@@ -69,9 +70,14 @@ class ConstantFeatures(Check):
         layers, inputs = structure.recorded(run, "batch_variance"), run.series("data", "variance", "input")
         if not layers or structure.kind(run, layers[0]) != "embedding" or not (inputs > 0).any():
             return ""
-        spread = run.series("activations", "batch_variance", layers[0])
-        same = (spread <= self.share * run.series("activations", "variance", layers[0]).reindex(spread.index)).all()
-        return layers[0] if len(spread) >= self.reads and same and self._in_batches(run) else ""
+        same = all(self._still(run, layer) for layer in (layers[0], layers[-1]))
+        return layers[0] if same and self._in_batches(run) else ""
+
+    def _still(self, run: Run, layer: str) -> bool:
+        """Whether what `layer` puts out never depends on the input."""
+        spread = run.series("activations", "batch_variance", layer)
+        whole = run.series("activations", "variance", layer).reindex(spread.index)
+        return len(spread) >= self.reads and bool((spread <= self.share * whole).all())
 
     def _in_batches(self, run: Run) -> bool:
         """Whether more than one sample goes in at a time."""

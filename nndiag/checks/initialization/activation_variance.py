@@ -164,7 +164,9 @@ class ActivationVariance(Check):
 
     def _unfinished(self, run: Run) -> bool:
         left, made = progress.unfinished(run), progress.training(run)
-        return (left is not None and left > self.left) or (made is not None and bool(made.poor))
+        return (left is not None and left > self.left) or (
+            made is not None and bool(made.poor) and run.meta.ended != "running"
+        )
 
     def _step(self, run: Run) -> int:
         return int(run.activations.index[0])

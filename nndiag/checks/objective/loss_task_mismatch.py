@@ -88,15 +88,17 @@ class LossTaskMismatch(Check):
     def _percentages(self, seen: Objective) -> Seen | None:
         low, high = seen.target_range
         name = progress.plain_name(seen.run)
-        if not ("percent" in name or name in ("mape", "smape")):
+        if not ("percentage" in name or name in ("mape", "smape")):
             return None
         what = f"{seen.loss} divides by the targets, which go from {low:.3g} to {high:.3g}"
         fix = "Use the squared or absolute error, or leave out targets of 0."
         if low <= 0 <= high:
             return f"{what}: those near 0 drown the rest", fix, True
         loss, made = seen.run.meta.loss, progress.training(seen.run)
-        nothing = loss.get("scale", 1.0 if seen.reduction == "mean" else None)  # what predicting 0 everywhere costs
-        if nothing is None or made is None or not made.now > self.given_up * nothing:
+        read = "torch" in seen.run.meta.versions and seen.reduction == "mean"  # from a graph, which says the scale, too
+        nothing = loss.get("scale", 1.0 if read else None)  # what predicting 0 everywhere costs
+        falls = name == "smape" or progress.unfinished(seen.run) is not None
+        if nothing is None or made is None or falls or not made.now > self.given_up * nothing:
             return None
         return f"{what}: training ends at {made.now:.3g}, and predicting 0 everywhere costs {nothing:.3g}", fix, False
 
@@ -164,7 +166,7 @@ class LossTaskMismatch(Check):
 
     def _ids_for_each(self, seen: Objective) -> Seen | None:
         gapless = seen.ids and seen.classes >= 3 and seen.target_range == (0.0, seen.classes - 1.0)
-        if seen.task != "real" or not gapless or seen.width < seen.classes or not seen.rows_sum_to_one:
+        if not (seen.run.meta.loss.get("ids_for_each") and gapless):
             return None
         return (f"{seen.loss} compares each of {seen.width} probabilities with the id of the class, from 0 to {seen.classes - 1}",
                 "Use softmax cross-entropy on the ids, or rows with a single 1 for targets.", True)  # fmt: skip

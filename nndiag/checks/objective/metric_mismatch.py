@@ -28,8 +28,8 @@ class MetricMismatch(Check):
 
     Decides on every metric whose name says accuracy, over at least `evaluations` values: not one of them differs from the
     first, which lies below 1 by more than `few`, while the loss beside it has lost `fall` of its first value or more. A
-    network that learns moves some sample over the line within ten evaluations, unless those few are wrong to the end. For
-    real targets an accuracy means nothing: a remark.
+    network that learns moves some sample over the line within ten evaluations, unless those few, fewer than the rarer classes
+    have, are wrong to the end. For real targets an accuracy means nothing: a remark.
 
     Or on what both must have in common: a decision that is wrong gives the right class at most 1/2, and costs ln 2 or more.
     So an accuracy that comes with a validation loss, below 1 − loss / ln 2 by `margin`, at `times` evaluations and at the
@@ -68,7 +68,12 @@ class MetricMismatch(Check):
                 losses.iloc[: max(1, len(losses) // 10)].median(),
                 losses.iloc[-max(1, len(losses) // 10) :].median(),
             )
-            if values.max() == values.min() < 1 - self.few and early > 0 and late < (1 - self.fall) * early:
+            if (
+                values.max() == values.min() < 1
+                and self._left(run, values)
+                and early > 0
+                and late < (1 - self.fall) * early
+            ):
                 yield self.finding(
                     f"{name} is {values.iloc[0]:.3g} at every one of {len(values)} evaluations, while the loss falls from "
                     f"{early:.3g} to {late:.3g}",
@@ -76,6 +81,13 @@ class MetricMismatch(Check):
                     first_step=int(values.index[0]), last_step=int(values.index[-1]), value=float(values.iloc[0]),
                     threshold=float(values.iloc[0]), causes=("ND306", "labels and outputs in different encodings"),
                 )  # fmt: skip
+
+    def _left(self, run: Run, values: pd.Series[float]) -> bool:
+        """Whether more than a few decisions are wrong, or as many as where all are the most common class."""
+        counts = run.statistic("data", "count")
+        labels = counts[[name for name in counts if str(name).startswith("label ")]].sum()
+        wrong = 1 - float(values.iloc[0])
+        return wrong > self.few or (len(labels) > 0 and abs(wrong - (1 - labels.max() / labels.sum())) < self.few / 4)
 
     def _short(self, name: str, values: pd.Series[float], least: pd.Series[float]) -> Finding | None:
         """That an accuracy is lower than its loss allows, if it is."""

@@ -118,7 +118,7 @@ class SumReduction(Check):
         if not weights or made is None:
             return False
         lively = made.value > WELL and self._chosen(run)
-        most = LIVELY if lively else USUAL if Objective(run).learned else 0.0
+        most = LIVELY if lively else USUAL if Objective(run).learned else -1.0
         return bool(run.statistic("updates", "ratio")[weights].iloc[:20].median(axis=1).dropna().median() <= most)
 
     def _chosen(self, run: Run) -> bool:
