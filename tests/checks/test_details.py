@@ -221,6 +221,21 @@ def test_small_weights_count_where_nothing_is_learned_also_without_layers(std: f
     assert len(findings(ActivationVariance(), run)) == found
 
 
+@pytest.mark.parametrize(("std", "found"), [(1.0, 0), (0.1, 1)])
+def test_few_inputs_make_glorots_weights_small_beside_hes(std: float, found: int) -> None:
+    """Of a stack without activation functions that learns nothing, it is not the cause."""
+    glorot = math.sqrt(2 / (1 + 99))
+    run = synthetic.run(
+        train=synthetic.decay(end=2.3), data={"rms": {"input": 1.0}, "entropy": {"target": 2.3}},
+        activations={"mean": {"whole": 0.0}, "variance": {"whole": 1.0}},
+        updates={"weight_norm": {"a": std * glorot * math.sqrt(99), "b": 1.0}},
+        parameters=[{"name": "a", "kind": "weight", "shape": [99, 1]}, {"name": "b", "kind": "weight", "shape": [1, 99]}],
+        **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings(ActivationVariance(), run)) == found
+
+
 @pytest.mark.parametrize(("shape", "std"), [
     ([32, 16, 3, 3], math.sqrt(2 / (16 * 9 + 32 * 9))),  # Glorot: a kernel has as many places on the way out
     ([32, 16], math.sqrt(2 / (16 + 32))),

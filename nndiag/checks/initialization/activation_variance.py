@@ -75,12 +75,8 @@ class ActivationVariance(Check):
             yield self._of_weight(run, weights[weights > self.large].sort_values(ascending=False), self.large)
         elif (found := self._steep(run)) is not None:
             yield found
-        elif (
-            len(hidden := weights.iloc[:-1][weights.iloc[:-1] > 0])
-            and hidden.min() < self.small
-            and self._unfinished(run)
-        ):
-            yield self._of_weight(run, hidden[hidden < self.small].sort_values(), self.small)
+        elif len(hidden := self._too_small(run, weights.iloc[:-1])):
+            yield self._of_weight(run, hidden.sort_values(), self.small)
 
     def _followed(self, signal: pd.Series[float]) -> bool:
         """Whether there is a signal, and a hidden layer that it reaches."""
@@ -162,11 +158,23 @@ class ActivationVariance(Check):
         trivial = progress.trivial(run)
         return trivial is not None and len(run.train) > 0 and run.train.iloc[0] < trivial / 2
 
-    def _unfinished(self, run: Run) -> bool:
+    def _too_small(self, run: Run, weights: pd.Series[float]) -> pd.Series[float]:
+        """Those of `weights`, in multiples of He's, that hold training back; where nothing is learned, of Glorot's, too.
+
+        Glorot's is the smaller, mostly of a layer with few inputs, and no cause by itself.
+        """
+        small = weights[(weights > 0) & (weights < self.small)]
         left, made = progress.unfinished(run), progress.training(run)
-        return (left is not None and left > self.left) or (
-            made is not None and bool(made.poor) and run.meta.ended != "running"
-        )
+        if left is not None and left > self.left:
+            return small
+        if made is None or not made.poor or run.meta.ended == "running":
+            return small.iloc[:0]
+        fans = {
+            name: (structure.fan_in(run, p), p.shape[0]) for name in small.index if (p := run.meta.parameter(str(name)))
+        }
+        return small[
+            [value < self.small * math.sqrt(i / (i + o)) for value, (i, o) in zip(small, fans.values(), strict=True)]
+        ]
 
     def _step(self, run: Run) -> int:
         return int(run.activations.index[0])
