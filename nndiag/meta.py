@@ -86,6 +86,11 @@ class ParameterMeta:
         """Inputs of one unit of a weight (out, in, …); 0 where the shape is not known."""
         return int(np.prod(self.shape[1:])) if len(self.shape) > 1 else 0
 
+    @property
+    def fan_out(self) -> int:
+        """Units that one input of a weight (out, in, …) reaches, of a convolution at every place of its kernel; 0 likewise."""
+        return int(np.prod((self.shape[0], *self.shape[2:]))) if len(self.shape) > 1 else 0
+
 
 @dataclass(frozen=True)
 class Meta:

@@ -88,9 +88,11 @@ def test_a_kind_may_be_in_other_letters_and_another_is_ones_own(kind: str, meant
     assert recorder.meta.layer("h1").kind == meant
 
 
-@pytest.mark.parametrize(("shape", "fan_in"), [((10, 64), 64), ((8, 3, 5, 5), 75), ((10,), 0), ((), 0)])
-def test_fan_in_is_what_one_unit_takes(shape: tuple[int, ...], fan_in: int) -> None:
-    assert ParameterMeta("w", shape=shape).fan_in == fan_in
+@pytest.mark.parametrize(("shape", "fan_in", "fan_out"), [
+    ((10, 64), 64, 10), ((8, 3, 5, 5), 75, 200), ((10,), 0, 0), ((), 0, 0),
+])  # fmt: skip
+def test_fans_are_what_one_unit_takes_and_one_input_reaches(shape: tuple[int, ...], fan_in: int, fan_out: int) -> None:
+    assert (ParameterMeta("w", shape=shape).fan_in, ParameterMeta("w", shape=shape).fan_out) == (fan_in, fan_out)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("h1.bias", "bias"), ("h1.weight", "weight"), ("w", "weight")])

@@ -22,6 +22,10 @@ MANY, LOOKED = 8, 5
 parameters a loss reaches, padding, axes."""
 
 
+TAKEN_BACK = ("scale",)
+"""What a graph has said of a loss and the loop may find to be untrue."""
+
+
 class Objectives:
     """The kinds of loss that go back in one loop, told apart by their names; the recorder is told of what is new.
 
@@ -31,8 +35,6 @@ class Objectives:
     def __init__(self, loop: TorchLoop) -> None:
         self._loop = loop
         self._kinds: list[dict[str, Any]] = []
-        self._own: set[str] = set()
-        """What the graphs have said of any kind: what one says is not true of the next."""
         self._looked: dict[str, Any] = {}
         """The objective as it was when it was looked at last."""
         self.adversarial = False
@@ -51,9 +53,8 @@ class Objectives:
         loss = self._loop.loss
         name = {} if loss is None else {"name": getattr(loss, "__name__", type(loss).__name__)}
         own = {**name, **facts, **({"adversarial": True} if self.adversarial else {})}
-        others = {key: fact for key, fact in self._loop.recorder.meta.loss.items() if key not in self._own}
-        self._own |= own.keys()
-        return {**others, **own}
+        said = set().union(*self._kinds, TAKEN_BACK if self._kinds else ())  # of one kind it is not true of the next
+        return {key: fact for key, fact in self._loop.recorder.meta.loss.items() if key not in said} | own
 
     def enters(self, given: tuple[Any, ...], args: Any) -> None:
         """The model was `given` something and calls its first module with `args`."""
@@ -120,7 +121,7 @@ class Objectives:
         """Whether losses that go back were divided by the number of passes, or sums by that of the samples of all passes."""
         scale, reduction = self._looked.get("scale"), self._looked.get("reduction")
         divided = reduction == "mean" and scale is not None and math.isclose(scale * passes, 1.0, rel_tol=1e-4)
-        if divided and self.latest.get("scale") == scale:
+        if divided and self._kinds[-1].get("scale") == scale:
             self._kinds[-1] = {key: fact for key, fact in self._kinds[-1].items() if key != "scale"}
             self._loop.recorder.describe(loss=self.latest)
         return divided or (reduction == "sum" and scale is not None and scale < 1)

@@ -34,11 +34,11 @@ class Found:
     ignore_index where it is not -100, with the share of targets that are `ignored` where that is one of the classes. `scale` is
     there where the number is not the plain mean or sum of the loss's own formula: how many times that, None where not known.
     `broadcast` are the shapes of outputs and targets of which every one is compared with every other, `ids_multiply` is the
-    number of classes whose logarithms are all multiplied with the id of one, `softmax_axis` the
-    axis of a softmax that does not run over the classes, `axes_mixed` the shapes around a reshape that mixes them up,
-    `unguarded` says that a logarithm is taken of a softmax or sigmoid as it is, `log_rates` that outputs are taken for logarithms
-    of rates, and `signed_weights` that samples are weighed by
-    numbers of either sign, as of a policy gradient.
+    number of classes whose logarithms are all multiplied with the id of one, `ids_for_each` says that each probability is
+    compared with that id, `softmax_axis` the axis of a softmax that does not run over the classes, `axes_mixed` the shapes
+    around a reshape that mixes them up, `unguarded` says that a logarithm is taken of a softmax or sigmoid as it is,
+    `log_rates` that outputs are taken for logarithms of rates, and `signed_weights` that samples are weighed by numbers of
+    either sign, as of a policy gradient.
 
     `outputs` goes into the loss, before a softmax or sigmoid of the loss's own; for a loss over classes it is (samples,
     classes), and `targets` (samples,) or (samples, classes), without the samples that the loss leaves out. Of very many values

@@ -39,22 +39,29 @@ def reads_last(loss: Tensor, ids: Tensor, recurrent: Iterable[nn.RNNBase]) -> bo
 def counted(ids: Tensor, targets: Tensor, ignored: int) -> float:
     """Share of `targets`, one for each of `ids` (N, T), that are at padding, if all these are one class that is not `ignored`.
 
-    On a CPU alone, and of texts most of which end in padding; else 0.
+    On a CPU alone, and of texts most of which end in padding; else 0. Never raises.
     """
-    if ids.ndim != 2 or ids.device.type != "cpu" or targets.numel() != ids.numel() or targets.is_floating_point():
+    try:
+        one_each = targets.numel() == ids.numel() and not targets.is_floating_point()
+        if ids.ndim != 2 or ids.device.type != "cpu" or not one_each or not _padded(ids):
+            return 0.0
+        at_padding = _ends(ids).flip(1).bool()
+        classes = targets.reshape(ids.shape)[at_padding].unique()
+        return float(at_padding.float().mean()) if len(classes) == 1 and int(classes) != ignored else 0.0
+    except Exception:  # as `objective`
         return 0.0
-    if not _padded(ids):
-        return 0.0
-    at_padding = (ids == ids[:, -1].mode().values).flip(1).cumprod(1).flip(1).bool()
-    classes = targets.reshape(ids.shape)[at_padding].unique()
-    return float(at_padding.float().mean()) if len(classes) == 1 and int(classes) != ignored else 0.0
+
+
+def _ends(ids: Tensor) -> Tensor:
+    """From the last place of each text backwards, 1 as long as there is the id that most texts end in, and then 0."""
+    return (ids == ids[:, -1].mode().values).flip(1).cumprod(1)
 
 
 def _padded(ids: Tensor) -> bool:
     """Whether most texts end in several places of one id, and not all of all texts are it."""
     last = ids[:, -1]
     padding = last.mode().values
-    ends = (ids == padding).flip(1).cumprod(1).sum(1)[last == padding]  # places at the end that are padding
+    ends = _ends(ids).sum(1)[last == padding]  # places at the end that are padding
     most = len(ends) >= HALF * len(ids) and float(ends.median()) >= LONG
     return most and bool((ids != padding).any())
 

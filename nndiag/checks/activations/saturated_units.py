@@ -70,7 +70,7 @@ class SaturatedUnits(Check):
         weight = structure.weight_into(run, layer)
         if weight is None or not weight.fan_in:
             return self.advice
-        std = (2 / (weight.fan_in + weight.shape[0])) ** 0.5
+        std = (2 / (weight.fan_in + weight.fan_out)) ** 0.5
         return f"Initialise {weight.name} with std = {std:.2g} (Xavier), and standardise the inputs."
 
     @classmethod

@@ -36,8 +36,7 @@ def fresh(parameter: ParameterMeta, errors: float = ERRORS) -> bool:
     """
     if not parameter.std or not parameter.fan_in or math.prod(parameter.shape) < FEW:
         return False
-    fan_in, size = parameter.fan_in, math.prod(parameter.shape)
-    fan_out = parameter.shape[0] * math.prod(parameter.shape[2:])  # of a convolution, each place of the kernel counts
+    fan_in, fan_out, size = parameter.fan_in, parameter.fan_out, math.prod(parameter.shape)
     if abs(parameter.mean or 0.0) > OFF * parameter.std / math.sqrt(size):
         return False
     schemes = [2 / fan_in, 2 / (fan_in + fan_out), 1 / fan_in, 1 / (3 * fan_in)]
@@ -125,30 +124,40 @@ class ZeroGradient(Check):
         return norms[updates != 0] if (updates > 0).any() else norms
 
     def _nowhere(self, run: Run) -> Iterator[Finding]:
-        """No weight has a gradient whenever the optimiser steps, and the loop shows why."""
-        loop, delta = run.loop, run.statistic("activations", "gradient_rms")
+        """No weight has a gradient whenever the optimiser steps, and the loop or the loss shows why."""
+        updates, delta = run.loop["updates"].dropna(), run.statistic("activations", "gradient_rms")
         some = (self._at_updates(run) > 0).to_numpy().any()  # biases have one where dead layers hand nothing on
-        told, place = bool(loop["updates"].notna().any()), "ND904"
-        if some or (told and not (loop["updates"] > 0).any()):
+        if some or (len(updates) and not (updates > 0).any()):
             return
-        if told and not (loop["backward_passes"] > 0).any():
-            fact, cause = "the optimiser steps, and no backward pass is ever made", "loss.backward() is missing"
-        elif told and not len(delta):
-            fact = "backward leads to no layer: the loss is not connected to the network"
-            cause = "a loss made anew, or detached"
-        elif self._zeros(run):
-            return  # two factors of 0 get the gradient that the other one is: nothing is cleared
-        elif told and (delta[structure.linear(run, "gradient_rms")] > 0).to_numpy().any():
-            fact = "gradients flow back through the layers, and all are 0 when the optimiser steps: they are cleared in between"
-            cause = "zero_grad() between backward() and step(), or step() before backward()"
-        elif len(delta) and not delta.to_numpy().any() and self._varies(run):
+        if len(updates) and (why := self._on_the_way(run, delta)):
+            yield self._everywhere(run.loop.index, *why, "ND904")
+        elif len(delta) and not delta.to_numpy().any() and self._varies(run) and not self._zeros(run):
             fact = "the loss passes nothing back, though the outputs vary: its gradient is exactly 0 in every layer"
-            cause, place = "a loss by argmax, a comparison or rounding, or one times 0", NO_WAY_BACK
-        else:
-            return
-        steps = loop.index if told else delta.index
-        yield self.finding(fact, first_step=int(steps[0]), last_step=int(steps[-1]), value=0.0, threshold=0.0, causes=(cause,),
-                           fix=f"Look at the loop: {cause}.", place=place)  # fmt: skip
+            cause = "a loss by argmax, a comparison or rounding, or one times 0"
+            yield self._everywhere(delta.index, fact, cause, NO_WAY_BACK)
+
+    def _on_the_way(self, run: Run, delta: pd.DataFrame) -> tuple[str, str] | None:
+        """What a loop that tells of its passes shows, and its cause, where gradients get lost in it."""
+        if not (run.loop["backward_passes"] > 0).any():
+            return "the optimiser steps, and no backward pass is ever made", "loss.backward() is missing"
+        if not len(delta):
+            return (
+                "backward leads to no layer: the loss is not connected to the network",
+                "a loss made anew, or detached",
+            )
+        passed = (delta[structure.linear(run, "gradient_rms")] > 0).to_numpy().any()
+        if not passed or self._zeros(
+            run
+        ):  # two factors of 0 get the gradient that the other one is: nothing is cleared
+            return None
+        return ("gradients flow back through the layers, and all are 0 when the optimiser steps: they are cleared in between",
+                "zero_grad() between backward() and step(), or step() before backward()")  # fmt: skip
+
+    def _everywhere(self, steps: pd.Index[int], fact: str, cause: str, place: str) -> Finding:
+        """What is said of all weights at once."""
+        where = "loss" if place == NO_WAY_BACK else "loop"
+        return self.finding(fact, first_step=int(steps[0]), last_step=int(steps[-1]), value=0.0, threshold=0.0, causes=(cause,),
+                            fix=f"Look at the {where}: {cause}.", place=place)  # fmt: skip
 
     def _zeros(self, run: Run) -> bool:
         """Whether there are two trainable weights or more, and all are 0."""

@@ -32,12 +32,13 @@ class ActivationVariance(Check):
     with ReLU shrinks 1.44 times a layer and PyTorch's default between 2.4 and 3 times (√3 for its weights, and √2 or √(2π /
     (π − 1)) for a ReLU as it sees a large mean or none): sound; a sigmoid shrinks it 4 times, and is named where the signal
     would have kept its size without that. Or on the weights of a single layer: a standard deviation of more than `large`
-    times He's, √(2 / fan-in), over `size` weights or more, where every scheme in use lies between 0.4 and 1 times that;
-    recurrent layers, which go by the number of their units, and what is no layer's, are left out. Weights of a hidden layer
-    below `small` times He's, if not zero, count where the loss then still falls at the end with more than `left` of its way
-    left, or has not come down from what a guess costs. A signal that is lost in fewer than `shallow` layers is a remark where
-    training comes more than half of its way: a few updates mend it there. Networks with normalisation are exempt. From the
-    first layer on with 90 % of its units silent the signal is not followed: that is ND205's.
+    times He's, √(2 / fan-in), over `size` weights or more, where every scheme in use is at He's or below; recurrent layers,
+    which go by the number of their units, and what is no layer's, are left out. Weights of a hidden layer below `small` times
+    He's, if not zero, count where the loss then still falls at the end with more than `left` of its way left, and beside
+    Glorot's, which few inputs make small, where it has not come down from what a guess costs. A signal that is lost in fewer
+    than `shallow` layers is a remark where training comes more than half of its way: a few updates mend it there. Networks
+    with normalisation are exempt. From the first layer on with 90 % of its units silent the signal is not followed: that is
+    ND205's.
     """
 
     code = "ND203"
@@ -159,22 +160,16 @@ class ActivationVariance(Check):
         return trivial is not None and len(run.train) > 0 and run.train.iloc[0] < trivial / 2
 
     def _too_small(self, run: Run, weights: pd.Series[float]) -> pd.Series[float]:
-        """Those of `weights`, in multiples of He's, that hold training back; where nothing is learned, of Glorot's, too.
-
-        Glorot's is the smaller, mostly of a layer with few inputs, and no cause by itself.
-        """
+        """Those of `weights`, in multiples of He's, that hold training back: where nothing is learned, by Glorot's, too."""
         small = weights[(weights > 0) & (weights < self.small)]
         left, made = progress.unfinished(run), progress.training(run)
         if left is not None and left > self.left:
             return small
         if made is None or not made.poor or run.meta.ended == "running":
             return small.iloc[:0]
-        fans = {
-            name: (structure.fan_in(run, p), p.shape[0]) for name in small.index if (p := run.meta.parameter(str(name)))
-        }
-        return small[
-            [value < self.small * math.sqrt(i / (i + o)) for value, (i, o) in zip(small, fans.values(), strict=True)]
-        ]
+        parameters = [run.meta.parameter(str(name)) for name in small.index]
+        glorot = np.array([math.sqrt(p.fan_in / (p.fan_in + p.fan_out)) for p in parameters])  # in multiples of He's
+        return small[small.to_numpy() < self.small * glorot]
 
     def _step(self, run: Run) -> int:
         return int(run.activations.index[0])
@@ -208,7 +203,7 @@ class ActivationVariance(Check):
     def _fix(self, run: Run, layer: str) -> str:
         for p in run.meta.parameters:
             if p.kind == "weight" and p.fan_in and layer.startswith(p.layer or "\0"):
-                he, xavier = (2 / p.fan_in) ** 0.5, (2 / (p.fan_in + p.shape[0])) ** 0.5
+                he, xavier = (2 / p.fan_in) ** 0.5, (2 / (p.fan_in + p.fan_out)) ** 0.5
                 return (
                     f"Initialise every layer by its number of inputs: for {p.name} std = {he:.2g} (He, for ReLU) or "
                     f"{xavier:.2g} (Xavier, for tanh)."

@@ -28,15 +28,15 @@ class LossTaskMismatch(Check):
     a softmax loss, against rows with several labels or none; a loss over classes on a single unit, which is the same whatever
     comes out; a binary loss that compares (N, C) outputs with (N,) targets; an error in percent of targets that reach 0; the
     squared or absolute error of C probabilities, each beside the id of the class. Suggested (training): an error in percent
-    that ends above `given_up` of what it is to predict 0 everywhere; the binary loss of each of C outputs that a softmax
-    makes, against rows with a single label; outputs for one of C classes that do not sum to 1, off by `sums` or more in the
-    median, since nothing then holds the wrong classes down (a remark where the loss divides them by their sum and training
-    has come `learned` of the way, and then values above 1 prove nothing); squared or absolute error on class ids, three or
-    more of about equal frequency (`even` of the largest entropy), numbered from 0 without a gap, as if class 2 lay between 1
-    and 3; outputs of a function that is never below 0 where the loss takes them for logarithms of rates, none of which can
-    then be below 1, as some targets are. Squared or absolute error on an output for each class, or on 0/1 labels, is the
-    Brier score's relative: it trains, if slowly, and is a remark where training has come `learned` of the way, with a single
-    output half of it.
+    that ends above `given_up` of what it is to predict 0 everywhere, and falls no longer; the binary loss of each of C
+    outputs that a softmax makes, against rows with a single label; outputs for one of C classes that do not sum to 1, off by
+    `sums` or more in the median, since nothing then holds the wrong classes down (a remark where the loss divides them by
+    their sum and training has come `learned` of the way, and then values above 1 prove nothing); squared or absolute error on
+    class ids, three or more of about equal frequency (`even` of the largest entropy), numbered from 0 without a gap, as if
+    class 2 lay between 1 and 3; outputs of a function that is never below 0 where the loss takes them for logarithms of
+    rates, none of which can then be below 1, as some targets are. Squared or absolute error on an output for each class, or
+    on 0/1 labels, is the Brier score's relative: it trains, if slowly, and is a remark where training has come `learned` of
+    the way, with a single output half of it.
     """
 
     code = "ND105"

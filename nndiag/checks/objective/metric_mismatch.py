@@ -27,9 +27,10 @@ class MetricMismatch(Check):
     comparison of real numbers. Decisions taken by it (early stopping, the best checkpoint) are taken blindly.
 
     Decides on every metric whose name says accuracy, over at least `evaluations` values: not one of them differs from the
-    first, which lies below 1 by more than `few`, while the loss beside it has lost `fall` of its first value or more. A
-    network that learns moves some sample over the line within ten evaluations, unless those few, fewer than the rarer classes
-    have, are wrong to the end. For real targets an accuracy means nothing: a remark.
+    first, which lies below 1, while the loss beside it has lost `fall` of its first value or more. A network that learns
+    moves some sample over the line within ten evaluations. Below 1 by no more than `few` it may stand still, unless as many
+    are wrong as the rarer classes have, to `near`: then all are taken for the most common. For real targets an accuracy means
+    nothing: a remark.
 
     Or on what both must have in common: a decision that is wrong gives the right class at most 1/2, and costs ln 2 or more.
     So an accuracy that comes with a validation loss, below 1 − loss / ln 2 by `margin`, at `times` evaluations and at the
@@ -48,6 +49,7 @@ class MetricMismatch(Check):
     evaluations: int = 10
     fall: float = 0.2
     few: float = 0.02
+    near: float = 0.005
     margin: float = 0.1
     times: int = 3
 
@@ -87,7 +89,7 @@ class MetricMismatch(Check):
         counts = run.statistic("data", "count")
         labels = counts[[name for name in counts if str(name).startswith("label ")]].sum()
         wrong = 1 - float(values.iloc[0])
-        return wrong > self.few or (len(labels) > 0 and abs(wrong - (1 - labels.max() / labels.sum())) < self.few / 4)
+        return wrong > self.few or (len(labels) > 0 and abs(wrong - (1 - labels.max() / labels.sum())) < self.near)
 
     def _short(self, name: str, values: pd.Series[float], least: pd.Series[float]) -> Finding | None:
         """That an accuracy is lower than its loss allows, if it is."""

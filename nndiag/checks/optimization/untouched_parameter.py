@@ -80,28 +80,15 @@ class UntouchedParameter(Check):
 
     def _to_move(self, run: Run, name: str) -> bool:
         parameter = run.meta.parameter(name)
-        return parameter.optimized and not parameter.frozen and not self._swallowed(run, name)
-
-    def _swallowed(self, run: Run, name: str) -> bool:
-        """Whether steps as large as those of other parameters would be lost in the rounding of this one's values."""
-        moved = run.statistic("updates", "update_norm").median()
-        steps = [float(norm) / self._root(run, str(other)) for other, norm in moved.items() if norm > 0]
-        size = run.series("updates", "weight_norm", name).median() / self._root(run, name)
-        rounding = ROUNDING.get(run.meta.dtype or "float32", ROUNDING["float32"])
-        return bool(steps) and max(steps) < rounding * size
-
-    def _root(self, run: Run, name: str) -> float:
-        """Root of how many values a parameter has."""
-        return math.sqrt(math.prod(run.meta.parameter(name).shape))
+        return parameter.optimized and not parameter.frozen
 
     def _felt(self, run: Run, name: str, norms: pd.Series[float]) -> bool:
-        """Whether a step along the gradient would change the weights, on most reads."""
-        norm = norms.dropna().to_numpy()
-        rate = run.series("metrics", "lr", "train").max()
+        """Whether the values could show a step along the gradient, on most reads, and one as large as the largest of others."""
+        steps, rate = self._steps(run, name, norms.dropna().to_numpy()), run.series("metrics", "lr", "train").max()
         size = run.series("updates", "weight_norm", name).median()
-        least = ROUNDING.get(run.meta.dtype or "float32", ROUNDING["float32"]) * size / rate
-        least = least if rate > 0 and np.isfinite(size) else 0.0
-        return len(norm) > 0 and float(np.mean(self._steps(run, name, norm) > least)) > 0.5
+        least = ROUNDING.get(run.meta.dtype or "float32", ROUNDING["float32"]) * (size if np.isfinite(size) else 0.0)
+        felt = steps * rate > least if rate > 0 else steps > 0
+        return len(felt) > 0 and float(np.mean(felt)) > 0.5 and self._usual(run) * self._root(run, name) >= least
 
     def _steps(self, run: Run, name: str, norm: Array) -> Array:
         """Norm of a step at a rate of 1: the gradient, or each value of it over its own size and eps, as Adam takes it."""
@@ -111,6 +98,17 @@ class UntouchedParameter(Check):
         eps = optimizer.get("eps")
         small = norm / root
         return np.asarray(root * small / (small + (eps if isinstance(eps, int | float) and eps > 0 else 1e-8)))
+
+    def _usual(self, run: Run) -> float:
+        """Root mean square of the update of the parameter whose values move most; infinite where none moves."""
+        moved = run.statistic("updates", "update_norm").median()
+        return max(
+            (float(norm) / self._root(run, str(name)) for name, norm in moved.items() if norm > 0), default=math.inf
+        )
+
+    def _root(self, run: Run, name: str) -> float:
+        """Root of how many values a parameter has."""
+        return math.sqrt(math.prod(run.meta.parameter(name).shape))
 
     @classmethod
     def _run(cls, step: float) -> Run:
