@@ -55,8 +55,9 @@ class Hook:
     """Observes a training loop. Subclass it and override the events that you need; the rest do nothing.
 
     One step of the loop fires, in this order: `on_step_begin`, `on_forward` (each layer, in forward order), `on_loss`,
-    `on_output_gradient`, `on_backward` (each layer, in backward order), `on_gradients`, `on_update_begin`, `on_update`
-    (each parameter), `on_update_end`, `on_step_end`. Of `reads` a hook hears only on steps that its recorder reads.
+    `on_output_gradient`, `on_backward` (each layer, in backward order), `on_gradients`, `on_clipped` (where they are clipped),
+    `on_update_begin`, `on_update` (each parameter), `on_update_end`, `on_step_end`. Of `reads` a hook hears only on steps that
+    its recorder reads.
     Arrays are the loop's own buffers: read them at once, never write to them, never keep them.
     Forward passes of an evaluation fire none of these; their result arrives as `on_validation`.
     """
@@ -120,6 +121,9 @@ class Hook:
 
     def on_gradients(self, parameters: Sequence[ParameterLike]) -> None:
         """All gradients of this step are there, before clipping."""
+
+    def on_clipped(self, parameters: Sequence[ParameterLike]) -> None:
+        """The gradients of `parameters` have been clipped, or looked at and found small enough."""
 
     def on_update_begin(self, parameters: Sequence[ParameterLike], lr: float) -> None:
         """The optimiser is about to update `parameters` with learning rate `lr`; gradients are clipped by now."""
@@ -452,14 +456,14 @@ class ActivationHook(Hook):
 
 
 class GradientHook(Hook):
-    """Records the gradient of every trainable parameter, before clipping.
+    """Records the gradient of every trainable parameter, before clipping, and its norm after it.
 
-    Its norm is taken at every read; its largest value and its zeros, which take three more passes, in the first 50 steps
+    Norms are taken at every read; its largest value and its zeros, which take three more passes, in the first 50 steps
     and then as far apart as `every` says; with `light` not at all.
     """
 
     frame_name = "gradients"
-    reads = ("on_gradients",)
+    reads = ("on_gradients", "on_clipped")
 
     def __init__(self, every: Every = "auto", *, light: bool = False) -> None:
         self._light = light
@@ -474,6 +478,11 @@ class GradientHook(Hook):
                 row.gradient(parameter.name, parameter.gradient)
                 if whole:
                     row.gradient_extremes(parameter.name, parameter.gradient, parameter.value)
+
+    def on_clipped(self, parameters: Sequence[ParameterLike]) -> None:
+        for parameter in parameters:
+            if not parameter.frozen:
+                self.recorder.row.clipped_gradient(parameter.name, parameter.gradient)
 
 
 class UpdateHook(Hook):

@@ -100,6 +100,12 @@ class MeasuredRow(Row):
         else:
             super().gradient_extremes(name, array, weights)
 
+    def clipped_gradient(self, name: str, array: Any) -> None:
+        if isinstance(array, Magnitude):
+            self._meter(self._gradients, GradientMeter, name, "gradients").measured_clipped(array)
+        else:
+            super().clipped_gradient(name, array)
+
     def before_update(self, name: str, weights: Any, *, copy: bool, whole: bool = True) -> None:
         if not isinstance(weights, Magnitude):
             super().before_update(name, weights, copy=copy, whole=whole)

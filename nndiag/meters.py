@@ -151,7 +151,7 @@ class ActivationMeter:
 
 
 class GradientMeter:
-    """The gradient of one parameter, before clipping."""
+    """The gradient of one parameter, before clipping, and what clipping has left of it."""
 
     def __init__(self, name: str, buffer: Buffer) -> None:
         self._name, self._buffer = name, buffer
@@ -173,6 +173,10 @@ class GradientMeter:
         same = weights is not None and _identical_units(array, weights, max_abs)
         self._buffer.put(self._name, frames.EXTREMES, (max_abs, zeros / count if count else nan, float(same)))
 
+    def clipped(self, array: Array) -> None:
+        """`CLIPPED_NORM`."""
+        self._buffer.put(self._name, frames.CLIPPED_NORM, (st.norm(array),))
+
     def measured(self, gradient: Magnitude) -> None:
         """`NORM` of a gradient that was measured elsewhere."""
         norm, count = gradient.norm, gradient.count
@@ -184,6 +188,10 @@ class GradientMeter:
         """`EXTREMES` of a gradient that was measured elsewhere."""
         share = gradient.zeros / gradient.count if gradient.count else math.nan
         self._buffer.put(self._name, frames.EXTREMES, (gradient.largest, share, float(same)))
+
+    def measured_clipped(self, gradient: Magnitude) -> None:
+        """`CLIPPED_NORM` of a gradient that was measured elsewhere."""
+        self._buffer.put(self._name, frames.CLIPPED_NORM, (gradient.norm,))
 
 
 def _identical_units(gradient: Array, weights: Array, max_abs: float) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import RLock
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, Self
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, NoReturn, ParamSpec, Protocol, Self
 
 import numpy as np
 
@@ -192,6 +192,10 @@ class Recorder:
         self._at_exit = partial(_close_at_exit, weakref.ref(self))
         atexit.register(self._at_exit)
 
+    def __reduce__(self) -> NoReturn:
+        """Two recorders cannot write one run, nor one in two processes."""
+        raise TypeError(f"{self!r} cannot be copied or pickled; its run can: recorder.run")
+
     def __repr__(self) -> str:
         return f"<Recorder of {self.path or 'a run in memory'}, step {self.step_number}>"
 
@@ -304,6 +308,11 @@ class Recorder:
             self.describe(dtype=str(array.dtype))
         self.row.gradient(name, array)
         self.row.gradient_extremes(name, array, weights)
+
+    @read
+    def clipped_gradient(self, name: str, array: Array) -> None:
+        """Record what clipping has left of the gradient of parameter `name`."""
+        self.row.clipped_gradient(name, _array(array, name))
 
     @read
     def before_update(self, name: str, weights: Array) -> None:
@@ -696,6 +705,7 @@ class Recorder:
         self._on_close.append(action)
 
     def __enter__(self) -> Self:
+        self._must_be_open("__enter__")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, tb: TracebackType | None) -> None:

@@ -172,6 +172,11 @@ class Row:
         """The rest of the gradient of parameter `name`, after `gradient`; with `weights`, also whether all units are the same."""
         self._gradients[name].extremes(array, weights)
 
+    def clipped_gradient(self, name: str, array: Array) -> None:
+        """The norm of the gradient of parameter `name` after clipping."""
+        meter = self._gradients.get(name) or self._meter(self._gradients, GradientMeter, name, "gradients")
+        meter.clipped(array)
+
     # The update
 
     def before_update(self, name: str, weights: Array, *, copy: bool, whole: bool = True) -> None:

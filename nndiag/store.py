@@ -37,7 +37,7 @@ def claim(path: Path) -> Path:
 
 def _claims(path: Path) -> Iterator[Path]:
     """Folders that were made or are empty."""
-    if not path.name:
+    if not path.name or "\0" in str(path):
         raise RunError(f"{str(path)!r} names no folder to make; give one such as runs/digits")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

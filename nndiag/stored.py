@@ -92,6 +92,8 @@ def read(path: Path, *, held: bool | None = None) -> Stored:
     `held` says whether a process writes it, if that is known. What the folder has lost since it was written is warned of,
     and stands in the faults of the run. Raises RunError for a folder that is no run or damaged.
     """
+    if "\0" in str(path):
+        raise RunError(f"{str(path)!r} names no folder: no path holds the character NUL")
     data = _described(path)
     meta, rows = Meta.from_dict(data), _counts(data, path)
     if meta.ended == "running" and not (_written(path, meta) if held is None else held):

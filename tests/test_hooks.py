@@ -99,8 +99,19 @@ def test_gradients_are_read_before_clipping(data: Data) -> None:
     run = recorder.run
 
     assert np.sqrt((run.gradients["norm"].loc[0] ** 2).sum()) > 1e-2
+    left = {parameter.name: np.linalg.norm(parameter.gradient) for parameter in trainer.model.parameters}
+    assert run.gradients["clipped_norm"].loc[0].to_dict() == pytest.approx(left, rel=1e-5)
+    assert np.sqrt((run.gradients["clipped_norm"].loc[0] ** 2).sum()) == pytest.approx(1e-3, rel=1e-4)
     recorder.describe(**trainer.describe())
     assert run.meta.layers == recorder.meta.layers
+
+
+def test_without_clipping_there_is_no_norm_after_it(data: Data) -> None:
+    trainer = nn.Trainer(nn.MLP([8, 4, 3]), nn.SoftmaxCrossEntropy(), nn.SGD(0.1))
+    with nndiag.watch(trainer, every=1, strict=True) as recorder:
+        trainer.step(*data)
+
+    assert recorder.run.statistic("gradients", "clipped_norm").empty
 
 
 def test_saturation_is_seen_from_the_slope(data: Data) -> None:
@@ -175,7 +186,7 @@ class Broken(Hook):
 def test_a_hook_that_fails_is_detached_and_training_goes_on(
     event: str, data: Data, caplog: pytest.LogCaptureFixture
 ) -> None:
-    make = lambda: nn.Trainer(nn.MLP([8, 4, 3]), nn.SoftmaxCrossEntropy(), nn.SGD(0.1))  # noqa: E731
+    make = lambda: nn.Trainer(nn.MLP([8, 4, 3]), nn.SoftmaxCrossEntropy(), nn.SGD(0.1), clip_norm=0.5)  # noqa: E731
     bare, watched = make(), make()
     bare.fit(*data, validation=data, epochs=2)
     broken = type("Broken", (Broken,), {})(event)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -252,13 +255,21 @@ def test_every_finite_value_falls_into_a_bin(values: list[float]) -> None:
     assert np.isfinite(row).all()
 
 
-@pytest.mark.parametrize("call", [lambda r: r.log(loss=1.0), lambda r: r.step(), lambda r: r.add_exporter(object())])
+@pytest.mark.parametrize(
+    "call", [lambda r: r.log(loss=1.0), lambda r: r.step(), lambda r: r.add_exporter(object()), Recorder.__enter__]
+)
 def test_nothing_comes_after_the_end(call: object) -> None:
     recorder = Recorder()
     recorder.close()
 
     with pytest.raises(NndiagError, match=r"came after the run was closed \(completed\)"):
         call(recorder)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("twice", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_recorder_is_not_copied(twice: Callable[[Recorder], object]) -> None:
+    with pytest.raises(TypeError, match=r"cannot be copied or pickled; its run can"):
+        twice(Recorder())
 
 
 def test_a_nan_in_the_inputs_is_seen_on_steps_that_are_not_read() -> None:

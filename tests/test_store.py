@@ -123,6 +123,14 @@ def test_a_damaged_folder_gives_a_clear_error(tmp_path: Path, spoil: object, wor
         open_run(tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    "use", [open_run, lambda path: Recorder(run=path), lambda path: Recorder(run=path, resume=True)]
+)
+def test_a_path_that_no_folder_can_have_is_refused(tmp_path: Path, use: Callable[[Path], object]) -> None:
+    with pytest.raises(RunError, match=r"'.*a\\x00b' names no folder"):
+        use(tmp_path / "a\0b")
+
+
 def test_a_file_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 

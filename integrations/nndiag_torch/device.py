@@ -58,13 +58,13 @@ EVALUATIONS = 20
 COPIED = 512 << 20
 """Bytes of parameters that are copied before an update: all values of up to 134 million in float32."""
 
-ARRAYS = ("on_step_begin", "on_forward", "on_loss", "on_output_gradient", "on_backward", "on_gradients", "on_update_begin",
-          "on_update", "on_update_end")  # fmt: skip
+ARRAYS = ("on_step_begin", "on_forward", "on_loss", "on_output_gradient", "on_backward", "on_gradients", "on_clipped",
+          "on_update_begin", "on_update", "on_update_end")  # fmt: skip
 """Events that come with arrays."""
 
 FILLS = {"batch": "data", "forward": "activations", "backward": "activations", "measured": "activations",
          "measured_backward": "activations", "loss": "losses", "output_gradient": "outputs",
-         "gradients": "gradients", "update_begins": "updates", "update_ends": "updates"}  # fmt: skip
+         "gradients": "gradients", "clipped": "gradients", "update_begins": "updates", "update_ends": "updates"}  # fmt: skip
 """The frame that is not whole without each part."""
 
 _P = ParamSpec("_P")
@@ -351,6 +351,21 @@ class Later:
     def _gradients(self) -> None:
         told, self._told = self._told, []
         self.fire("on_gradients", told)
+
+    @part
+    def clipped(self, parameters: Sequence[Parameter]) -> None:
+        """The gradients of `parameters` have been clipped."""
+        left = {p: dense(g) for p in parameters if not p.frozen and (g := p.tensor.grad) is not None and g.numel()}
+        if left:
+            scales = [parameter.scale for parameter in left]
+            self.tape.add(self._clipped, tuple(left), len(left), *measure.norms(list(left.values()), 2), *scales)
+
+    def _clipped(self, parameters: Sequence[Parameter], number: int, *values: Any) -> None:
+        told = []
+        for parameter, norm, scale in zip(parameters, values[:number], values[number:], strict=True):
+            left = Magnitude(float(norm) / float(scale), parameter.tensor.numel(), 0)
+            told.append(Told(parameter, Magnitude(math.nan, 0, 0), left))
+        self.fire("on_clipped", told)
 
     # The update
 

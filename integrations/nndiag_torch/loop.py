@@ -100,6 +100,7 @@ class TorchLoop:
         self._clipped_nothing = 0
         self.compiled = compiled.Compiled(self.parts.layers, self._traced)
         self._described = (0, 0, 0, 0, 0)
+        self._loss_described: Mapping[str, Any] | None = None
         self._trainable = self._written = 0
         self._unheard = 0
         self._by_hand = 0
@@ -202,6 +203,7 @@ class TorchLoop:
         self._versions: list[int] = []
         self._stepped: set[Optimizer] = set()
         self._told: set[int] = set()
+        self._clipped: set[int] = set()
         self._backward_passes = self._updates = 0
         self._kept: dict[Optimizer | None, Any] = {}
         self._evaluation_mode = 1.0 if self._trains_in_evaluation_mode else math.inf
@@ -279,9 +281,10 @@ class TorchLoop:
         if self.steps & (self.steps - 1) == 0:  # at powers of two: an average may follow once in an epoch
             self._written = sum([parameter.written for parameter in self.parameters])
         known = len(self.parts.order), len(self.reached), len(self.parts.parameters), self._trainable, self._written
-        if self._described != known:
+        if self._described != known or self.recorder.meta.loss is not self._loss_described:  # the user has told of it
             self._described = known
             self.recorder.describe(**self.describe())
+            self._loss_described = self.recorder.meta.loss
         self.steps += 1
         self.teller.iteration_ends()
         self._new_iteration()
@@ -677,6 +680,7 @@ class TorchLoop:
                 self.clipping_limit = clipping
                 self.recorder.describe(clipping=clipping)
             self._tell_gradients(ours)
+            self._clipped |= {id(parameter.tensor) for parameter in ours}
 
     @guarded
     def clamping(self, tensors: list[torch.Tensor], value: float) -> None:
@@ -736,6 +740,9 @@ class TorchLoop:
                 parameter.scale = 1.0 if scale is None else self.teller.number(scale)
         others = [] if self._stepped else self.holders.unowned
         self._tell_gradients([*parameters, *others] if others else parameters)
+        clipped = [parameter for parameter in parameters if id(parameter.tensor) in self._clipped]
+        if clipped and self.teller.wants("on_clipped"):
+            self.teller.clipped(clipped)
         lr = moving_group(optimizer).get("lr")
         self.teller.update_begins(moving(optimizer, parameters), math.nan if lr is None else lr)
 

@@ -155,6 +155,10 @@ class Now:
         """The gradients of `parameters` are there."""
         self.fire("on_gradients", parameters)
 
+    def clipped(self, parameters: Sequence[Parameter]) -> None:
+        """The gradients of `parameters` have been clipped."""
+        self.fire("on_clipped", parameters)
+
     def update_begins(self, parameters: Sequence[Parameter], lr: Any) -> None:
         """The optimiser is about to update `parameters`."""
         if self.wants("on_update_begin"):

@@ -117,6 +117,7 @@ class Trainer:
             fire("on_gradients", model.parameters)
             if self.clip_norm is not None:
                 clip_by_global_norm(model.parameters, self.clip_norm)
+                fire("on_clipped", model.parameters)
             if self.hooks.listened("on_update_begin"):
                 fire("on_update_begin", model.parameters, self.optimizer.current_lr)
             self._update()

@@ -594,6 +594,23 @@ def test_values_clipped_to_less_than_a_quarter_of_their_size_hold_back_a_loss_th
     assert len(notes(ClippedAlways(), run)) == (value < 1) - found
 
 
+@pytest.mark.parametrize(("left", "found"), [(2.4, 1), (2.6, 0), (10.0, 0)])
+@pytest.mark.parametrize("clipping", [None, {"gradients": "unknown"}, {"value": 9.0, "gradients": "before"}])
+def test_what_clipping_has_left_goes_before_what_its_limit_says(
+    left: float, found: int, clipping: dict[str, Any] | None
+) -> None:
+    """Of 10, beside a parameter that is never clipped."""
+    run = synthetic.run(
+        steps=200, train=np.linspace(2.3, 1.5, 200), data={"entropy": {"target": 2.3}},
+        gradients={"norm": {"w": 10.0, "b": 1e-3}, "clipped_norm": {"w": left}},
+        clipping=clipping, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert ClippedAlways().not_checked(run) is None
+    assert ["to 0.24 of" in each.message for each in findings(ClippedAlways(), run)] == [True] * found
+    assert len(notes(ClippedAlways(), run)) == (left < 10) - found
+
+
 @pytest.mark.parametrize("maximize", [False, True])
 def test_an_optimiser_that_is_told_to_maximise_goes_uphill_on_purpose(maximize: bool) -> None:
     run = synthetic.run(

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
-from nndiag.statistics import Array
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,11 @@ class ClippedAlways(Check):
     instead: the learning rate no longer means what it says (Zhang et al. 2020). Where it comes before the backward pass, it
     guards against nothing.
 
-    Decides on how much of the global norm before clipping is left: at most, where values are clipped one by one, what the
-    root mean square of each tensor's gradient says. Clipped on more than `most` of the reads is a remark; it is a finding where
-    less than `left` of the norm is left in the median, or less than `short` where the loss still falls at the end
-    (`nndiag.progress.unfinished`) with more than `way` of its way left, so that the limit is what holds it back.
+    Decides on how much of the global norm before clipping is left after it, as both were recorded; where only the one before
+    was, as the limit says, which is a bound where values are clipped one by one. Clipped, to less than `whole` of it, on more
+    than `most` of the reads is a remark; it is a finding where less than `left` of the norm is left in the median, or less than
+    `short` where the loss still falls at the end (`nndiag.progress.unfinished`) with more than `way` of its way left, so that
+    the limit is what holds it back.
     """
 
     code = "ND404"
@@ -39,12 +40,15 @@ class ClippedAlways(Check):
     left: float = 1e-3
     short: float = 0.25
     way: float = 0.2
+    whole: float = 0.999
 
     def not_checked(self, run: Run) -> str | None:
         if (run.meta.clipping or {}).get("gradients") == "cleared" and len(run.statistic("gradients", "norm")):
             return None  # a few steps show it
         if reason := super().not_checked(run):
             return reason
+        if run.statistic("gradients", "clipped_norm").notna().any(axis=None):
+            return None
         clipping = run.meta.clipping
         if clipping is None:
             return "the run describes no clipping of gradients"
@@ -59,19 +63,17 @@ class ClippedAlways(Check):
         if clipping.get("gradients") == "cleared":
             yield self._before_backward(run)
             return
-        by_value = "value" in clipping
-        kept, fix = (self._by_value if by_value else self._by_norm)(
-            run, float(clipping["value" if by_value else "max_norm"])
-        )
-        clipped = float(np.mean(kept < 1))
+        measured = self._measured(run)
+        kept = self._by_limit(run) if measured is None else measured
+        clipped = float(np.mean(kept < self.whole))
         if clipped > self.most:
-            steps = run.statistic("gradients", "norm").index
-            median, bound = float(np.median(kept)), "at most " if by_value else ""
+            median, bound = float(kept.median()), "at most " if measured is None and "value" in clipping else ""
+            steps = kept.index
             yield self.finding(
                 f"gradients are clipped on {clipped:.0%} of the reads, to {bound}{median:.2g} of their norm in the median",
                 kind=self.kind if median < self.left or (median < self.short and self._slow(run)) else "note",
                 first_step=int(steps[0]), last_step=int(steps[-1]), value=median, threshold=self.left,
-                fix=fix,
+                fix=self._better(run),
             )  # fmt: skip
 
     def _before_backward(self, run: Run) -> Finding:
@@ -82,22 +84,38 @@ class ClippedAlways(Check):
             fix="Move clip_grad_norm_ between loss.backward() and optimizer.step().",
         )  # fmt: skip
 
-    def _by_norm(self, run: Run, limit: float) -> tuple[Array, str]:
-        """Share of the global norm that is left on each read, and a better limit in words."""
-        norms = np.sqrt(np.square(run.statistic("gradients", "norm").to_numpy()).sum(axis=1))
-        kept = np.minimum(1.0, limit / np.where(norms > 0, norms, limit))
-        usual = np.quantile(norms, 0.9)
-        return kept, f"Clip at {usual:.2g}, the 90th percentile of the norms seen, instead of {limit:.3g}."
+    def _measured(self, run: Run) -> pd.Series | None:
+        """Share of the global norm that clipping has left, on each read on which gradients were clipped; None without any."""
+        norms, left = run.statistic("gradients", "norm"), run.statistic("gradients", "clipped_norm")
+        known = left[left.notna().any(axis=1)].reindex(columns=norms.columns)
+        if known.empty:
+            return None
+        before = norms.reindex(known.index)
+        return _share(before, known.where(known.notna(), before))
 
-    def _by_value(self, run: Run, limit: float) -> tuple[Array, str]:
-        """The same at most, where each value is clipped: no tensor's root mean square is then above the limit."""
-        norms, rms = run.statistic("gradients", "norm"), run.statistic("gradients", "rms")
-        rms = rms.reindex(index=norms.index, columns=norms.columns)
-        squares, shares = np.square(norms), (limit / rms.where(rms > 0)).clip(upper=1.0).fillna(1.0)
-        left, whole = (squares * shares**2).sum(axis=1).to_numpy(), squares.sum(axis=1).to_numpy()
-        kept = np.sqrt(np.divide(left, whole, out=np.ones_like(whole), where=whole > 0))
-        usual = 10 * float(rms.max(axis=1).quantile(0.9))
-        return kept, f"Clip at {usual:.2g}, ten times the size of the gradients seen, instead of {limit:.3g}."
+    def _by_limit(self, run: Run) -> pd.Series:
+        """The same as the limit says: at most, where each value is clipped, since no tensor's RMS is then above it."""
+        clipping, norms = run.meta.clipping or {}, run.statistic("gradients", "norm")
+        if "max_norm" in clipping:
+            whole = _together(norms)
+            return pd.Series(np.minimum(1.0, float(clipping["max_norm"]) / whole.where(whole > 0, np.nan))).fillna(1.0)
+        rms = run.statistic("gradients", "rms").reindex(index=norms.index, columns=norms.columns)
+        return _share(norms, norms * (float(clipping["value"]) / rms.where(rms > 0)).clip(upper=1.0).fillna(1.0))
+
+    def _better(self, run: Run) -> str:
+        """A better limit, in words; nothing where neither is known."""
+        clipping, norms, rms = (
+            run.meta.clipping or {},
+            run.statistic("gradients", "norm"),
+            run.statistic("gradients", "rms"),
+        )
+        if isinstance(limit := clipping.get("max_norm"), float | int):
+            usual = float(_together(norms).quantile(0.9))
+            return f"Clip at {usual:.2g}, the 90th percentile of the norms seen, instead of {limit:.3g}."
+        if isinstance(limit := clipping.get("value"), float | int) and not rms.empty:
+            usual = 10 * float(rms.max(axis=1).quantile(0.9))
+            return f"Clip at {usual:.2g}, ten times the size of the gradients seen, instead of {limit:.3g}."
+        return ""
 
     def _slow(self, run: Run) -> bool:
         left = progress.unfinished(run)
@@ -117,3 +135,13 @@ class ClippedAlways(Check):
     @classmethod
     def sick(cls) -> Run:
         return cls._run(1500.0)
+
+
+def _together(norms: pd.DataFrame) -> pd.Series:
+    """Norm of all gradients together, on each read."""
+    return pd.Series(np.sqrt(np.square(norms).sum(axis=1)))
+
+
+def _share(before: pd.DataFrame, left: pd.DataFrame) -> pd.Series:
+    """What is left of the norm of all together; all, where there was nothing."""
+    return (_together(left) / _together(before).replace(0.0, np.nan)).fillna(1.0)

@@ -99,7 +99,7 @@ def batches(width, count=12, size=16, seed=0, classes=3):
     ]
 
 
-def train(model, optimizer, data, recorder=None, loss_fn=None, evaluate=None, amp=nullcontext):
+def train(model, optimizer, data, recorder=None, loss_fn=None, evaluate=None, amp=nullcontext, clip=None):
     """The loop of the README; the losses."""
     loss_fn = loss_fn or nn.CrossEntropyLoss()
     losses = []
@@ -110,6 +110,8 @@ def train(model, optimizer, data, recorder=None, loss_fn=None, evaluate=None, am
         if recorder is not None:
             recorder.log(loss=loss)
         loss.backward()
+        if clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())

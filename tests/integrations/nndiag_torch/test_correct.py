@@ -421,7 +421,7 @@ def test_accumulated_micro_batches_are_one_step():
 
 @pytest.mark.parametrize("imported", [True, False], ids=["by name", "by module"])
 @pytest.mark.parametrize("how", ["norm", "value"])
-def test_clipping_is_seen_and_norms_are_of_before(how, imported):
+def test_clipping_is_seen_and_norms_are_of_before_and_after(how, imported):
     model, (x, y) = programs.mlp(), programs.batches(8)[0]
     optimizer = sgd(model, lr=1.0)
     with watched(model, optimizer) as recorder:
@@ -438,9 +438,38 @@ def test_clipping_is_seen_and_norms_are_of_before(how, imported):
     run = recorder.run
     assert clipped < norm / 2
     assert close(run.gradients["norm", "0.weight"].iloc[0], norm)
+    assert close(run.gradients["clipped_norm", "0.weight"].iloc[0], clipped)
     assert close(run.updates["update_norm", "0.weight"].iloc[0], clipped)
     assert run.meta.clipping["gradients"] == "before"
     assert run.meta.clipping["max_norm" if how == "norm" else "value"] == (1e-3 if how == "norm" else 1e-5)
+
+
+def test_of_parts_that_are_clipped_alone_the_others_have_no_norm_after_it():
+    model, (x, y) = programs.mlp(), programs.batches(8)[0]
+    optimizer = sgd(model, lr=1.0)
+    with watched(model, optimizer) as recorder:
+        for limit in (1e-3, None):
+            optimizer.zero_grad()
+            CE(model(x), y).backward()
+            if limit:
+                clip_grad_norm_(model[0].parameters(), limit)
+            optimizer.step()
+    left = recorder.run.gradients["clipped_norm"]
+    assert close((left.iloc[0] ** 2).sum() ** 0.5, 1e-3)
+    assert list(left.columns) == ["0.weight", "0.bias"]
+    assert left.iloc[1].isna().all()
+
+
+def test_norms_after_clipping_are_without_the_scale():
+    model, (x, y) = programs.mlp(), programs.batches(8)[0]
+    optimizer, scaler = sgd(model, lr=1.0), torch.amp.GradScaler("cpu", init_scale=1024.0)
+    with watched(model, optimizer) as recorder:
+        scaler.scale(CE(model(x), y)).backward()
+        scaler.unscale_(optimizer)
+        clip_grad_norm_(model.parameters(), 1e-3)
+        clipped = model[0].weight.grad.norm().clone()
+        scaler.step(optimizer)
+    assert close(recorder.run.gradients["clipped_norm", "0.weight"].iloc[0], clipped)
 
 
 class Both(torch.optim.Optimizer):

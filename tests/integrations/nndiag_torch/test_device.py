@@ -32,14 +32,14 @@ def _deferred(monkeypatch):
     torch.manual_seed(0)
 
 
-def record(make, width, *, hooks=None, steps=6, every=1, batch=16, classes=3):
+def record(make, width, *, hooks=None, steps=6, every=1, batch=16, classes=3, clip=None):
     """The run of a training that begins the same each time."""
     torch.manual_seed(0)
     model = make()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     data = programs.batches(width, count=steps, size=batch, classes=classes)
     with nndiag.watch(model, optimizer, every=every, strict=True, hooks=hooks and hooks()) as recorder:
-        programs.train(model, optimizer, data, recorder)
+        programs.train(model, optimizer, data, recorder, clip=clip)
     return recorder.run
 
 
@@ -76,6 +76,14 @@ def test_the_frames_are_those_of_the_numpy_trainer(activation, task):
 def test_the_numbers_in_float32_are_those_of_the_cpu(name, monkeypatch):
     make, width = programs.MODELS[name]
     same(at_once(monkeypatch, make, width), record(make, width))
+
+
+def test_norms_after_clipping(monkeypatch):
+    wanted = at_once(monkeypatch, programs.mlp, 8, clip=1e-2)
+    seen = record(programs.mlp, 8, clip=1e-2)
+    same(wanted, seen, ("gradients",))
+    together = (seen.statistic("gradients", "clipped_norm") ** 2).sum(axis=1) ** 0.5
+    assert together.to_numpy() == pytest.approx([1e-2] * 6, rel=1e-4)
 
 
 def test_light_hooks(monkeypatch):

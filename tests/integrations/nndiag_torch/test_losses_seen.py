@@ -511,6 +511,21 @@ def verdicts(recorder):
     return {check.code: check for check in recorder.check().checks}
 
 
+@pytest.mark.parametrize("when", [0, 3])
+def test_what_the_user_tells_of_a_loss_stands_beside_what_its_graph_shows(when):
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for step, (x, y) in enumerate(batches()):
+            if step == when:
+                recorder.describe(loss={"class_weights": [1.0, 2.0, 1.0]})
+            update(optimizer, nn.functional.cross_entropy(model(x).softmax(1), y))
+
+    assert recorder.meta.loss["class_weights"] == [1.0, 2.0, 1.0]
+    assert (recorder.meta.loss["task"], recorder.meta.loss["reduction"]) == ("classes", "mean")
+    assert verdicts(recorder)["ND101"].verdict.name == "FAIL"
+
+
 @pytest.mark.parametrize("at", ["before", "after"])
 def test_a_loss_that_the_graph_does_not_tell_is_known_by_its_value(at):
     recorder = train_by_hand(logs(at))
