@@ -26,6 +26,12 @@ matter."""
 NO_WAY_BACK = "ND904?"
 """Place of a loss that passes nothing back: nothing but a wrong objective brings that about."""
 
+RATE_DECAYS = "ND501?"
+"""Place of a weight decay that is as usual, times a learning rate that is not: where updates are too large, that is why."""
+
+GRADIENTS_GONE = "ND507?"
+"""Place of gradients below an eps that is as small as usual: what has made them so small goes before."""
+
 WRONG_SIGN = "a gradient of the wrong sign: this backward pass is your own"
 """What is likely where a loss goes up by gradients that no framework has made."""
 
@@ -35,8 +41,8 @@ ORDER = (
     "ND011", "ND012", "ND002", "ND003", "ND004", DRAWN, "ND005", "ND009", "ND008", "ND007", "ND0",
     "ND408", NO_WAY_BACK, "ND904", "ND504", "ND901", "ND902", "ND903", "ND9", ANEW, "ND508",
     "ND307", "ND202", "ND203", "ND205", "ND207", "ND201", "ND2", "NDP09",
-    "ND305", MEMORYLESS, "ND505", "ND506", "ND507", "ND509", "NDP08", "ND404", "ND501", "ND502",
-    "ND301", "ND302", "ND401", "ND3", "ND306", "ND4", "ND804", "ND102", "ND5",
+    "ND305", MEMORYLESS, "ND505", "ND506", "ND507", "ND509", "NDP08", "ND404", "ND501", RATE_DECAYS, "ND502",
+    "ND301", "ND302", "ND401", "ND3", "ND306", "ND4", GRADIENTS_GONE, "ND804", "ND102", "ND5",
     UNMOVED, SUGGESTED, "ND707", "ND607", "ND606", "ND602", "ND603", "ND601", "ND6",
     "ND109", "ND7", "NDP06", "NDP02", "NDP04", "NDP", "ND8",
 )  # fmt: skip
@@ -108,21 +114,23 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND505": ("ND503", "ND7", *TRAINING),
     "ND506": ("ND7", *TRAINING),
     "ND507": TRAINING,
+    RATE_DECAYS: ("ND502", "NDP06", "ND7", *SIGNAL, *FLOW, *NO_LEARNING),
+    GRADIENTS_GONE: NO_LEARNING,
     "ND509": ("ND402", "ND6", "ND7"),
     "NDP08": ("ND6", "ND702", "ND705"),
     "ND404": ("ND502", "ND503", *NO_LEARNING),
-    "ND501": ("ND502", "NDP06", "ND7", *NOTHING_MOVES, *SIGNAL, *FLOW, *NO_LEARNING),
+    "ND501": (RATE_DECAYS, GRADIENTS_GONE, "ND502", "NDP06", "ND7", *NOTHING_MOVES, *SIGNAL, *FLOW, *NO_LEARNING),
     "ND502": ("ND503", "NDP06", "ND705", "ND306", *FLOW, *NO_LEARNING),
     UNMOVED: (SUGGESTED, "ND6", "ND702", "ND705", "ND707", *TINY),
     "ND305": ("ND6", "ND702", "ND707", *TINY),
     MEMORYLESS: ("ND306", *NO_LEARNING),
     "ND307": ("ND203", "ND205", "ND207", "ND301", "ND302", "ND304", "ND306", "ND502", "ND6", "ND702", "ND705", *TINY),
-    "ND301": ("ND304", "ND306", *NOTHING_MOVES, *FLOW, *NO_LEARNING),
-    "ND302": ("ND304", "ND306", *NOTHING_MOVES, *FLOW, *NO_LEARNING),
+    "ND301": ("ND304", "ND306", GRADIENTS_GONE, *NOTHING_MOVES, *FLOW, *NO_LEARNING),
+    "ND302": ("ND304", "ND306", GRADIENTS_GONE, *NOTHING_MOVES, *FLOW, *NO_LEARNING),
     "ND303": ("ND402", *NO_LEARNING),
     "ND304": ("ND306", "ND503", "ND403", *NO_LEARNING),
     "ND306": ("ND6", "ND702", "ND705"),
-    "ND401": ("ND304", "ND306", "ND503", *NO_LEARNING),
+    "ND401": ("ND304", "ND306", "ND503", GRADIENTS_GONE, *NO_LEARNING),
     "ND402": ("ND6", "ND702", "ND8"),
     "ND403": ("ND503", *NO_LEARNING),
     "ND804": ("ND503", "ND6", "ND702", "ND705", "ND707"),

@@ -214,6 +214,19 @@ def test_a_decay_that_shrinks_the_weights_away_is_named(optimizer: nn.Optimizer)
     assert found.fix in ("Try weight_decay = 0.01 instead of 0.1.", "Try weight_decay = 1 instead of 10.")
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "headline"),
+    [(nn.Adam(4.0, weight_decay=0.1), "ND501"), (nn.Adam(4e-3, weight_decay=100.0), "ND506"),
+     (nn.SGD(50.0, weight_decay=1e-3), "ND501"), (nn.SGD(0.05, momentum=0.9, weight_decay=0.5), "ND506")],
+    ids=["Adam, high rate", "Adam, strong decay", "SGD, high rate", "SGD, strong decay"],
+)  # fmt: skip
+def test_a_usual_decay_is_strong_by_the_learning_rate_alone(optimizer: nn.Optimizer, headline: str) -> None:
+    report = Checklist().examine(train(some_digits(), [32], optimizer, 15))
+
+    assert report.headlines == (headline,)
+    assert "ND506" in {finding.code for finding in report.findings}
+
+
 def test_a_decay_that_suits_noisy_labels_passes() -> None:
     run = train(noisy_digits(), [32], nn.SGD(0.05, momentum=0.9, weight_decay=5e-3), 20)
 
@@ -324,6 +337,17 @@ def test_gradients_are_small_beside_eps_where_nothing_is_left_to_learn(end: floa
     )  # fmt: skip
 
     assert len(findings(OptimizerEpsilon(), run)) == found
+
+
+@pytest.mark.parametrize(("eps", "headline"), [(1e-7, "ND501"), (2e-7, "ND507")])
+def test_gradients_below_a_usual_eps_have_a_cause_of_their_own(eps: float, headline: str) -> None:
+    run = synthetic.run(
+        train=np.full(100, 5.0), gradients={"rms": {"h1.weight": 1e-8}}, data={"entropy": {"target": 2.3}},
+        updates={"ratio": {"h1.weight": 0.3}, "weight_norm": {"h1.weight": 1.0}, "update_norm": {"h1.weight": 0.3}},
+        optimizer={"name": "Adam", "lr": 1.0, "betas": [0.9, 0.999], "eps": eps}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert Checklist(select=["ND501", "ND507"]).examine(run).headlines[0] == headline
 
 
 def test_an_eps_that_half_precision_cannot_hold_is_named() -> None:

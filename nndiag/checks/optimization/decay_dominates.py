@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nndiag import progress, structure, synthetic
+from nndiag.causes import RATE_DECAYS
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 
@@ -31,7 +32,9 @@ class DecayDominates(Check):
     `mostly`, and the weights are below `gone` of their largest norm, it has left nothing that a gradient could come from. Of
     SGD it also counts where the penalty that decay stands for, λ/2 · Σ w², is more than the loss: the two hold each other in
     balance, far from where the loss alone would be. Decay also rules where a network has learned its task and gradients are
-    all but gone: with more than `learned` of the way made it is no fault.
+    all but gone: with more than `learned` of the way made it is no fault. A decoupled decay up to `usual_decoupled`, as AdamW and
+    large language models have it, or one in the gradients of SGD up to `usual`, is what the learning rate makes of it: where
+    updates are too large as well (ND501), that goes first.
 
     A penalty in the loss does the same, or an update of one's own that multiplies the weights. Where the optimiser has no weight
     decay, all weights but biases below `gone` of their largest norm and of their first, short of the same way, are its work: no
@@ -55,6 +58,8 @@ class DecayDominates(Check):
     half: float = 0.4
     learned: float = 0.9
     early: int = 10
+    usual: float = 1e-3
+    usual_decoupled: float = 0.1
 
     def not_checked(self, run: Run) -> str | None:
         if not run.meta.optimizer and not structure.by_hand(run):
@@ -91,7 +96,12 @@ class DecayDominates(Check):
             f"weight decay alone is {share:.2g} times the {'gradients' if self._coupled(run) else 'updates'}, and {fact}",
             first_step=int(norms.index[0]), last_step=int(norms.index[-1]), value=share, threshold=self.share,
             causes=("weight decay too strong",), fix=f"Try weight_decay = {decay / 10:.1g} instead of {decay:.3g}.",
+            place=RATE_DECAYS if self._is_usual(run, decay) else "",
         )  # fmt: skip
+
+    def _is_usual(self, run: Run, decay: float) -> bool:
+        """Whether a decay is one that trains well at a usual learning rate, with which it is multiplied."""
+        return not self._coupled(run) and decay <= (self.usual_decoupled if self._decoupled(run) else self.usual)
 
     def _by_penalty(
         self, run: Run, norms: pd.DataFrame, left: pd.Series[float], trained: progress.Progress | None
@@ -112,8 +122,7 @@ class DecayDominates(Check):
 
     def _penalty(self, run: Run, norms: pd.DataFrame) -> float:
         """λ/2 · Σ w² at the end, what decay adds to the loss where gradients are followed as they are; else 0."""
-        optimizer = run.meta.optimizer
-        adaptive = optimizer.get("decoupled_weight_decay") or structure.scale_free(str(optimizer.get("name")))
+        adaptive = self._decoupled(run) or self._coupled(run)
         return 0.0 if adaptive else self._decay(run) / 2 * float(np.nansum(norms.iloc[-1].to_numpy() ** 2))
 
     def _share(self, run: Run, norms: pd.DataFrame) -> float:
@@ -124,6 +133,12 @@ class DecayDominates(Check):
         """Whether decay is added to gradients that are then divided by their own size, as of Adam without W."""
         optimizer = run.meta.optimizer
         return optimizer.get("decoupled_weight_decay") is False and structure.scale_free(str(optimizer.get("name")))
+
+    def _decoupled(self, run: Run) -> bool:
+        """Whether decay goes past such an optimiser, straight to the weights."""
+        optimizer = run.meta.optimizer
+        decoupled = optimizer.get("decoupled_weight_decay")
+        return bool(decoupled or (decoupled is None and structure.scale_free(str(optimizer.get("name")))))
 
     def _in_gradients(self, run: Run, norms: pd.DataFrame) -> float:
         """λ · |w| over the norm of the gradient: median over weights and reads, or those of the first `early` if that is more.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nndiag import progress, signals, structure, synthetic
+from nndiag.causes import GRADIENTS_GONE
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 
@@ -28,7 +29,8 @@ class OptimizerEpsilon(Check):
     Decides on the eps that the run describes, beside the root mean square of each weight's gradient on the first `early`
     reads after the warm-up: eps is more than `times` as large for most weights on most reads: it cuts the steps to less than
     a half. Where most of these reads lie beyond `arrived` of the way there is nothing left to learn, and gradients are small
-    for that. Or it is below the smallest that the dtype can guard with.
+    for that; and up to `usual`, the default of Keras, it is the gradients that are out of proportion, for which a learning rate
+    that was too high, dead units and the like go before. Or it is below the smallest that the dtype can guard with.
     """
 
     code = "ND507"
@@ -42,6 +44,7 @@ class OptimizerEpsilon(Check):
     times: float = 1.0
     early: int = 200
     arrived: float = 0.9
+    usual: float = 1e-7
 
     def not_checked(self, run: Run) -> str | None:
         reason, eps = super().not_checked(run), run.meta.optimizer.get("eps")
@@ -72,6 +75,7 @@ class OptimizerEpsilon(Check):
                 f"eps = {eps:.2g} is {eps / size:.2g} times the gradients, which are {size:.2g}: it decides the steps",
                 first_step=step, last_step=last, value=eps / size, threshold=self.times,
                 causes=("eps too large", "ND401", "a loss that is scaled down"),
+                place=GRADIENTS_GONE if eps <= self.usual else "",
                 fix=f"Leave eps at 1e-8; anything below {size / 100:.0e} would do.",
             )  # fmt: skip
 
