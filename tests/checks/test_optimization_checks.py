@@ -256,6 +256,18 @@ def test_a_decay_that_is_all_that_is_left_of_the_update_has_killed_the_network(k
     assert len(findings(DecayDominates(), run)) == found
 
 
+@pytest.mark.parametrize(("decay", "kept", "found"), [(0.31, 0.04, 1), (0.29, 0.04, 0), (0.31, 0.06, 0)])
+def test_a_decay_that_would_leave_nothing_by_itself_has_left_nothing(decay: float, kept: float, found: int) -> None:
+    """After 100 steps of 0.1 · decay, of updates that are mostly noise by now: e^-3 is 0.05."""
+    weight = np.geomspace(1.0, kept, 100)
+    run = synthetic.run(
+        train=np.full(100, 2.3), updates={"weight_norm": {"w": weight}, "update_norm": {"w": 0.06 * weight}},
+        metrics={"lr": {"train": 0.1}}, optimizer={"name": "SGD", "lr": 0.1, "weight_decay": decay},
+    )  # fmt: skip
+
+    assert len(findings(DecayDominates(), run)) == found
+
+
 @pytest.mark.parametrize(("before", "found"), [(1.0, 0), (0.04, 1)])
 def test_weights_that_are_no_numbers_any_more_have_not_shrunk(before: float, found: int) -> None:
     """The loss ends at step 60; the norms of what was left finite of the weights are small from there on."""

@@ -29,12 +29,13 @@ class DecayDominates(Check):
     by its size, as Adam without W does, λ · |w| stands against the gradient of the loss, on all reads or on the first
     `early`. And the weights are below `shrunk` of their largest norm in the median over weights. On small and noisy data
     two thirds of the update can be decay and validation gains by it; but where decay is more than these two thirds,
-    `mostly`, and the weights are below `gone` of their largest norm, it has left nothing that a gradient could come from. Of
-    SGD it also counts where the penalty that decay stands for, λ/2 · Σ w², is more than the loss: the two hold each other in
-    balance, far from where the loss alone would be. Decay also rules where a network has learned its task and gradients are
-    all but gone: with more than `learned` of the way made it is no fault. A decoupled decay up to `usual_decoupled`, as AdamW and
-    large language models have it, or one in the gradients of SGD up to `usual`, is what the learning rate makes of it: where
-    updates are too large as well (ND501), that goes first.
+    `mostly`, and the weights are below `gone` of their largest norm, it has left nothing that a gradient could come from; so it
+    is where decay alone, by the steps so far, would have left no more than that. Of SGD it also counts where the penalty that
+    decay stands for, λ/2 · Σ w², is more than the loss: the two hold each other in balance, far from where the loss alone would
+    be. Decay also rules where a network has learned its task and gradients are all but gone: with more than `learned` of the way
+    made it is no fault. A decoupled decay up to `usual_decoupled`, as AdamW and large language models have it, or one in the
+    gradients of SGD up to `usual`, is what the learning rate makes of it: where updates are too large as well (ND501), that goes
+    first.
 
     A penalty in the loss does the same, or an update of one's own that multiplies the weights. Where the optimiser has no weight
     decay, all weights but biases below `gone` of their largest norm and of their first, short of the same way, are its work: no
@@ -86,16 +87,21 @@ class DecayDominates(Check):
         share = self._share(run, norms)
         if trained is not None and trained.value > self.learned:
             return
+        decay, value, threshold = self._decay(run), share, self.share
         penalty, fact = self._penalty(run, norms), f"the weights have shrunk to {kept:.2g} of their size"
+        said = f"weight decay alone is {share:.2g} times the {'gradients' if self._coupled(run) else 'updates'}"
         if trained is not None and penalty > trained.now and share > self.share:
             fact = f"λ/2 · Σ w², the penalty that it stands for, is {penalty:.2g}, where the loss is {trained.now:.2g}"
-        elif kept > self.shrunk or not (share > self.share or (kept < self.gone and share > self.mostly)):
+        elif kept > self.shrunk:
             return
-        decay = self._decay(run)
+        elif not (share > self.share or (kept < self.gone and share > self.mostly)):
+            if max(kept, alone := self._alone(run, norms)) > self.gone:
+                return
+            said, value, threshold = f"weight decay alone would leave {alone:.2g} of the weights", alone, self.gone
         yield self.finding(
-            f"weight decay alone is {share:.2g} times the {'gradients' if self._coupled(run) else 'updates'}, and {fact}",
-            first_step=int(norms.index[0]), last_step=int(norms.index[-1]), value=share, threshold=self.share,
-            causes=("weight decay too strong",), fix=f"Try weight_decay = {decay / 10:.1g} instead of {decay:.3g}.",
+            f"{said}, and {fact}", first_step=int(norms.index[0]), last_step=int(norms.index[-1]), value=value,
+            threshold=threshold, causes=("weight decay too strong",),
+            fix=f"Try weight_decay = {decay / 10:.1g} instead of {decay:.3g}.",
             place=RATE_DECAYS if self._is_usual(run, decay) else "",
         )  # fmt: skip
 
@@ -133,6 +139,15 @@ class DecayDominates(Check):
         """Whether decay is added to gradients that are then divided by their own size, as of Adam without W."""
         optimizer = run.meta.optimizer
         return optimizer.get("decoupled_weight_decay") is False and structure.scale_free(str(optimizer.get("name")))
+
+    def _alone(self, run: Run, norms: pd.DataFrame) -> float:
+        """What decay would have left of the weights by now without any gradient; 1 where that is divided by its size with it."""
+        if self._coupled(run):
+            return 1.0
+        lr = run.series("metrics", "lr", "train").reindex(norms.index).ffill()
+        momentum = float(run.meta.optimizer.get("momentum") or 0.0)
+        steps = np.diff(norms.index.to_numpy(), append=norms.index[-1] + 1)
+        return float(np.exp(-np.nansum(lr.to_numpy() * steps) * self._decay(run) / max(1 - momentum, 1e-9)))
 
     def _decoupled(self, run: Run) -> bool:
         """Whether decay goes past such an optimiser, straight to the weights."""
