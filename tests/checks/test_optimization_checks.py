@@ -181,6 +181,17 @@ def test_a_rate_that_is_gone_for_nearly_all_of_the_run_is_named(step: int, sick:
     assert bool(findings(Schedule(), scheduled(lr, train))) is sick
 
 
+@pytest.mark.parametrize(("ratio", "headline"), [(1.1e-4, "ND505"), (0.9e-4, "ND502")])
+def test_updates_that_are_small_since_the_rate_is_gone_are_the_schedules(ratio: float, headline: str) -> None:
+    live = np.arange(400) < 120
+    run = synthetic.run(
+        steps=400, train=np.full(400, 2.3), metrics={"lr": {"train": np.where(live, 0.1, 1e-6)}},
+        updates={"ratio": {"w": np.where(live, ratio, 1e-9)}}, data={"entropy": {"target": 2.3}}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert Checklist(select=["ND502", "ND505"]).examine(run).headlines == (headline,)
+
+
 @pytest.mark.parametrize(("decay", "sick"), [(0.3, True), (0.1, False)])
 def test_a_decay_that_counts_steps_where_it_should_count_epochs_is_named(decay: float, sick: bool) -> None:
     lr = 0.1 / (1 + decay * np.arange(500))

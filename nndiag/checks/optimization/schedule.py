@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nndiag import progress, signals, synthetic
+from nndiag import progress, signals, structure, synthetic
 from nndiag.check import Check, Finding
+from nndiag.checks.optimization.learning_rate_low import LearningRateLow
 from nndiag.run import Run
 from nndiag.statistics import Array
 
@@ -30,10 +31,11 @@ class Schedule(Check):
     at 0.6) and validation ends at its best. Or the rate is gone for `long` of the run or more, with more than `rest` of the
     way left, though the last quarter of the steps before that had still gained `gain` of the way over the quarter before it.
     Where it is gone for `most` of the run and less than `little` of the way was made, there was no time to fall; and nobody
-    plans for a rate that is gone for `nearly` all of the run. Or all rates together come to less than `spent` of as many steps
-    at the largest, as where a decay that was meant for epochs counts steps, with more than `rest` of the way left, the loss
-    still falling for its rate at `pace` or more, and validation at its best. A cosine to zero at the end and a loss that had
-    settled pass. A rate that is 0 throughout is ND502's.
+    plans for a rate that is gone for `nearly` all of the run; nor where updates are found to be too small (as ND502 decides) that
+    were not, `lively` of the weights or more in the median, before the rate was gone. Or all rates together come to less than
+    `spent` of as many steps at the largest, as where a decay that was meant for epochs counts steps, with more than `rest` of the
+    way left, the loss still falling for its rate at `pace` or more, and validation at its best. A cosine to zero at the end and a
+    loss that had settled pass. A rate that is 0 throughout is ND502's.
     """
 
     code = "ND505"
@@ -58,6 +60,7 @@ class Schedule(Check):
     little: float = 0.25
     nearly: float = 0.85
     spent: float = 0.05
+    lively: float = 1e-4
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -113,6 +116,7 @@ class Schedule(Check):
         falling = self._falling(run, until, trained.start)
         falling = falling or (unused >= self.most and (trained.poor is True or trained.value < self.little))
         falling = falling or (unused >= self.nearly and wasted)
+        falling = falling or (wasted and self._was_lively(run, last) and bool(LearningRateLow().found(run)))
         if not falling and not (wasted and self._gaining(until.to_numpy(), trained.start - trained.floor)):
             return None
         return self.finding(
@@ -144,6 +148,11 @@ class Schedule(Check):
         """Whether `losses` still fall for their learning rates, and validation does."""
         pace = signals.pace(np.minimum(losses.to_numpy(), start), _rates(run, losses))
         return pace > self.pace and signals.ends_at_best(run.validation.to_numpy())
+
+    def _was_lively(self, run: Run, last: int) -> bool:
+        """Whether updates up to the step `last` were none of those that are too small."""
+        ratios = run.statistic("updates", "ratio")[structure.weights(run, "updates", "ratio")].loc[:last]
+        return float(ratios.max(axis=1).median()) >= self.lively
 
     def _gaining(self, losses: Array, way: float) -> bool:
         """Whether the last quarter of the reads is clearly below the one before."""
