@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -24,6 +25,8 @@ HEALTHY, SICK, UNJUDGED = 0, 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code. Bad input gives one line on stderr and 2, never a traceback."""
     logging.basicConfig(format="nndiag: %(message)s", level=logging.WARNING)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not know every character
     options = parser().parse_args(arguments)
     try:
         code: int = options.run(options)

@@ -99,6 +99,8 @@ def as_samples(outputs: Array, y: Array | None) -> tuple[Array, Array | None]:
     """Outputs as (samples, units), and targets beside them: ids (samples,) or (samples, columns)."""
     if outputs.ndim < 2:
         outputs = outputs.reshape(-1, 1)
+    if not outputs.size:
+        return outputs.reshape(0, max(1, outputs.shape[-1])), y
     y = None if y is None else np.atleast_1d(y)
     if outputs.ndim == 2 or y is None:
         return outputs.reshape(-1, outputs.shape[-1]), y

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from nndiag.errors import NndiagError
+from nndiag.interrupts import from_handler
 from nndiag.pace import Pace
 from nndiag.recorder import Recorder
 from nndiag.statistics import Array
@@ -140,6 +142,9 @@ class Hook:
     def on_validation_data(self, x: Array, y: Array) -> None:
         """Validations of this training will be made on inputs (samples, …) and targets (samples, …)."""
 
+    def on_validation_begin(self) -> None:
+        """A validation is about to be made: no step comes until it is over."""
+
     def on_validation_forward(self, layer: LayerLike, x: Array, output: Array) -> None:
         """`layer` turned `x` into `output` in the first validation of a training: nothing of it is for the frames of training."""
 
@@ -237,9 +242,13 @@ class Hooks:
         for hook in hooks:
             if not isinstance(hook, Hook):
                 raise TypeError(f"a hook is an object of a subclass of nndiag.Hook, got {hook!r}")
-            if hook in self._hooks:
-                raise NndiagError(f"{hook!r} listens to this loop already; give a new {type(hook).__name__}()")
+            other = (_HEARS.get(hook) or _nobody)()
+            if hook in self._hooks or (own(hook) and other is not None and hook in other):
+                whose = "this" if hook in self._hooks else "another"
+                raise NndiagError(f"{hook!r} listens to {whose} loop already; give a new {type(hook).__name__}()")
+        for hook in hooks:
             hook.recorder = recorder
+            _HEARS[hook] = weakref.ref(self)
         keepers = [hook for hook in self._hooks if isinstance(hook, StepHook)]
         if all(keeper.recorder is not recorder for keeper in keepers):
             keeper = StepHook()
@@ -277,7 +286,7 @@ class Hooks:
         return not self.foreign and len(self._listeners["on_step_end"]) == 1
 
     def _fail(self, hook: Hook, event: str, fault: Exception) -> None:
-        if hook.recorder.strict:
+        if hook.recorder.strict or from_handler(fault):
             raise fault
         name, recorder = type(hook).__name__, hook.recorder
         log.error("%s failed in %s and is detached; training goes on", name, event, exc_info=fault)
@@ -288,6 +297,14 @@ class Hooks:
             recorder.fault(name, event, fault, [frame for other in lost for frame in other.fills])
         except Exception as another:
             log.error("the fault of %s cannot be noted in the run", name, exc_info=another)
+
+
+_HEARS: weakref.WeakKeyDictionary[Hook, weakref.ref[Hooks]] = weakref.WeakKeyDictionary()
+"""What each hook was added to last."""
+
+
+def _nobody() -> None:
+    """A weak reference to no hooks."""
 
 
 def own(hook: Hook) -> bool:
@@ -304,7 +321,8 @@ class Spacing:
     """Steps at which something is looked at that hardly changes: the first `always`, then one of every `every`.
 
     "auto" is every 10, from step 200 on every 20, and later in a run one of each 1 to 2 % of the steps so far. Which one is
-    `drawn` by a hash, so that it is no fixed place of an epoch, or else the first; where that step is not read, the next that is.
+    `drawn` by a hash, so that it is no fixed place of an epoch, or else the first; where that step is not read, the next that is,
+    be it steps later: where fewer are read than this asks for, all are looked at.
     """
 
     def __init__(self, every: Every, always: int = 0, *, drawn: bool = True) -> None:
@@ -334,8 +352,9 @@ class Spacing:
         if length == "auto":
             length = _SHORTEST if step < _EARLY else 2 * _SHORTEST << max(0, (step // _LONG).bit_length() - 1)
         number = step // length
+        missed = self._from < self._end or self._end < number * length
         self._begin, self._end = number * length, (number + 1) * length
-        self._from = self._begin + (_drawn(number) % length if self._hashed else 0)
+        self._from = self._begin + (_drawn(number) % length if self._hashed and not missed else 0)
 
 
 _SHORTEST, _EARLY, _LONG = 10, 200, 1000
@@ -367,9 +386,12 @@ class StepHook(Hook):
         self._loop = loop if getattr(loop, "rests", False) else None
 
     def _steps_before(self, steps: int) -> int:
-        """Updates of the loop that are not the recorder's: those before it came; none of a run that a trained loop resumes."""
+        """Updates of the loop that are not the recorder's: those before the run began; one that goes on says so."""
         if self._before is None:
-            self._before = 0 if self.recorder.resumed and steps else steps - self.recorder.step_number
+            resumes = self.recorder.resumed and steps
+            self._before = self.recorder.meta.steps_before if resumes else steps - self.recorder.step_number
+            if self._before > 0 and not resumes:
+                self.recorder.describe(steps_before=self._before)
         return self._before
 
     def on_epoch_begin(self, epoch: int) -> None:
@@ -377,6 +399,8 @@ class StepHook(Hook):
 
     def on_step_end(self) -> None:
         recorder, loop = self.recorder, self._loop
+        if recorder.meta.ended != "running":
+            return  # a hook has closed it in this event
         if recorder.recording or loop is None:
             recorder.step()
             return
@@ -410,6 +434,9 @@ class StepHook(Hook):
         self._loop.hooks.resting_until = -1
         self._woken_at = steps = self._loop.steps
         return max(0, steps - self._rests_from), self._kept(*range(self._rests_from, steps))
+
+    def on_validation_begin(self) -> None:
+        self.recorder.pause()
 
     def on_train_end(self, ended: str) -> None:
         self.recorder.end(ended)
@@ -498,15 +525,17 @@ class UpdateHook(Hook):
     def __init__(self, every: Every = "auto") -> None:
         self._descent = Spacing(every, always=ALWAYS)
         self._step, self._whole = -1, True
+        self._unread = 0
 
     def on_update_begin(self, parameters: Sequence[ParameterLike], lr: float) -> None:
         recorder = self.recorder
         row, step = recorder.row, recorder.step_number
         if step != self._step:
+            self._unread = max(0, step - self._step - 1)
             self._step, self._whole = step, self._descent.due(step) or recorder.alarmed
         for parameter in parameters:
             if not parameter.frozen:
-                row.before_update(parameter.name, parameter.value, copy=False, whole=self._whole)
+                row.before_update(parameter.name, parameter.value, copy=False, whole=self._whole, unread=self._unread)
 
     def on_update(self, parameter: ParameterLike, update: Array | None, factor: float = 1.0) -> None:
         self.recorder.row.update(parameter.name, update, parameter.gradient if self._whole else None, factor)

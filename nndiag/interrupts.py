@@ -1,10 +1,11 @@
-"""Ctrl-C waits while rows change hands."""
+"""Signals belong to the program: Ctrl-C waits while rows change hands, and what a handler raises is no fault of nndiag's."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import CodeType
 from typing import Any
 
 
@@ -48,3 +49,22 @@ def _heard_by(handler: Waiting) -> bool:
     except ValueError:  # on another thread
         return False
     return True
+
+
+def from_handler(fault: BaseException) -> bool:
+    """Whether a signal handler of the program, such as a time limit's, has raised `fault`, wherever it came."""
+    codes = {code for number in signal.valid_signals() if (code := _code(signal.getsignal(number))) is not None}
+    trace = fault.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _code(handler: Any) -> CodeType | None:
+    """The code of a handler that is written in Python: a function, a method, a part of one or an object that is called."""
+    handler = getattr(handler, "func", handler)
+    called = handler if hasattr(handler, "__code__") else vars(type(handler)).get("__call__")
+    code = getattr(called, "__code__", None)
+    return code if isinstance(code, CodeType) else None

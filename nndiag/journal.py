@@ -42,8 +42,9 @@ class Journal:
     ) -> None:
         self._strict = strict
         self._flush_seconds = flush_seconds
-        self.due_at = time.monotonic() + flush_seconds
-        """When, by `time.monotonic`, what is finished is to be handed over."""
+        self.flushed_at = time.monotonic()
+        self.due_at = self.flushed_at + flush_seconds
+        """When, by `time.monotonic`, what is finished is to be handed over; `flushed_at` is when it was."""
         self._memory = Memory()
         self._thinning, self._thins, self._lent = Thinning(), True, False
         self._unkept = 0
@@ -72,7 +73,8 @@ class Journal:
 
     def append(self, rows: Mapping[str, list[Block]]) -> None:
         """Take over finished rows."""
-        self.due_at = time.monotonic() + self._flush_seconds
+        self.flushed_at = time.monotonic()
+        self.due_at = self.flushed_at + self._flush_seconds
         for frame in self._had.keys() & rows.keys():
             self._had[frame] += sum(len(block) for _, block in rows[frame])
         self._memory.add(rows)
@@ -199,11 +201,31 @@ def _noting(faults: list[Exception]) -> Iterator[None]:
 
 
 def updates(found: Stored) -> int:
-    """Number of updates that a stored run covers: a validation after the last one adds none. Raises RunError if it is absurd."""
-    done = max((_updates(frame, table) for frame, table in found.tables.items() if len(table)), default=0)
+    """Number of updates that a stored run covers. Raises RunError if it is absurd.
+
+    A validation after the last one adds none, nor do other numbers right behind the last loss where each step has one.
+    """
+    covered = {frame: _updates(frame, table) for frame, table in found.tables.items() if len(table)}
+    if (last := _last_loss(found.tables.get("losses"))) is not None and covered.get("metrics") == last + 2:
+        covered["metrics"] = last + 1
+    done = max(covered.values(), default=0)
     if done >= STEPS:
         raise RunError(f"cannot resume {found.meta.name}: it is damaged, its last step is {done - 1}")
     return done
+
+
+def _last_loss(losses: Table | None) -> int | None:
+    """The step of the last training loss, where the step before it has one, too, if there is one."""
+    if losses is None or ("train", "") not in losses.columns:
+        return None
+    rows = losses.between(max(0, len(losses.steps) - 4), len(losses.steps))
+    trained, validated = (
+        ~np.isnan(rows.values[:, rows.columns.index(column)]) if column in rows.columns else np.zeros(len(rows), bool)
+        for column in (("train", ""), ("validation", ""))
+    )
+    known = rows.steps[trained | ~validated]  # a row with neither is of a loss that is no number
+    every = len(known) > 0 and (known[-1] == 0 or (len(known) > 1 and known[-2] == known[-1] - 1))
+    return int(known[-1]) if every else None
 
 
 def _updates(frame: str, table: Table) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 import numpy as np
 
@@ -22,8 +21,10 @@ class Labels:
 
     def __init__(self) -> None:
         self.latest = _NONE
-        self._dense = np.zeros(0, np.int64)  # samples of the classes 0, 1, …
-        self._others: Counter[int] = Counter()  # of any other whole number
+        self._dense = np.zeros(0, np.int64)  # samples of the classes 0, 1, … below `DENSE`
+        self._ids = np.zeros(0, np.int64)  # any other whole numbers, ascending
+        self._counts = np.zeros(0, np.int64)  # samples of those
+        self._numbers = False  # too many of them to be classes
         self._samples = 0
         self._binary = False
         self._deviation = 0.0
@@ -38,16 +39,39 @@ class Labels:
             self._measure(columns)
         self._binary = binary
         self.latest = _label_counts(columns)
-        if len(self._others) <= self.MOST:
+        if not self._numbers:
             self._count(*self.latest)
 
     def _count(self, ids: Array | None, counts: Array) -> None:
-        if ids is not None:
-            self._others.update(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
+        if ids is None:
+            self._room(len(counts))
+            self._dense[: len(counts)] += counts
             return
-        if len(counts) > len(self._dense):
-            self._dense = np.concatenate([self._dense, np.zeros(len(counts) - len(self._dense), np.int64)])
-        self._dense[: len(counts)] += counts
+        dense = (ids >= 0) & (ids < DENSE)
+        if dense.any():
+            self._room(int(ids[dense].max()) + 1)
+            self._dense[ids[dense]] += counts[dense]
+            ids, counts = ids[~dense], counts[~dense]
+        self._merge(ids, counts)
+
+    def _room(self, classes: int) -> None:
+        """Make a place for each of so many classes from 0."""
+        if classes > len(self._dense):
+            self._dense = np.concatenate([self._dense, np.zeros(classes - len(self._dense), np.int64)])
+
+    def _merge(self, ids: Array, counts: Array) -> None:
+        """Count `ids`, ascending and each once, that have no place of their own."""
+        at = np.searchsorted(self._ids, ids)
+        known = np.zeros(len(ids), bool)
+        inside = at < len(self._ids)
+        known[inside] = self._ids[at[inside]] == ids[inside]
+        self._counts[at[known]] += counts[known]
+        if not known.all():
+            self._ids = np.insert(self._ids, at[~known], ids[~known])
+            self._counts = np.insert(self._counts, at[~known], counts[~known])
+            self._numbers = len(self._ids) > self.MOST
+            if self._numbers:
+                self._ids, self._counts, self._dense = self._ids[:0], self._counts[:0], self._dense[:0]
 
     def _measure(self, columns: Array) -> None:
         if self._moments is None or len(self._moments.mean) != columns.shape[1]:
@@ -61,19 +85,20 @@ class Labels:
     def counts(self) -> dict[int, int]:
         """Samples of every class seen so far, in order of the classes."""
         dense = np.flatnonzero(self._dense)
-        every = Counter(dict(zip(dense.tolist(), self._dense[dense].tolist(), strict=True)))
-        return dict(sorted((every + self._others).items()))
+        below = int(np.searchsorted(self._ids, 0))
+        ids = np.concatenate([self._ids[:below], dense, self._ids[below:]])
+        counts = np.concatenate([self._counts[:below], self._dense[dense], self._counts[below:]])
+        return dict(zip(ids.tolist(), counts.tolist(), strict=True))
 
     @property
     def complete(self) -> bool:
         """Whether the classes seen are 0, 1, … without a gap."""
-        return not self._others and int(np.count_nonzero(self._dense)) == len(self._dense)
+        return not len(self._ids) and int(np.count_nonzero(self._dense)) == len(self._dense)
 
     @property
     def classes(self) -> float:
         """Number of classes seen; NaN where targets are not classes."""
-        number = int(np.count_nonzero(self._dense))
-        number = len(self.counts) if self._others else number
+        number = int(np.count_nonzero(self._dense)) + len(self._ids)
         return float(number) if 0 < number <= self.MOST else math.nan
 
     @property
@@ -85,8 +110,8 @@ class Labels:
         if not self.classes > 0:
             return math.nan
         counts = self._dense[self._dense > 0]
-        if self._others:
-            counts = np.concatenate([counts, list(self._others.values())])
+        if len(self._ids):
+            counts = np.concatenate([counts, self._counts])
         shares = counts / np.add.reduce(counts)
         return -float(shares.dot(np.log(shares)))
 

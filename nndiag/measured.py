@@ -106,9 +106,9 @@ class MeasuredRow(Row):
         else:
             super().clipped_gradient(name, array)
 
-    def before_update(self, name: str, weights: Any, *, copy: bool, whole: bool = True) -> None:
+    def before_update(self, name: str, weights: Any, *, copy: bool, whole: bool = True, unread: int = 0) -> None:
         if not isinstance(weights, Magnitude):
-            super().before_update(name, weights, copy=copy, whole=whole)
+            super().before_update(name, weights, copy=copy, whole=whole, unread=unread)
 
     def after_update(self, name: str, weights: Any, gradient: Any) -> None:
         if isinstance(weights, Update):

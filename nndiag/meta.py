@@ -99,7 +99,8 @@ class Meta:
     Of the `loss` checks read its name, its task (classes, binary, real) and what it expects (logits, probabilities, …: `WORDS`),
     reduction, label_smoothing, weight and pos_weight; of the `optimizer` name, lr, momentum, betas, eps and weight_decay; of
     `clipping` max_norm or value. Layers are `LayerMeta`, parameters `ParameterMeta`, or mappings of the same fields.
-    `thinned` names frames of whose past only a part is left, for want of memory, with how many rows they have had.
+    `thinned` names frames of whose past only a part is left, for want of memory, with how many rows they have had. A trainer had
+    made `steps_before` updates when the run began.
     """
 
     name: str = "run"
@@ -122,6 +123,7 @@ class Meta:
     probes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     went_back: tuple[Mapping[str, int], ...] = ()
     thinned: Mapping[str, int] = field(default_factory=dict)
+    steps_before: int = 0
 
     def layer(self, name: str) -> LayerMeta:
         """The layer called `name`, of unknown kind where the run does not describe it."""
@@ -160,6 +162,10 @@ class Meta:
         for name in ("loss", "optimizer", "seeds", "versions", "probes", "writer"):
             if name in changes and not isinstance(changes[name], Mapping):
                 raise TypeError(f'{name}={short(changes[name])}: wanted a mapping such as {{"name": "SGD"}}')
+            told, deep = _extent(changes.get(name, {}))
+            if told > MOST_TOLD or deep > DEEPEST_TOLD:
+                raise ValueError(f"describe({name}=…) tells {told:,} values in {deep} levels, wanted {MOST_TOLD:,} in "
+                                 f"{DEEPEST_TOLD} at most: give a summary of them")  # fmt: skip
         for key, words in WORDS.items():
             if (word := changes.get("loss", {}).get(key)) is not None and word not in words:
                 raise ValueError(f"describe(loss={{{key!r}: {word!r}}}): wanted one of {', '.join(words)}")
@@ -169,7 +175,7 @@ class Meta:
                 if isinstance(item, Mapping) and (other := item.keys() - set(can)):
                     got = f"{', '.join(map(str, other))} in {short(item)}"
                     raise TypeError(f"describe({key}=…) got {got}; each can be told {', '.join(can)}")
-        parsed = _parsed(changes) | {key: _whole(changes[key]) for key in ("batch_size", "samples") if key in changes}
+        parsed = _parsed(changes) | {key: _whole(changes[key]) for key in WHOLE if key in changes}
         for name, (wanted, fits) in SHAPES.items():
             if name in parsed and not fits(parsed[name]):  # no reader would take it
                 raise TypeError(f"describe({name}={short(changes[name])}): wanted {wanted}")
@@ -223,6 +229,29 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
 
 
+WHOLE = ("batch_size", "samples", "steps_before")
+"""Whole numbers."""
+
+MOST_TOLD, DEEPEST_TOLD = 100_000, 16
+"""Values of a mapping that a run is told at most, so that a reader takes its run.json, and levels that they are nested."""
+
+
+def _extent(value: Any) -> tuple[int, int]:
+    """How many values there are in mappings and sequences within each other, and how many levels they are nested."""
+    told, deep, level = 0, 0, [value]
+    while level and deep <= DEEPEST_TOLD:
+        inner: list[Any] = []
+        for one in level:
+            if isinstance(one, Mapping):
+                inner += one.values()
+            elif isinstance(one, list | tuple | set):
+                inner += one
+            else:
+                told += int(getattr(one, "size", 1)) if isinstance(one, np.ndarray) else 1
+        level, deep = inner, deep + 1
+    return told, deep
+
+
 def _text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -244,6 +273,7 @@ SHAPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(("name", "created", "dtype", "ended", "stopped_by"), ("text", _text)),
     **dict.fromkeys(("loss", "optimizer", "seeds", "versions", "writer"), ("a mapping", _mapping)),
     **dict.fromkeys(("batch_size", "samples"), ("a number of samples", _count)),
+    "steps_before": ("a number of steps", lambda value: value is not None and _count(value)),
     "clipping": ("a mapping", lambda value: value is None or _mapping(value)),
     "first_nonfinite": ("a step and what", lambda value: value is None or _numbers(value, "step")),
     "faults": ("mappings", lambda value: all(map(_mapping, value))),

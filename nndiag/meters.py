@@ -219,7 +219,8 @@ class UpdateMeter:
     in float32 by up to 6e-8 of each weight in either direction. Of n weights that shows in the norm of the update by some
     2.5e-8 / (ratio · √n), which is less than 1e-5 while the update is above `LOST` / √n of the weights. Below, the real
     difference is measured from the next read on, and in a read that has neither the norm is unknown (NaN).
-    The norm of the weights themselves, one more pass, is kept while updates that are known cannot have changed it by `STEADY`.
+    The norm of the weights themselves, one more pass, is kept while updates cannot have changed it by `STEADY`; those that were
+    not read are taken to be as large as the last that was.
     """
 
     def __init__(self, name: str, buffer: Buffer) -> None:
@@ -231,14 +232,17 @@ class UpdateMeter:
         self._weight_norm = self._least = nan
         self._moved = nan
         """Norms of the updates since that of the weights was taken, added up."""
+        self._latest = nan
         self._slot: Slot | None = None
 
-    def before(self, weights: Array, *, copy: bool, whole: bool = True) -> None:
+    def before(self, weights: Array, *, copy: bool, whole: bool = True, unread: int = 0) -> None:
         """Remember the weights; without `copy` only if the optimiser did not hand over its last update, or a tiny one.
 
-        Unless `whole`, their norm is kept while they have hardly moved.
+        Unless `whole`, their norm is kept while they have hardly moved, in `unread` updates since the last one, too.
         """
         self._copied = copy or not (self._offered and self._large)
+        if unread:
+            self._moved += unread * self._latest
         if not (whole or self._copied) and self._moved < STEADY * self._weight_norm:
             return
         self._moved = 0.0
@@ -285,6 +289,7 @@ class UpdateMeter:
     def _put(self, norm: float, change: Array | None, gradient: Array | None, sign: float) -> None:
         size = self._weight_norm
         self._moved += norm
+        self._latest = norm
         self._large = norm > 2 * self._least
         uphill = nan if change is None or gradient is None else sign * float(change.ravel().dot(gradient.ravel()))
         descent = _against(uphill)

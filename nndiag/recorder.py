@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, NoReturn, ParamSpec
 
 import numpy as np
 
-from nndiag import store
+from nndiag import store, stored
 from nndiag.errors import NndiagError, ShapeError
-from nndiag.interrupts import uninterrupted
+from nndiag.interrupts import from_handler, uninterrupted
 from nndiag.journal import Journal
 from nndiag.meta import Meta, versions
 from nndiag.pace import LIVE, Pace
@@ -78,6 +78,9 @@ class Resting(Protocol):
 
 MOST_WAITING = 1 << 17
 """Values of finished rows that are handed to the journal without waiting for the clock."""
+
+RECENT = 1.0
+"""Seconds since the last flush after which a pause of the loop brings about another."""
 
 LONGEST, SOON = 64, 0.1
 """Iterations of a rest at most, and seconds from the step before: what takes longer, others may want to see."""
@@ -177,7 +180,7 @@ class Recorder:
         """Finds what the loss is by what it is made of, which hooks hand to it."""
         self._labelled = False  # whether targets come with the inputs
         self._at_exit: Callable[[], None] = _nothing
-        path = None if run is None else Path(run).expanduser()
+        path = None if run is None else stored.folder(run)
         self._journal = Journal(path, resume=resume, flush_seconds=flush_seconds, strict=strict)
         self._step = self._journal.next_step
         if self._journal.path is not None:
@@ -475,7 +478,7 @@ class Recorder:
             with self.pace, np.errstate(all="ignore"):
                 self._finish_step()
         except Exception as fault:
-            if self.strict:
+            if self.strict or from_handler(fault):
                 raise
             self._broken |= {"step", "validation_data", *FILLS}
             log.error("step failed and recording is switched off; the loop goes on", exc_info=fault)
@@ -648,7 +651,7 @@ class Recorder:
         except (TypeError, NndiagError):
             raise
         except Exception as fault:
-            if self.strict:
+            if self.strict or from_handler(fault):
                 raise
             self._broken |= {name, *PARTS.get(name, ())}
             log.error("%s failed and is switched off; the loop goes on", name, exc_info=fault)
@@ -665,6 +668,14 @@ class Recorder:
             with uninterrupted():
                 self._journal.append(self.row.buffers.take())
             self._exporting(lambda exporter: exporter.flush())
+
+    def pause(self) -> None:
+        """The loop turns to something else than steps, such as a validation: what is finished goes to the run folder first.
+
+        Nothing else would look at the clock meanwhile. What was flushed a moment ago need not be.
+        """
+        if self.path is not None and self.meta.ended == "running" and monotonic() - self._journal.flushed_at > RECENT:
+            self.flush()
 
     def close(self, ended: str | None = None) -> None:
         """End the run: detach the hooks, close the row under way, write everything. A second call does nothing."""
@@ -694,7 +705,7 @@ class Recorder:
         try:
             action()
         except Exception as fault:
-            if self.strict:
+            if self.strict or from_handler(fault):
                 raise
             log.error("closing %r failed in part", self, exc_info=fault)
             with suppress(Exception):

@@ -179,13 +179,13 @@ class Row:
 
     # The update
 
-    def before_update(self, name: str, weights: Array, *, copy: bool, whole: bool = True) -> None:
+    def before_update(self, name: str, weights: Array, *, copy: bool, whole: bool = True, unread: int = 0) -> None:
         """The weights of parameter `name` before the update; without `copy` the loop hands over what is subtracted.
 
-        Unless `whole`, their norm is kept while they have hardly moved.
+        Unless `whole`, their norm is kept while they have hardly moved, in `unread` updates since the last one, too.
         """
         meter = self._updates.get(name) or self._meter(self._updates, UpdateMeter, name, "updates")
-        meter.before(weights, copy=copy, whole=whole)
+        meter.before(weights, copy=copy, whole=whole, unread=unread)
 
     def update(self, name: str, update: Array | None, gradient: Array | None, factor: float = 1.0) -> None:
         """What the optimiser has subtracted from parameter `name`, `factor` times one array, where it is that.

@@ -352,6 +352,6 @@ def open_run(path: str | Path) -> Run:
 
     Raises RunError, with what is wrong and what to do, if the folder is missing, is no run or is damaged.
     """
-    path = Path(path)
+    path = stored.folder(path)
     found = stored.read(path)
     return Run(found.meta, found.tables, path, lambda: kept.thinned(path, found.blocks).tables())

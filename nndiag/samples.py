@@ -67,8 +67,9 @@ class FirstSamples:
         for key, row in zip(hashes(rows), rows, strict=True):
             self._different.setdefault(key, row.copy())
         if self._due:
-            number = len(self._different)
-            by_nature = 1 < number <= FEW and own_values(np.array(list(self._different.values()))) < OWN
+            number, different = len(self._different), list(self._different.values())
+            alike = len({len(row) for row in different}) == 1  # sequences of several lengths are not few
+            by_nature = 1 < number <= FEW and alike and own_values(np.array(different)) < OWN
             self.distinct = math.nan if by_nature else float(number)
 
     def _forget(self) -> None:

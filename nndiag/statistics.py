@@ -320,7 +320,7 @@ def within_units(summary: Summary, sums: Array) -> float:
 
 def as_rows(array: Array) -> Array:
     """An output (batch, …, units) as float rows (samples, units), contiguous; of the array itself wherever that can be."""
-    rows = array if array.ndim == 2 else array.reshape(-1, array.shape[-1])
+    rows = array if array.ndim == 2 else array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
     if rows.dtype.char not in "fd":
         rows = rows.astype(np.float32 if rows.dtype == np.float16 else np.float64)
     return rows if rows.flags.c_contiguous else np.ascontiguousarray(rows)

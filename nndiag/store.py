@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
+import math
 import mmap
 import os
 import platform
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -29,6 +31,8 @@ from nndiag.statistics import Array
 from nndiag.stored import ROW, Segment, Stored
 from nndiag.table import Block, Column, sound_steps
 
+log = logging.getLogger("nndiag")
+
 
 def claim(path: Path) -> Path:
     """Make the folder `path`, or the first free `path-2`, `path-3`, …: a folder that is not empty is never shared."""
@@ -37,7 +41,7 @@ def claim(path: Path) -> Path:
 
 def _claims(path: Path) -> Iterator[Path]:
     """Folders that were made or are empty."""
-    if not path.name or "\0" in str(path):
+    if not path.name:
         raise RunError(f"{str(path)!r} names no folder to make; give one such as runs/digits")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,6 +180,7 @@ class Folder:
         self._finished: dict[str, list[Held | Finished | Block]] = {}
         self._last: dict[str, tuple[str, Appended]] = {}
         self._rows: dict[str, int] = {}
+        self._lost: set[str] = set()
 
     @classmethod
     def claim(cls, path: Path) -> Folder:
@@ -295,12 +300,17 @@ class Folder:
         return blocks
 
     def _read(self, finished: Held | Finished | Block) -> Block:
-        """The rows of a file that is finished; none of one that has been removed since it was closed."""
+        """The rows of a file that is finished; none, with one warning, of one that has been removed since it was closed."""
         match finished:
             case Finished(name, columns, rows):
                 try:
                     file = Open(f"{name}.f64", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, self._frames.number)
-                except OSError:
+                except OSError as fault:
+                    if name not in self._lost:
+                        self._lost.add(name)
+                        log.warning(
+                            "the rows of %s are lost: its file in %s is gone (%s)", name, self.path, fault.strerror
+                        )
                     return columns, np.empty((0, 1 + len(columns)))
                 whole = Appended(file, columns)
                 whole.rows = min(whole.rows, rows)
@@ -323,13 +333,32 @@ class Folder:
         self._lock = self._lock or Lock.take(self._here.number)[0]
         data = {"format": FORMAT, "rows": self._rows, **meta.to_dict()}
         try:
-            _replace("run.json", json.dumps(data, indent=1), self._here.number)
+            _replace("run.json", _json(data), self._here.number)
         finally:
             if meta.ended != "running":
                 self._lock.release()
                 self._lock = None
                 for frame in {*self._last, *self._finished}:
                     self._finish(frame, held=0)
+
+
+def _json(data: Mapping[str, Any]) -> str:
+    """`data` as any reader of JSON takes it: null stands for numbers that are not finite."""
+    try:
+        return json.dumps(data, indent=1, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(data), indent=1)
+
+
+def _finite(data: Any) -> Any:
+    match data:
+        case float():
+            return data if math.isfinite(data) else None
+        case list() | tuple():
+            return [_finite(item) for item in data]
+        case dict():
+            return {key: _finite(value) for key, value in data.items()}
+    return data
 
 
 def _replace(name: str, text: str, folder: int) -> None:

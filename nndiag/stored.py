@@ -86,14 +86,22 @@ class Stored:
         return {frame: Table.of(parts) for frame, parts in self.blocks.items()}
 
 
+def folder(path: str | Path) -> Path:
+    """`path`, with the home folder in place of ~. Raises RunError where no folder can have that name."""
+    if "\0" in str(path):
+        raise RunError(f"{str(path)!r} names no folder: no path holds the character NUL")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as fault:
+        raise RunError(f"{str(path)!r} names no folder: {fault}") from fault
+
+
 def read(path: Path, *, held: bool | None = None) -> Stored:
     """The run in the folder `path`; one whose writer is gone without a word has ended as "killed".
 
     `held` says whether a process writes it, if that is known. What the folder has lost since it was written is warned of,
     and stands in the faults of the run. Raises RunError for a folder that is no run or damaged.
     """
-    if "\0" in str(path):
-        raise RunError(f"{str(path)!r} names no folder: no path holds the character NUL")
     data = _described(path)
     meta, rows = Meta.from_dict(data), _counts(data, path)
     if meta.ended == "running" and not (_written(path, meta) if held is None else held):

@@ -199,3 +199,20 @@ def test_light_hooks_record_what_the_others_record_of_it() -> None:
         np.testing.assert_allclose(few, getattr(whole, frame)[few.columns], rtol=1e-5, atol=1e-7)
     assert light.updates.empty
     assert light.outputs.empty
+
+
+@pytest.mark.parametrize("every", [10, 20, 100, 1000])
+def test_what_falls_to_steps_that_are_not_read_falls_to_the_next_that_is(every: int) -> None:
+    spacing = Spacing("auto")
+    reads = range(0, 50 * every, every)
+    looks = [step for step in reads if spacing.due(step)]
+    wanted = len(range(reads[-1] // (20 if reads[-1] < 2_000 else 2 * reads[-1] // 100)))
+
+    assert len(looks) >= min(len(reads), wanted) // 2
+    assert max(np.diff(looks)) <= 2 * max(every, 2 * reads[-1] // 100, 20)
+
+
+def test_reads_further_apart_than_the_spacing_are_all_looks() -> None:
+    spacing = Spacing(10)
+
+    assert all(spacing.due(step) for step in range(0, 2_000, 25))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -303,3 +304,15 @@ def test_a_name_in_a_run_cannot_lead_out_of_the_log_directory(sound: Path, tmp_p
 
     assert not (tmp_path / "escaped").exists()
     assert (tmp_path / "tb/sound/train").is_dir()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_the_terminal_cannot_write_is_escaped(encoding: str) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "nndiag", "explain", "ND401"], capture_output=True, check=False,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+    )  # fmt: skip
+
+    assert told.returncode == 0
+    assert b"\\u03b4" in told.stdout
+    assert not told.stderr

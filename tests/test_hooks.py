@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
 import nndiag
 from nndiag import Recorder, nn
-from nndiag.hooks import EVENTS, HistogramHook, Hook, Spacing, default_hooks
+from nndiag.errors import NndiagError
+from nndiag.hooks import EVENTS, HistogramHook, Hook, ParameterLike, Spacing, default_hooks, light_hooks
 from nndiag.statistics import Array
 
 Data = tuple[Array, Array]
@@ -104,6 +106,62 @@ def test_gradients_are_read_before_clipping(data: Data) -> None:
     assert np.sqrt((run.gradients["clipped_norm"].loc[0] ** 2).sum()) == pytest.approx(1e-3, rel=1e-4)
     recorder.describe(**trainer.describe())
     assert run.meta.layers == recorder.meta.layers
+
+
+def test_a_hook_of_nndiag_listens_to_one_loop(data: Data) -> None:
+    first, second = (nn.Trainer(nn.MLP([8, 4, 3]), nn.SoftmaxCrossEntropy(), nn.SGD(0.1)) for _ in range(2))
+    hooks = light_hooks()
+    with nndiag.watch(first, hooks=hooks) as recorder:
+        with pytest.raises(NndiagError, match="listens to another loop already; give a new ActivationHook"):
+            nndiag.watch(second, hooks=hooks)
+        first.fit(*data, epochs=1, batch_size=16)
+    assert len(recorder.run.train)
+
+    with nndiag.watch(second, hooks=hooks) as recorder:  # they are free again
+        second.fit(*data, epochs=1, batch_size=16)
+    assert len(recorder.run.train)
+
+
+def test_a_hook_may_close_its_recorder(data: Data) -> None:
+    class Enough(Hook):
+        steps = 0
+
+        def on_step_end(self) -> None:
+            self.steps += 1
+            if self.steps == 5:
+                self.recorder.close()
+
+    trainer = nn.Trainer(nn.MLP([8, 4, 3]), nn.SoftmaxCrossEntropy(), nn.SGD(0.1))
+    recorder = nndiag.watch(trainer, hooks=[*default_hooks(), Enough()], every=1)
+    trainer.fit(*data, epochs=2, batch_size=16)
+
+    assert recorder.run.meta.faults == ()
+    assert recorder.run.meta.ended == "completed"
+    assert recorder.run.losses["train"].notna().sum() == 5
+
+
+class OutOfTime(Exception):
+    """What a program's own time limit raises."""
+
+
+def test_what_a_signal_handler_raises_within_a_hook_is_the_programs(data: Data) -> None:
+    class Limit(Hook):
+        def on_gradients(self, parameters: Sequence[ParameterLike]) -> None:
+            signal.raise_signal(signal.SIGALRM)
+
+    def out_of_time(*_: object) -> None:
+        raise OutOfTime
+
+    trainer = nn.Trainer(nn.MLP([8, 4, 3]), nn.SoftmaxCrossEntropy(), nn.SGD(0.1))
+    before = signal.signal(signal.SIGALRM, out_of_time)
+    try:
+        with nndiag.watch(trainer, hooks=[*default_hooks(), Limit()], every=1) as recorder, pytest.raises(OutOfTime):
+            trainer.fit(*data, epochs=2, batch_size=16)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+    assert recorder.run.meta.faults == ()
+    assert recorder.run.meta.ended == "crashed"
 
 
 def test_without_clipping_there_is_no_norm_after_it(data: Data) -> None:

@@ -67,3 +67,24 @@ def test_a_batch_that_is_only_counted_leaves_the_moments_alone() -> None:
 
     assert labels.counts == {0: 2, 2: 4}
     assert labels.variance == before
+
+
+def test_whole_numbers_are_counted_as_if_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    batches = [rng.integers(-50, 9_000, 64) for _ in range(40)] + [rng.integers(0, 9, 64), np.arange(4090, 4100)]
+    labels = labels_of(*batches)
+    ids, counts = np.unique(np.concatenate(batches), return_counts=True)
+
+    assert labels.counts == dict(zip(ids.tolist(), counts.tolist(), strict=True))
+    assert labels.classes == len(ids)
+    shares = counts / counts.sum()
+    assert labels.entropy == pytest.approx(-float(shares @ np.log(shares)))
+
+
+def test_numbers_without_end_are_forgotten() -> None:
+    labels = labels_of(np.array([1, 2]), np.arange(1_000_000, 1_000_000 + Labels.MOST + 1))
+    labels.add(np.array([1, 1]), binary=False)
+
+    assert math.isnan(labels.classes)
+    assert math.isnan(labels.entropy)
+    assert labels.counts == labels.shares() == {}

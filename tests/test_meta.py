@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import nndiag
@@ -142,3 +144,27 @@ def test_who_goes_on_with_another_network_is_told(
             trainer.fit(*data, epochs=2, batch_size=20)
 
     assert caplog.text.count("was recorded of other layers") == warns
+
+
+def nested(levels: int) -> dict[str, Any]:
+    return {"a": nested(levels - 1)} if levels else {}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"loss": {"weight": [0.5] * 100_001}}, {"loss": {"weight": np.zeros(100_001)}}, {"seeds": nested(17)}],
+)
+def test_what_no_reader_would_take_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="give a summary of them"):
+        Meta().describe(changes)
+
+
+def test_what_a_reader_takes_is_told(tmp_path: Path) -> None:
+    with nndiag.Recorder(tmp_path / "run") as recorder:
+        recorder.describe(loss={"weight": [0.5] * 99_000}, seeds=nested(15))
+        recorder.describe(parameters=[{"name": "w", "kind": "weight", "std": float("nan")}])
+
+    json.loads((tmp_path / "run/run.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    run = nndiag.open_run(tmp_path / "run")
+    assert len(run.meta.loss["weight"]) == 99_000
+    assert run.meta.parameters[0].std is None

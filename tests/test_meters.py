@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from hypothesis import strategies as some
 from hypothesis.extra import numpy as arrays
 
 import nndiag
-from nndiag import frames
+from nndiag import frames, nn
 from nndiag import statistics as st
 from nndiag.errors import NndiagError, ShapeError
+from nndiag.hooks import ParameterLike
 from nndiag.meters import STEADY, ActivationMeter, GradientMeter, OutputMeter, UpdateMeter
 from nndiag.statistics import Array
 from nndiag.table import Buffer, Table
@@ -316,3 +318,24 @@ def test_without_a_gradient_the_direction_of_an_update_is_not_known() -> None:
         buffer.close_row(step)
     descents = Table.of(buffer.blocks()).values[:, 3]
     np.testing.assert_array_equal(descents, [np.nan, 1.0, -1.0, 0.0])
+
+
+@pytest.mark.parametrize("every", [1, 100])
+def test_the_norm_of_weights_is_right_to_a_hundredth_however_few_updates_are_read(every: int) -> None:
+    class Truth(nndiag.Hook):
+        norms: ClassVar[dict[tuple[int, str], float]] = {}
+
+        def on_update_begin(self, parameters: Sequence[ParameterLike], lr: float) -> None:
+            for parameter in parameters:
+                self.norms[self.recorder.step_number, parameter.name] = float(np.linalg.norm(parameter.value))
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(256, 16)).astype(np.float32)
+    trainer = nn.Trainer(nn.MLP([16, 24, 4]), nn.SoftmaxCrossEntropy(), nn.SGD(0.1, momentum=0.9))
+    with nndiag.watch(trainer, every=every, hooks=[nndiag.UpdateHook(), truth := Truth()], strict=True) as recorder:
+        trainer.fit(x, x[:, :4].argmax(axis=1), epochs=60, batch_size=16)
+    norms = recorder.run.updates["weight_norm"]
+
+    off = [abs(norms.loc[step, name] / truth.norms[step, name] - 1) for step in norms.index for name in norms]
+    assert len(norms) == -(-960 // every)
+    assert max(off) <= 0.01

@@ -24,6 +24,7 @@ import pytest
 
 import nndiag
 from nndiag import Recorder, RunError, nn, open_run, store
+from nndiag import recorder as recorders
 from nndiag.statistics import Array
 
 
@@ -363,6 +364,28 @@ def test_a_resumed_run_goes_on_at_the_updates_done_not_behind_the_last_validatio
     assert losses["validation"].loc[3] == 0.5
 
 
+@pytest.mark.parametrize("number", [{"validation_loss": 0.5, "epoch_seconds": 3.0}, {"epoch_seconds": 3.0}])
+def test_numbers_behind_the_last_step_are_no_update(number: dict[str, float], tmp_path: Path) -> None:
+    for _ in range(3):
+        with Recorder(tmp_path / "run", every=1, resume=True) as recorder:
+            train(recorder, recorder.step_number + 4)
+            recorder.log(**number)
+
+    run = open_run(tmp_path / "run")
+    assert run.train.tolist() == list(range(12))
+    assert run.metrics["epoch_seconds", "train"].dropna().index.tolist() == [4, 8, 12]
+
+
+def test_steps_of_which_only_numbers_are_logged_are_updates(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run", every=1) as recorder:
+        for step in range(10):
+            recorder.log(accuracy=0.5, **({"loss": 1.0} if step < 7 and step % 3 == 0 else {}))
+            recorder.step()
+
+    with Recorder(tmp_path / "run", resume=True) as recorder:
+        assert recorder.step_number == 10
+
+
 def test_a_run_that_goes_back_holds_the_later_attempt_and_says_so(tmp_path: Path) -> None:
     with Recorder(tmp_path / "run", every=1) as recorder:
         train(recorder, 50)
@@ -424,6 +447,43 @@ def test_a_trainer_that_goes_on_where_it_stopped_goes_nowhere_else(
     run = open_run(tmp_path / "run")
     assert run.meta.went_back == ()
     assert run.losses.index.tolist() == list(range(13))
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_trainer_that_was_trained_before_the_run_resumes_it_where_it_was(
+    trainer: nn.Trainer, data: tuple[Array, Array], saved: bool, tmp_path: Path
+) -> None:
+    trainer.fit(*data, epochs=1, batch_size=16)
+    trainer.save(tmp_path / "checkpoint")
+    with nndiag.watch(trainer, run=tmp_path / "run", every=1):
+        trainer.fit(*data, epochs=2, batch_size=16)
+        if saved:
+            trainer.save(tmp_path / "checkpoint")
+    trainer.load(tmp_path / "checkpoint")
+    with nndiag.watch(trainer, run=tmp_path / "run", every=1, resume=True):
+        trainer.fit(*data, epochs=1, batch_size=16)
+
+    run = open_run(tmp_path / "run")
+    assert run.losses["train"].notna().sum() == run.steps == (18 if saved else 6)
+    assert run.meta.went_back == (() if saved else ({"from": 12, "to": 0},))
+    assert run.meta.steps_before == 6
+
+
+def test_a_run_killed_in_a_validation_holds_what_was_trained_before(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(96, 8)).astype(np.float32)
+
+    def dies(*_: object) -> float:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0.0
+
+    def train_and_die() -> None:
+        recorders.RECENT = 0.0  # as if training had taken long
+        late = nn.Trainer(nn.MLP([8, 4, 3]), nn.SoftmaxCrossEntropy(), nn.SGD(0.1), metrics={"dies": dies})
+        nndiag.watch(late, run=tmp_path / "run", every=1)
+        late.fit(x, x[:, :3].argmax(axis=1), validation=(x, x[:, :3].argmax(axis=1)), epochs=1, batch_size=16)
+
+    children.wait(children.start(train_and_die))
+    assert open_run(tmp_path / "run").losses["train"].notna().sum() == 6
 
 
 def test_a_trainer_that_loads_a_checkpoint_in_mid_run_goes_back(trainer: nn.Trainer, data: tuple[Array, Array]) -> None:

@@ -451,3 +451,15 @@ def test_a_learning_rate_may_be_spelled_out() -> None:
     recorder.describe(optimizer={"name": "SGD", "learning_rate": 0.1})
 
     assert recorder.meta.optimizer["lr"] == 0.1
+
+
+def test_layers_and_outputs_without_units_switch_nothing_off() -> None:
+    recorder = Recorder(every=1, strict=True)
+    for shape in ((4, 2, 0), (4, 0), (0, 3), (4, 2, 3)):
+        recorder.activation("h", np.zeros(shape))
+        recorder.outputs(np.zeros(shape), np.zeros(shape))
+        recorder.log(loss=1.0)
+        recorder.step()
+
+    assert recorder.run.activations["zero_fraction", "h"].loc[3] == 1.0
+    assert recorder.run.outputs["rows", "outputs"].loc[3] == 8

@@ -201,3 +201,11 @@ def test_a_code_for_what_is_missing_is_named_where_it_harms() -> None:
         report = trained(scaled, y)
         said = [f.message for f in report.findings if f.code == "ND002"]
         assert ["a code for what is missing" in message for message in said] == [True] * found
+
+
+def test_sequences_of_several_lengths_are_samples_like_others() -> None:
+    rng, first = np.random.default_rng(0), FirstSamples()
+    for length in (4, 9, 6, 7, 5):
+        first.inputs(rng.integers(0, 20, (8, length)))
+
+    assert first.distinct == 32

@@ -344,3 +344,26 @@ def test_a_frame_that_nobody_knows_is_passed_over(tmp_path: Path) -> None:
 
     assert not open_run(tmp_path / "run").meta.faults
     assert main(["check", str(tmp_path / "run")]) == 0
+
+
+def test_rows_of_files_that_are_gone_are_missed_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    recorder = Recorder(tmp_path / "run", flush_seconds=0.0, every=1)
+    for number in range(30):
+        recorder.log(loss=1.0, **{f"metric {number}": 1.0})
+        recorder.step()
+    shutil.rmtree(tmp_path / "run")
+    assert len(recorder.run.metrics) < 30
+    assert len(recorder.run.metrics) < 30
+
+    said = [record.message for record in caplog.records if "are lost" in record.message]
+    assert len(said) == len(set(said)) > 0
+    assert "rows of metrics-0 are lost" in said[0]
+
+
+def test_the_home_folder_is_found_on_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    record(Path("~/run"), steps=3)
+
+    assert open_run("~/run").steps == 3
+    with pytest.raises(RunError, match="names no folder"):
+        open_run("~nobody-of-this-name/run")

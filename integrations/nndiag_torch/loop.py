@@ -20,6 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from nndiag.frames import EVALUATION, FRAMES
 from nndiag.held_out import SharedRows
 from nndiag.hooks import ALWAYS, Hooks
+from nndiag.interrupts import from_handler
 from nndiag.recorder import Recorder
 from nndiag.row import Origin
 from nndiag_torch import compiled, description, graph, patches
@@ -163,7 +164,7 @@ class TorchLoop:
 
     def _fail(self, where: str, fault: Exception) -> None:
         """Something here is broken: hear no more, and say so."""
-        if self.recorder.strict:
+        if self.recorder.strict or from_handler(fault):
             raise fault
         log.error("the PyTorch adapter failed in %s and is detached; training goes on", where, exc_info=fault)
         self._failed = True
@@ -371,6 +372,7 @@ class TorchLoop:
     def _evaluates(self, x: torch.Tensor | None) -> None:
         """A pass of the whole model without gradients; `x` is what went in, if that is a tensor."""
         self._evaluated_in_training_mode = self._looked = self.model.training
+        self.recorder.pause()
         if x is None:
             return
         if (dropped := self._dropout.evaluation_ends()) is not None:

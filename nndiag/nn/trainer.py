@@ -193,6 +193,7 @@ class Trainer:
         self._tell("on_epoch_begin", self.epochs)
         values: dict[str, float] = {"epoch": self.epochs, "loss": self._mean_loss(x, y, shuffle, bar)}
         if held_out is not None:
+            self._tell("on_validation_begin")
             first = self._observer("on_validation_forward") if self.epochs == self._began_at else None
             validation = self.evaluate(*held_out, observe=first)
             self._tell("on_validation", validation)

@@ -79,6 +79,7 @@ def test_events_come_in_the_order_of_the_hooks_docstring():
         *["on_update"] * 4,
         "on_update_end",
         "on_step_end",
+        "on_validation_begin",
         *["on_validation_forward"] * 3,
         "on_validation",
         "on_epoch_end",
