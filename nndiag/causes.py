@@ -26,6 +26,9 @@ matter."""
 NO_WAY_BACK = "ND904?"
 """Place of a loss that passes nothing back: nothing but a wrong objective brings that about."""
 
+ALIKE = "ND102?"
+"""Place of outputs that are the same for all samples, where what goes into the last layer is not: it is made so in between."""
+
 RATE_DECAYS = "ND501?"
 """Place of a weight decay that is as usual, times a learning rate that is not: where updates are too large, that is why."""
 
@@ -37,7 +40,8 @@ WRONG_SIGN = "a gradient of the wrong sign: this backward pass is your own"
 
 ORDER = (
     "NDP03", "NDP01", "ND001",
-    "ND103", "ND110", "ND106", "ND111", "ND107", "ND101", "ND113", "ND114", "ND105", "ND104", "ND112", "ND108", "ND1", "NDP05",
+    "ND103", "ND110", "ND106", "ND111", ALIKE, "ND107", "ND101", "ND113", "ND114", "ND105", "ND104", "ND112", "ND108", "ND1",
+    "NDP05",
     "ND011", "ND012", "ND002", "ND003", "ND004", DRAWN, "ND005", "ND009", "ND008", "ND007", "ND0",
     "ND408", NO_WAY_BACK, "ND904", "ND504", "ND901", "ND902", "ND903", "ND9", ANEW, "ND508",
     "ND307", "ND202", "ND203", "ND205", "ND207", "ND201", "ND2", "NDP09",
@@ -75,6 +79,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND110": ("ND105", "ND104", *OBJECTIVE),
     "ND106": ("ND105", "ND113", *NOTHING_MOVES, *OBJECTIVE),
     "ND111": ("ND105", "ND108", "NDP05", *OBJECTIVE),
+    ALIKE: ("ND7", *NOTHING_MOVES, *OBJECTIVE),
     "ND107": OBJECTIVE,
     "ND1": (*NOTHING_MOVES, *OBJECTIVE),
     "ND2": TRAINING,

@@ -94,11 +94,11 @@ class HeldOut:
 
 
 def moved(own: st.FeatureMoments, train: st.FeatureMoments | None) -> tuple[float, float]:
-    """Median over features of |difference of means| / std, and of std / std, where training features vary."""
+    """Median over features of |difference of means| / std, and of std / std, where training features vary in enough samples."""
     if train is None or len(train.mean) != len(own.mean) or not own.count:
         return math.nan, math.nan
     std = np.sqrt(train.m2 / max(1, train.count))
-    varies = std > 0
+    varies = (std > 0) & train.speaking
     if not varies.any():
         return math.nan, math.nan
     shift = np.abs(own.mean - train.mean)[varies] / std[varies]

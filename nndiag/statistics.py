@@ -433,6 +433,11 @@ class FeatureMoments:
         np.maximum(self.max, rows.max(axis=0), out=self.max)
         self.count = count
 
+    @property
+    def speaking(self) -> Array:
+        """Which features differ from their usual value in enough samples to have a scale of their own."""
+        return np.asarray(self._unusual >= self.SPEAKING * self.count)
+
     def scales(self) -> tuple[float, float, float, float]:
         """(largest |mean|/std, its feature, largest std over the lower quartile of them, its feature), features from 0.
 
@@ -441,7 +446,7 @@ class FeatureMoments:
         """
         std = np.sqrt(self.m2 / max(1, self.count))
         indicator = (self.min == 0) & (self.max == 1)
-        usable = np.flatnonzero((self._unusual >= self.SPEAKING * self.count) & (std > 0) & ~indicator)
+        usable = np.flatnonzero(self.speaking & (std > 0) & ~indicator)
         if not len(usable):
             return (math.nan,) * 4
         mean, spread = np.abs(self.mean[usable]), std[usable]

@@ -160,6 +160,18 @@ def test_inputs_of_another_width_are_passed_over() -> None:
     assert evaluated.add(x[:0], train) is None
 
 
+@pytest.mark.parametrize(("samples", "scale"), [(5, 1.0), (15, 0.0)])
+def test_features_that_hardly_any_sample_has_are_not_compared(samples: int, scale: float) -> None:
+    """As the last places of texts, of which a few are long: no other text need be so long."""
+    x = np.random.default_rng(0).standard_normal((1000, 9))
+    x[samples:, 4:] = 0
+    train, evaluated = st.FeatureMoments(9), Evaluated()
+    train.add(x)
+    x[:, 4:] = 0
+
+    assert evaluated.add(x, train) == pytest.approx((0.0, scale), abs=0.15)
+
+
 def test_shared_rows_another_scale_and_other_labels_are_measured() -> None:
     x, y = np.random.default_rng(0).standard_normal((300, 4)), np.arange(300) % 3
 

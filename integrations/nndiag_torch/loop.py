@@ -211,6 +211,8 @@ class TorchLoop:
         self._goes_back_in_evaluation_mode = False
         self._skips: list[Any] = []
         self._scale: Any = 1.0
+        self._carry_scale = False
+        """Whether gradients of this iteration are still multiplied by the scale of the loss."""
         self._output = None
         self._previous: Layer | None = None
         self._heard: set[str] = set()
@@ -678,10 +680,11 @@ class TorchLoop:
             if self._clipped_nothing == LOOKED:
                 self.recorder.describe(clipping={**limit, "gradients": "cleared"})
         elif ours:
-            if self.clipping_limit != (clipping := {**limit, "gradients": "before"}):
+            clipping = {**limit, "gradients": "before"} | ({"scaled": True} if self._carry_scale else {})
+            if self.clipping_limit != clipping:
                 self.clipping_limit = clipping
                 self.recorder.describe(clipping=clipping)
-            self._tell_gradients(ours)
+            self._tell_gradients(ours, scaled=self._carry_scale)
             self._clipped |= {id(parameter.tensor) for parameter in ours}
 
     @guarded
@@ -695,11 +698,16 @@ class TorchLoop:
     def scaled(self, loss: Any, scale: Any) -> None:
         """The loss of this iteration is scaled, for mixed precision."""
         self._scale = self.teller.number(scale)
-        self._unscaled = False
+        self._unscaled, self._carry_scale = False, True
         for one in loss if isinstance(loss, list | tuple) else [loss]:
             if isinstance(one, torch.Tensor):
                 self.goes_back(one)
         self._unscaled = True
+
+    def unscaled(self, optimizer: Optimizer) -> None:
+        """The scale of the loss is taken off the gradients."""
+        if optimizer in self.optimizers:
+            self._carry_scale = False
 
     def steps_of(self, optimizer: Optimizer) -> int | None:
         """Steps of one of our optimisers so far."""
@@ -714,12 +722,18 @@ class TorchLoop:
         self._skips.append(True)
         self._stepped_with(optimizer)
 
-    def _tell_gradients(self, parameters: Iterable[Parameter]) -> None:
+    def _tell_gradients(self, parameters: Iterable[Parameter], *, scaled: bool = False) -> None:
+        """Tell the gradients that were not told in this iteration, without the loss scale where it is still in them."""
         new = [p for p in parameters if id(p.tensor) not in self._told] if self._told else list(parameters)
         if new:
             self._told |= {id(p.tensor) for p in new}
             if self.teller.wants("on_gradients"):
+                scales = [p.scale for p in new]
+                for p in new if scaled else ():
+                    p.scale = self._scale
                 self.teller.gradients(new)
+                for p, scale in zip(new, scales, strict=True):
+                    p.scale = scale
 
     # The update
 

@@ -29,6 +29,9 @@ class Watcher(Protocol):
     def scaled(self, loss: Any, scale: Any) -> None:
         """`loss` was multiplied by `scale`, a number or a tensor that will change, for its backward pass."""
 
+    def unscaled(self, optimizer: torch.optim.Optimizer) -> None:
+        """The scale of the loss is about to be taken off the gradients that `optimizer` holds."""
+
     def steps_of(self, optimizer: torch.optim.Optimizer) -> int | None:
         """Steps of this optimiser so far; None for one of another loop."""
 
@@ -66,6 +69,7 @@ def _install() -> None:
         _wrap(owner, "clip_grad_value_", _clips_value)
     _wrap(torch, "_foreach_clamp_min_", _clamps)  # what that calls with -limit, whoever has imported it
     _wrap(grad_scaler.GradScaler, "scale", _scales)
+    _wrap(grad_scaler.GradScaler, "unscale_", _unscales)
     _wrap(grad_scaler.GradScaler, "step", _steps)
     if not nodes.TELLS:
         _wrap(nodes.PACKERS, "__enter__", _packs)
@@ -143,6 +147,15 @@ def _scales(original: Callable[..., Any]) -> Callable[..., Any]:
         return scaled
 
     return scale
+
+
+def _unscales(original: Callable[..., Any]) -> Callable[..., Any]:
+    def unscale_(self: Any, optimizer: torch.optim.Optimizer) -> Any:
+        for watcher in list(WATCHERS):
+            watcher.unscaled(optimizer)
+        return original(self, optimizer)
+
+    return unscale_
 
 
 def _scale_of(scaler: Any) -> Any:

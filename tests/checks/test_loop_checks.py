@@ -611,6 +611,40 @@ def test_what_clipping_has_left_goes_before_what_its_limit_says(
     assert len(notes(ClippedAlways(), run)) == (left < 10) - found
 
 
+@pytest.mark.parametrize(("left", "found"), [(2.4, 1), (2.6, 0)])
+def test_clipping_of_gradients_that_carry_the_loss_scale_is_a_fault_of_the_loop(left: float, found: int) -> None:
+    run = synthetic.run(
+        gradients={"norm": {"w": 10.0}, "clipped_norm": {"w": left}},
+        clipping={"max_norm": 1.0, "gradients": "before", "scaled": True},
+    )  # fmt: skip
+
+    assert [(each.kind, "unscale_" in each.fix) for each in findings(ClippedAlways(), run)] == [("exact", True)] * found
+
+
+def experts(used: int, train: float, pattern: str = "experts.{}.weight") -> Run:
+    """Eight layers alike, of which so many are ever called."""
+    names = [pattern.format(i) for i in range(8)]
+    parameters = [
+        {"name": name, "kind": "weight", "shape": [4, 4], "layer": name.removesuffix(".weight"), "reached": i < used}
+        for i, name in enumerate(names)
+    ]
+    return synthetic.run(
+        train=np.linspace(2.3, train, 100), gradients={"norm": {name: float(i < used) for i, name in enumerate(names)}},
+        activations={"mean": {name.removesuffix(".weight"): 0.1 for name in names[:used]}}, parameters=parameters,
+        data={"entropy": {"target": 2.3}}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("run", "found"),
+    [(experts(4, 0.3), 0), (experts(3, 0.3), 5), (experts(4, 2.3), 4), (experts(4, 0.3, "layer{}.weight"), 4)],
+    ids=["half", "fewer", "nothing learned", "no numbers"],
+)
+def test_of_several_layers_alike_some_may_never_be_chosen(run: Run, found: int) -> None:
+    assert len(findings(ZeroGradient(), run)) == found
+    assert any("nothing is sent to" in note for note in notes(ZeroGradient(), run)) is not bool(found)
+
+
 @pytest.mark.parametrize("maximize", [False, True])
 def test_an_optimiser_that_is_told_to_maximise_goes_uphill_on_purpose(maximize: bool) -> None:
     run = synthetic.run(

@@ -11,7 +11,7 @@ import pytest
 
 import nndiag
 from nndiag import Checklist, Finding, Report, Run, Verdict, nn, synthetic
-from nndiag.checks import ClassImbalance, InitialLoss, NoGeneralization, SumReduction
+from nndiag.checks import ClassImbalance, ConstantOutput, InitialLoss, NoGeneralization, SumReduction
 from nndiag.statistics import Array
 
 RNG = np.random.default_rng(0)
@@ -1019,3 +1019,40 @@ def test_a_last_layer_of_ones_is_a_constant_output_where_outputs_are_not_recorde
 
     assert [finding.layer for finding in report.findings] == ["p"] * found
     assert report.checks[0].verdict.name == ("FAIL" if found else "NOT_CHECKED")
+
+
+# ND102 and ND707
+
+
+@pytest.mark.parametrize(
+    ("within", "delta", "before"), [(0.0011, 1e-9, "h1.relu"), (0.0009, 1e-9, ""), (0.0011, 0.0, "")]
+)
+def test_what_makes_all_samples_alike_lies_behind_the_last_layer_that_varies(
+    within: float, delta: float, before: str
+) -> None:
+    layers = {"h1": 0.5, "h1.relu": within, "output": 0.0}
+    run = synthetic.run(
+        outputs={name: {"outputs": value} for name, value in {"batch_variance": 0.0, "width": 3, "rows": 64}.items()},
+        activations={"batch_variance": layers, "variance": dict.fromkeys(layers, 1.0),
+                     "gradient_rms": {"h1": delta, "h1.relu": delta, "output": 1.0}},
+        layers=[{"name": "h1", "kind": "affine"}, {"name": "h1.relu", "kind": "relu"}, {"name": "output", "kind": "affine"}],
+        **synthetic.CLASSES,
+    )  # fmt: skip
+    (found,) = ConstantOutput().examine(run)
+
+    assert (f"though what {before} puts out does" in found.message) is bool(before)
+    assert bool(found.place) is bool(before)
+
+
+@pytest.mark.parametrize(
+    ("validations", "last", "found"), [(8, 1.86, 1), (8, 1.7, 0), (7, 1.86, 0)], ids=["behind", "coming", "few"]
+)
+def test_what_is_evaluated_follows_training_from_afar(validations: int, last: float, found: int) -> None:
+    steps = 25 * np.arange(1, validations + 1)
+    validation = dict(zip(steps.tolist(), np.linspace(2.29, last, validations).tolist(), strict=True))
+    run = synthetic.run(
+        steps=200, train=synthetic.decay(200, end=0.01), validation=validation, data={"entropy": {"target": 2.3}},
+        **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert ["falls each time" in each.message for each in NoGeneralization().examine(run)] == [True] * found

@@ -14,6 +14,9 @@ from nndiag.run import Run
 WEAK = "too small a network, or too few steps, for what is there to learn"
 """Likely where nothing is learned of the training samples either."""
 
+TRAILS = "an average of the weights whose decay is slow for so few steps, or a copy made before training"
+"""What follows training from afar."""
+
 UNCLEAR = ("See whether a tiny batch can be overfitted (NDP02): if not, train longer or use a larger network; if so, see whether "
            "labels belong to their inputs.")  # fmt: skip
 
@@ -33,6 +36,9 @@ class NoGeneralization(Check):
     labels keeps it there; what is found further up explains it otherwise, and a validation loss that falls at every
     evaluation of the second half, `evaluations` or more, is on its way. A run that still goes on, and whose validation
     is at its best, is left its time.
+
+    Or training has `arrived`, and validation is better at each of `several` evaluations or more and has still come less than
+    `behind` of its way: what is evaluated follows from afar, as an average of the weights over more steps than there were.
     """
 
     code = "ND707"
@@ -51,6 +57,9 @@ class NoGeneralization(Check):
     evaluations: int = 5
     slow: float = 3e-4
     fast: float = 10**-1.5
+    arrived: float = 0.9
+    behind: float = 0.2
+    several: int = 8
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run) or progress.no_measure(run):
@@ -95,6 +104,20 @@ class NoGeneralization(Check):
                 first_step=int(validation.index[0]), last_step=int(validation.index[-1]), value=best, threshold=limit,
                 causes=("labels that do not belong to the inputs", "ND009", other), fix=UNCLEAR if trained.poor else "",
             )  # fmt: skip
+        elif trained.value > self.arrived and (share := self._trails(run)) is not None:
+            yield self.finding(
+                f"the validation loss falls each time and has come {share:.0%} of its way, to {validation.iloc[-1]:.3g}; the "
+                f"training loss is {trained.now:.3g}",
+                first_step=int(validation.index[0]), last_step=int(validation.index[-1]), value=share, threshold=self.behind,
+                causes=(TRAILS, "ND009"), fix=f"Look at what is evaluated: {TRAILS}?",
+            )  # fmt: skip
+
+    def _trails(self, run: Run) -> float | None:
+        """The share of its way that validation has come, where that is little and it has never stopped."""
+        validated = progress.validation(run)
+        if validated is None or validated.value >= self.behind or not progress.steady(run, self.several):
+            return None
+        return validated.value
 
     @classmethod
     def _run(cls, best: float) -> Run:

@@ -25,7 +25,8 @@ class ClippedAlways(Check):
     was, as the limit says, which is a bound where values are clipped one by one. Clipped, to less than `whole` of it, on more
     than `most` of the reads is a remark; it is a finding where less than `left` of the norm is left in the median, or less than
     `short` where the loss still falls at the end (`nndiag.progress.unfinished`) with more than `way` of its way left, so that
-    the limit is what holds it back.
+    the limit is what holds it back; and a fault of the loop, where the scale of mixed precision is still in the gradients and
+    less than `short` is left.
     """
 
     code = "ND404"
@@ -69,12 +70,23 @@ class ClippedAlways(Check):
         if clipped > self.most:
             median, bound = float(kept.median()), "at most " if measured is None and "value" in clipping else ""
             steps = kept.index
+            if clipping.get("scaled") and median < self.short:
+                yield self._scaled(kept)
+                return
             yield self.finding(
                 f"gradients are clipped on {clipped:.0%} of the reads, to {bound}{median:.2g} of their norm in the median",
                 kind=self.kind if median < self.left or (median < self.short and self._slow(run)) else "note",
                 first_step=int(steps[0]), last_step=int(steps[-1]), value=median, threshold=self.left,
                 fix=self._better(run),
             )  # fmt: skip
+
+    def _scaled(self, kept: pd.Series) -> Finding:
+        return self.finding(
+            "gradients are clipped while they are still multiplied by the loss scale, and "
+            f"{float(kept.median()):.2g} of their norm is left in the median",
+            kind="exact", first_step=int(kept.index[0]), last_step=int(kept.index[-1]), value=float(kept.median()),
+            threshold=self.short, place="ND904", fix="Call scaler.unscale_(optimizer) before clip_grad_norm_.",
+        )  # fmt: skip
 
     def _before_backward(self, run: Run) -> Finding:
         steps = run.statistic("gradients", "norm").index

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,10 @@ OFF = 4.0
 
 HELD = ("weight", "embedding")
 """Kinds of parameters that can hold something learned elsewhere."""
+
+
+NUMBER, SEVERAL = re.compile(r"(?<=\.)\d+(?=\.)"), 4
+"""Numbers in the names of parameters that are one of several, and how many make a choice of them, as experts are."""
 
 
 def fresh(parameter: ParameterMeta, errors: float = ERRORS) -> bool:
@@ -189,10 +194,22 @@ class ZeroGradient(Check):
             yield self._remark([p.name for p in parameters], "out of the reach of the loss")
             return
         called = set(run.activations.columns.get_level_values(-1))
+        spare = [p.name for p in parameters if p.layer not in called and self._is_one_of_several(run, p)]
+        if spare:
+            yield self._remark(spare, "out of the reach of the loss, as an expert that nothing is sent to")
         for p in parameters:
+            if p.name in spare:
+                continue
             how = "detached" if p.layer in called else "unused" if called else "detached or unused"
             yield self._finding(run, p, f"{p.name} has no gradient: the loss does not lead back to it, its layer is {how}", kind,
                                 (f"the layer is {how}",))  # fmt: skip
+
+    def _is_one_of_several(self, run: Run, unused: ParameterMeta) -> bool:
+        """Whether `unused` is one of several that are numbered and of one shape, of which half train, and training goes well."""
+        made, pattern, norms = progress.training(run), NUMBER.sub("#", unused.name), self._at_updates(run).max()
+        several = [p for p in run.meta.parameters if NUMBER.sub("#", p.name) == pattern and p.shape == unused.shape]
+        used = sum(norms.get(p.name, 0.0) > 0 for p in several)
+        return made is not None and made.poor is not True and 2 * used >= len(several) >= SEVERAL
 
     def _frozen(self, run: Run) -> Iterator[Finding]:
         weights = [p for p in run.meta.parameters if p.kind in HELD]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nndiag import structure, synthetic
+from nndiag.causes import ALIKE
 from nndiag.check import Check, Finding
 from nndiag.objective import Objective
 from nndiag.run import Run
@@ -24,7 +25,9 @@ class ConstantOutput(Check):
     Decides on the variance of the outputs over the inputs of a batch: on every read, at least `min_reads`, below `ratio`
     times the variance of the targets (for classes, that of 0/1 indicators of as many classes). 1e-6 in variance is a
     thousandth in size, far below any trained or freshly initialised head but a zero one, which leaves zero with the
-    first update. Where the outputs are not recorded, on the last layer: it puts out 1 and nothing else on every read.
+    first update. Where the layer before the last one varies with the inputs on all reads, `alive` of its variance or more, and
+    has a gradient, something between the two makes all samples alike, and goes before what it brings about. Where the outputs
+    are not recorded, on the last layer: it puts out 1 and nothing else on every read.
     """
 
     code = "ND102"
@@ -40,6 +43,7 @@ class ConstantOutput(Check):
 
     ratio: float = 1e-6
     samples: int = 2
+    alive: float = 1e-3
 
     def not_checked(self, run: Run) -> str | None:
         rows = run.series("outputs", "rows", "outputs")
@@ -65,7 +69,9 @@ class ConstantOutput(Check):
         if not len(variance) or variance.max() >= self.ratio * scale:
             return
         single, ones = self._single(run), self._always_one(run)
+        before = "" if single or ones else self._alive_before(run)
         why = "a softmax over a single unit is always 1" if ones else "they do not depend on the inputs"
+        why += f", though what {before} puts out does" if before else ""
         yield self.finding(
             f"the outputs have a variance of {variance.max():.2g} over the inputs on all {len(variance)} reads: {why}",
             first_step=int(variance.index[0]),
@@ -74,9 +80,25 @@ class ConstantOutput(Check):
             threshold=self.ratio * scale,
             fix=self.advice
             if single or ones
+            else f"Look at what becomes of the output of {before}: a mean over the batch, or over all of its parts, "
+            "makes every sample the same."
+            if before
             else "Follow run.activations['batch_variance'] to the first layer where it vanishes.",
-            place="ND1" if ones else "",
+            place="ND1" if ones else ALIKE if before else "",
         )
+
+    def _alive_before(self, run: Run) -> str:
+        """The layer before the last one with weights, if it depends on the inputs on all reads, and has a gradient; else ""."""
+        layers = structure.recorded(run, "batch_variance")
+        last = max((i for i, layer in enumerate(layers) if layer in structure.linear(run, "batch_variance")), default=0)
+        if not last:
+            return ""
+        within, whole = (
+            run.statistic("activations", name)[layers[last - 1]] for name in ("batch_variance", "variance")
+        )
+        delta = run.statistic("activations", "gradient_rms")
+        lives = len(within) >= self.min_reads and bool((within > self.alive * whole).all())
+        return layers[last - 1] if lives and layers[last - 1] in delta and (delta[layers[last - 1]] > 0).all() else ""
 
     def _one_from(self, run: Run) -> str:
         """The last layer, where it puts out 1 alone and no outputs are recorded."""

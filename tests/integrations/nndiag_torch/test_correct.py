@@ -460,16 +460,22 @@ def test_of_parts_that_are_clipped_alone_the_others_have_no_norm_after_it():
     assert left.iloc[1].isna().all()
 
 
-def test_norms_after_clipping_are_without_the_scale():
+@pytest.mark.parametrize("unscales", [True, False])
+def test_norms_before_and_after_clipping_are_without_the_scale(unscales):
     model, (x, y) = programs.mlp(), programs.batches(8)[0]
     optimizer, scaler = sgd(model, lr=1.0), torch.amp.GradScaler("cpu", init_scale=1024.0)
     with watched(model, optimizer) as recorder:
         scaler.scale(CE(model(x), y)).backward()
-        scaler.unscale_(optimizer)
+        norm = model[0].weight.grad.norm() / 1024
+        if unscales:
+            scaler.unscale_(optimizer)
         clip_grad_norm_(model.parameters(), 1e-3)
-        clipped = model[0].weight.grad.norm().clone()
+        clipped = model[0].weight.grad.norm() / (1 if unscales else 1024)
         scaler.step(optimizer)
-    assert close(recorder.run.gradients["clipped_norm", "0.weight"].iloc[0], clipped)
+    run = recorder.run
+    assert close(run.gradients["norm", "0.weight"].iloc[0], norm)
+    assert close(run.gradients["clipped_norm", "0.weight"].iloc[0], clipped)
+    assert run.meta.clipping.get("scaled", False) is not unscales
 
 
 class Both(torch.optim.Optimizer):
