@@ -29,10 +29,14 @@ SMALLEST = 5.0
 """Points of a letter that can still be read; where there are more names than fit, some are left out."""
 
 
+FARTHEST = 1e100
+"""The largest magnitude that is drawn, for what lies beyond: the ticks of an axis do not go to the end of float64."""
+
+
 def losses(run: Run, ax: Axes | None = None) -> Axes:
     """Training loss by step, thin, with its running mean, and validation loss by updates done."""
     ax = ax or _axes()
-    train, validation = run.train, run.validation
+    train, validation = (series.clip(-FARTHEST, FARTHEST) for series in (run.train, run.validation))
     if len(train):
         smooth = train.rolling(max(1, len(train) // 50), min_periods=1).mean()
         marker = "o" if len(train) == 1 else None
@@ -61,6 +65,7 @@ def layers(run: Run, frame: str, statistic: str, ax: Axes | None = None) -> Axes
         ax.plot(values.index, values[name], color=shade, linewidth=1.0, label=name)
     if statistic in LOGARITHMIC and (values > 0).to_numpy().any():
         ax.set_yscale("log")
+        ax.set_ylim(bottom=max(ax.get_ylim()[0], 1 / FARTHEST))
     _finish(ax, f"{run.meta.name}: {statistic} of {frame}", statistic)
     return ax
 
@@ -74,7 +79,7 @@ def heatmap(run: Run, frame: str, statistic: str, ax: Axes | None = None) -> Axe
     grid = values.to_numpy(float).T
     grid = np.where(np.isfinite(grid), grid, np.nan)
     norm = LogNorm() if statistic in LOGARITHMIC and (grid > 0).any() else None
-    shown = np.where(grid > 0, grid, np.nan) if norm else grid
+    shown = np.where(grid > 0, np.maximum(grid, 1 / FARTHEST), np.nan) if norm else grid
     steps = values.index.to_numpy()
     edges = np.append(steps, max(steps[-1] + 1, run.steps))  # what was read last stands until the end
     ax.set_facecolor("0.8")
@@ -106,7 +111,7 @@ def _values(run: Run, frame: str, statistic: str) -> pd.DataFrame:
     if values.empty:
         held = ", ".join(dict.fromkeys(run.frame(frame).columns.get_level_values(0))) or "nothing"
         raise UnknownName(f"the run holds no {statistic!r} of {frame}; it holds {held}")
-    return values.dropna(axis=1, how="all")
+    return values.dropna(axis=1, how="all").clip(-FARTHEST, FARTHEST)
 
 
 def _finish(ax: Axes, title: str, ylabel: str) -> None:

@@ -57,6 +57,13 @@ def test_odd_values_can_be_drawn(draw: object, value: float, tmp_path: Path) -> 
     draw(odd).figure.savefig(tmp_path / "odd.png")  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("values", [np.geomspace(1e-3, 1e307, 100), np.geomspace(1e-307, 1e3, 100)])
+def test_any_number_of_decades_can_be_drawn(values: np.ndarray, tmp_path: Path) -> None:
+    run = synthetic.run(train=values, gradients={"norm": {"h1.weight": values, "output.weight": values[::-1]}})
+    for ax in (plots.losses(run), plots.layers(run, "gradients", "norm"), plots.heatmap(run, "gradients", "norm")):
+        ax.figure.savefig(tmp_path / "picture.png")
+
+
 def test_an_empty_run_has_an_empty_picture() -> None:
     assert not plots.losses(Run()).lines
 
