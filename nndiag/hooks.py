@@ -242,13 +242,14 @@ class Hooks:
         for hook in hooks:
             if not isinstance(hook, Hook):
                 raise TypeError(f"a hook is an object of a subclass of nndiag.Hook, got {hook!r}")
-            other = (_HEARS.get(hook) or _nobody)()
-            if hook in self._hooks or (own(hook) and other is not None and hook in other):
+            other = (_HEARS.get(hook) or _nobody)() if own(hook) else None
+            if hook in self._hooks or (other is not None and hook in other):
                 whose = "this" if hook in self._hooks else "another"
                 raise NndiagError(f"{hook!r} listens to {whose} loop already; give a new {type(hook).__name__}()")
         for hook in hooks:
             hook.recorder = recorder
-            _HEARS[hook] = weakref.ref(self)
+            if own(hook):
+                _HEARS[hook] = weakref.ref(self)
         keepers = [hook for hook in self._hooks if isinstance(hook, StepHook)]
         if all(keeper.recorder is not recorder for keeper in keepers):
             keeper = StepHook()
@@ -300,7 +301,7 @@ class Hooks:
 
 
 _HEARS: weakref.WeakKeyDictionary[Hook, weakref.ref[Hooks]] = weakref.WeakKeyDictionary()
-"""What each hook was added to last."""
+"""What each hook of nndiag was added to last: it feeds one recorder alone."""
 
 
 def _nobody() -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -120,6 +121,20 @@ def test_a_hook_of_nndiag_listens_to_one_loop(data: Data) -> None:
     with nndiag.watch(second, hooks=hooks) as recorder:  # they are free again
         second.fit(*data, epochs=1, batch_size=16)
     assert len(recorder.run.train)
+
+
+def test_a_hook_need_not_be_hashable(data: Data) -> None:
+    @dataclass
+    class Counts(Hook):
+        steps: int = 0
+
+        def on_step_end(self) -> None:
+            self.steps += 1
+
+    trainer = nn.Trainer(nn.MLP([8, 4, 3]), nn.SoftmaxCrossEntropy(), nn.SGD(0.1), [counts := Counts()])
+    trainer.fit(*data, epochs=1, batch_size=16)
+
+    assert counts.steps == trainer.steps > 0
 
 
 def test_a_hook_may_close_its_recorder(data: Data) -> None:

@@ -704,9 +704,10 @@ class TorchLoop:
                 self.goes_back(one)
         self._unscaled = True
 
+    @guarded
     def unscaled(self, optimizer: Optimizer) -> None:
         """The scale of the loss is taken off the gradients."""
-        if optimizer in self.optimizers:
+        if self._is_ours(optimizer):
             self._carry_scale = False
 
     def steps_of(self, optimizer: Optimizer) -> int | None:

@@ -460,11 +460,12 @@ def test_of_parts_that_are_clipped_alone_the_others_have_no_norm_after_it():
     assert left.iloc[1].isna().all()
 
 
+@pytest.mark.parametrize("told", [True, False])
 @pytest.mark.parametrize("unscales", [True, False])
-def test_norms_before_and_after_clipping_are_without_the_scale(unscales):
+def test_norms_before_and_after_clipping_are_without_the_scale(unscales, told):
     model, (x, y) = programs.mlp(), programs.batches(8)[0]
     optimizer, scaler = sgd(model, lr=1.0), torch.amp.GradScaler("cpu", init_scale=1024.0)
-    with watched(model, optimizer) as recorder:
+    with watched(model, optimizer if told else None) as recorder:
         scaler.scale(CE(model(x), y)).backward()
         norm = model[0].weight.grad.norm() / 1024
         if unscales:
@@ -973,3 +974,18 @@ def test_what_is_thawed_or_frozen_on_the_way_is_said_to_be_so(thaws):
 
     assert [run.meta.parameter(f"0.{name}").frozen for name in ("weight", "bias")] == [not thaws] * 2
     assert nndiag.Checklist(select="ND403").examine(run).findings == ()
+
+
+def test_what_was_trained_is_in_the_folder_when_a_validation_begins(tmp_path, monkeypatch):
+    monkeypatch.setattr("nndiag.recorder.RECENT", 0.0)
+    model, data = programs.mlp(), programs.batches(8, 4)
+    optimizer = sgd(model, lr=0.1)
+    with nndiag.watch(model, optimizer, run=tmp_path / "run", every=1):
+        for x, y in data:
+            optimizer.zero_grad()
+            CE(model(x), y).backward()
+            optimizer.step()
+        with torch.no_grad():
+            model(data[0][0])
+        seen = nndiag.open_run(tmp_path / "run").train
+    assert len(seen) == 3  # the last iteration is open for what is logged late
