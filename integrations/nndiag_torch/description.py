@@ -8,6 +8,7 @@ import torch
 from torch.optim import Optimizer
 
 from nndiag.meta import versions
+from nndiag_torch.objectives import LOOKED
 from nndiag_torch.optimizers import moving_group
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def loop(loop: TorchLoop) -> dict[str, Any]:
         ],
         "loss": loop.objective,
         "optimizer": next((optimizer(one) for one in loop.optimizers), {})
-        | ({"in_turn": True} if loop.in_turn else {}),
+        | ({"in_turn": True} if loop.in_turn else {})
+        | ({"scaled": True} if loop.scaled_steps >= LOOKED else {}),
         "clipping": loop.clipping_limit,
         "seeds": {"torch": torch.initial_seed()},
         "versions": versions() | {"torch": str(torch.__version__)},

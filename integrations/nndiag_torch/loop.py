@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from threading import get_ident
 from time import perf_counter
@@ -47,6 +48,8 @@ def guarded(method: Callable[Concatenate[TorchLoop, _P], None]) -> Callable[Conc
     """Counts the time that `method`, which PyTorch calls, takes; a fault in it ends the watching, not the training."""
 
     def run(self: TorchLoop, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        if torch.compiler.is_compiling():
+            return  # such as the step of an optimiser that is compiled: what happens in a graph is not heard
         pace = self.recorder.pace
         begun, spent = perf_counter(), pace.spent - pace.owed
         try:
@@ -98,7 +101,9 @@ class TorchLoop:
         self.reached: set[int] = set()
         self._objectives = Objectives(self)
         self.clipping_limit: dict[str, Any] = {"gradients": "unknown"}
-        self._clipped_nothing = 0
+        self._clipped_nothing = self._clipped_late = 0
+        self.scaled_steps = 0
+        """Steps of an optimiser on gradients from which nobody had taken the scale of the loss off."""
         self.compiled = compiled.Compiled(self.parts.layers, self._traced)
         self._described = (0, 0, 0, 0, 0)
         self._loss_described: Mapping[str, Any] | None = None
@@ -205,14 +210,16 @@ class TorchLoop:
         self._stepped: set[Optimizer] = set()
         self._told: set[int] = set()
         self._clipped: set[int] = set()
+        self._clip_passes = 0
         self._backward_passes = self._updates = 0
         self._kept: dict[Optimizer | None, Any] = {}
         self._evaluation_mode = 1.0 if self._trains_in_evaluation_mode else math.inf
         self._goes_back_in_evaluation_mode = False
         self._skips: list[Any] = []
         self._scale: Any = 1.0
-        self._carry_scale = False
-        """Whether gradients of this iteration are still multiplied by the scale of the loss."""
+        self._loss_is_scaled = False
+        self._taken_off: set[int] = set()
+        """Ids of the parameters from whose gradients the scale of the loss was taken off in this iteration."""
         self._output = None
         self._previous: Layer | None = None
         self._heard: set[str] = set()
@@ -679,12 +686,20 @@ class TorchLoop:
             self._clipped_nothing += 1
             if self._clipped_nothing == LOOKED:
                 self.recorder.describe(clipping={**limit, "gradients": "cleared"})
+        elif ours and self._finished:
+            self._clipped_late += 1
+            if self._clipped_late == LOOKED:
+                self.recorder.describe(clipping={**limit, "gradients": "used"})
         elif ours:
-            clipping = {**limit, "gradients": "before"} | ({"scaled": True} if self._carry_scale else {})
+            scaled = any(self._carries_scale(parameter) for parameter in ours)
+            clipping = {**limit, "gradients": "before"} | ({"scaled": True} if scaled else {})
             if self.clipping_limit != clipping:
                 self.clipping_limit = clipping
                 self.recorder.describe(clipping=clipping)
-            self._tell_gradients(ours, scaled=self._carry_scale)
+            if self._clip_passes != self._backward_passes:  # those of another micro-batch have come in
+                self._clip_passes = self._backward_passes
+                self._told -= {id(parameter.tensor) for parameter in ours}
+            self._tell_gradients(ours)
             self._clipped |= {id(parameter.tensor) for parameter in ours}
 
     @guarded
@@ -698,7 +713,7 @@ class TorchLoop:
     def scaled(self, loss: Any, scale: Any) -> None:
         """The loss of this iteration is scaled, for mixed precision."""
         self._scale = self.teller.number(scale)
-        self._unscaled, self._carry_scale = False, True
+        self._unscaled, self._loss_is_scaled = False, True
         for one in loss if isinstance(loss, list | tuple) else [loss]:
             if isinstance(one, torch.Tensor):
                 self.goes_back(one)
@@ -707,8 +722,11 @@ class TorchLoop:
     @guarded
     def unscaled(self, optimizer: Optimizer) -> None:
         """The scale of the loss is taken off the gradients."""
-        if self._is_ours(optimizer):
-            self._carry_scale = False
+        self._taken_off |= {id(parameter.tensor) for parameter in self._owned_by(optimizer)}
+
+    def _carries_scale(self, parameter: Parameter) -> bool:
+        """Whether the gradient of `parameter` is still multiplied by the scale of the loss."""
+        return self._loss_is_scaled and id(parameter.tensor) not in self._taken_off
 
     def steps_of(self, optimizer: Optimizer) -> int | None:
         """Steps of one of our optimisers so far."""
@@ -723,18 +741,26 @@ class TorchLoop:
         self._skips.append(True)
         self._stepped_with(optimizer)
 
-    def _tell_gradients(self, parameters: Iterable[Parameter], *, scaled: bool = False) -> None:
+    def _tell_gradients(self, parameters: Iterable[Parameter]) -> None:
         """Tell the gradients that were not told in this iteration, without the loss scale where it is still in them."""
         new = [p for p in parameters if id(p.tensor) not in self._told] if self._told else list(parameters)
         if new:
             self._told |= {id(p.tensor) for p in new}
             if self.teller.wants("on_gradients"):
-                scales = [p.scale for p in new]
-                for p in new if scaled else ():
-                    p.scale = self._scale
-                self.teller.gradients(new)
-                for p, scale in zip(new, scales, strict=True):
-                    p.scale = scale
+                with self._without_scale(new):
+                    self.teller.gradients(new)
+
+    @contextmanager
+    def _without_scale(self, parameters: Sequence[Parameter]) -> Iterator[None]:
+        """Have gradients of `parameters` in here divided by the loss scale where it is still in them."""
+        carry = [p for p in parameters if self._carries_scale(p) and isinstance(p.scale, float) and p.scale == 1.0]
+        for parameter in carry:
+            parameter.scale = self._scale
+        try:
+            yield
+        finally:
+            for parameter in carry:
+                parameter.scale = 1.0
 
     # The update
 
@@ -759,7 +785,12 @@ class TorchLoop:
         self._tell_gradients([*parameters, *others] if others else parameters)
         clipped = [parameter for parameter in parameters if id(parameter.tensor) in self._clipped]
         if clipped and self.teller.wants("on_clipped"):
-            self.teller.clipped(clipped)
+            with self._without_scale(clipped):
+                self.teller.clipped(clipped)
+        if scale is None and any(map(self._carries_scale, parameters)):
+            self.scaled_steps += 1
+            if self.scaled_steps == LOOKED:
+                self.recorder.describe(**self.describe())
         lr = moving_group(optimizer).get("lr")
         self.teller.update_begins(moving(optimizer, parameters), math.nan if lr is None else lr)
 

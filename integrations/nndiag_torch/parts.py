@@ -191,7 +191,8 @@ def _gathers(tensor: torch.Tensor) -> bool:
 
 
 def _sum(tensor: torch.Tensor) -> float:
-    return float(tensor.detach().double().sum())
+    tensor = tensor.detach()
+    return float((tensor.abs() if tensor.is_complex() else tensor).double().sum())
 
 
 def _inserted(order: dict[str, Layer], heard: Collection[str], layer: Layer) -> dict[str, Layer]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -41,6 +41,8 @@ class Watcher(Protocol):
 
 WATCHERS: list[Watcher] = []
 _ORIGINALS: list[tuple[Any, str, Any]] = []
+_LEFT: dict[tuple[Any, str], Any] = {}
+"""Wrappers of ours that others have wrapped in turn, by owner and name: they stay, and serve again."""
 
 
 def add(watcher: Watcher) -> None:
@@ -58,8 +60,13 @@ def remove(watcher: Watcher) -> None:
         nodes.packs(False)
         while _ORIGINALS:
             owner, name, original = _ORIGINALS.pop()
-            if getattr(getattr(owner, name), "__wrapped__", None) is original:  # nobody has patched it since
+            now = getattr(owner, name)
+            if getattr(now, "__wrapped__", None) is original:  # nobody has patched it since
                 setattr(owner, name, original)
+            elif (
+                ours := next((one for one in _chain(now) if getattr(one, "__wrapped__", None) is original), None)
+            ) is not None:
+                _LEFT[owner, name] = ours
 
 
 def _install() -> None:
@@ -77,9 +84,19 @@ def _install() -> None:
 
 def _wrap(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     original = getattr(owner, name, None)
-    if original is not None:
+    left = _LEFT.pop((owner, name), None)
+    if left is not None and any(one is left for one in _chain(original)):
+        _ORIGINALS.append((owner, name, left.__wrapped__))
+    elif original is not None:
         setattr(owner, name, functools.wraps(original)(make(original)))
         _ORIGINALS.append((owner, name, original))
+
+
+def _chain(function: Any) -> Iterator[Any]:
+    """A function and what it wraps, as far as it says so."""
+    while function is not None:
+        yield function
+        function = getattr(function, "__wrapped__", None)
 
 
 def _goes_back(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,6 +123,8 @@ def _packs(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _clips_norm(original: Callable[..., Any]) -> Callable[..., Any]:
     def clip(parameters: Any, max_norm: float, *rest: Any, **options: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return original(parameters, max_norm, *rest, **options)
         tensors = _tensors(parameters)
         for watcher in list(WATCHERS):
             watcher.clipping(tensors, {"max_norm": float(max_norm)})
@@ -116,6 +135,8 @@ def _clips_norm(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _clips_value(original: Callable[..., Any]) -> Callable[..., Any]:
     def clip(parameters: Any, clip_value: float, *rest: Any, **options: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return original(parameters, clip_value, *rest, **options)
         tensors = _tensors(parameters)
         for watcher in list(WATCHERS):
             watcher.clipping(tensors, {"value": float(clip_value)})
@@ -126,6 +147,8 @@ def _clips_value(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _clamps(original: Callable[..., Any]) -> Callable[..., Any]:
     def clamp(*arguments: Any, **options: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return original(*arguments, **options)
         if len(arguments) == 2 and isinstance(arguments[1], float) and arguments[1] < 0:
             for watcher in list(WATCHERS):
                 watcher.clamping(arguments[0], -arguments[1])

@@ -611,14 +611,48 @@ def test_what_clipping_has_left_goes_before_what_its_limit_says(
     assert len(notes(ClippedAlways(), run)) == (left < 10) - found
 
 
-@pytest.mark.parametrize(("left", "found"), [(2.4, 1), (2.6, 0)])
-def test_clipping_of_gradients_that_carry_the_loss_scale_is_a_fault_of_the_loop(left: float, found: int) -> None:
+@pytest.mark.parametrize(("left", "limit", "found"), [(2.4, 10.0, 1), (2.6, 10.0, 0), (2.4, 11.0, 0)])
+def test_clipping_of_gradients_that_carry_the_loss_scale_is_a_fault_of_the_loop(
+    left: float, limit: float, found: int
+) -> None:
+    """Unless the limit may have been multiplied with it."""
     run = synthetic.run(
-        gradients={"norm": {"w": 10.0}, "clipped_norm": {"w": left}},
-        clipping={"max_norm": 1.0, "gradients": "before", "scaled": True},
+        gradients={"norm": {"w": 10.0}, "clipped_norm": {"w": left}}, loop={"loss_scale": 1024.0},
+        clipping={"max_norm": limit, "gradients": "before", "scaled": True},
     )  # fmt: skip
 
     assert [(each.kind, "unscale_" in each.fix) for each in findings(ClippedAlways(), run)] == [("exact", True)] * found
+
+
+def test_clipping_after_the_step_is_a_fault_of_the_loop() -> None:
+    run = synthetic.run(gradients={"norm": {"w": 0.1}}, clipping={"max_norm": 1.0, "gradients": "used"})
+    (found,) = findings(ClippedAlways(), run)
+
+    assert (found.kind, "after the optimiser has stepped" in found.message) == ("exact", True)
+
+
+@pytest.mark.parametrize(("every", "found"), [(3, 1), (4, 0)])
+def test_updates_on_gradients_that_were_used_are_named(every: int, found: int) -> None:
+    loop = {"backward_passes": (np.arange(100) % every > 0).astype(float), "updates": 1.0, "gradients_kept": 0.0}
+
+    assert len(findings(GradientsNotCleared(), synthetic.run(loop=loop))) == found
+
+
+def test_a_step_past_the_gradient_scaler_is_named() -> None:
+    loop = {"backward_passes": 1.0, "updates": 1.0, "loss_scale": 65536.0}
+    run = synthetic.run(loop=loop, optimizer={"name": "SGD", "scaled": True})
+    (found,) = findings(StepNeverCalled(), run)
+
+    assert "multiplied by the loss scale, 65536" in found.message
+
+
+def test_an_optimiser_of_other_parameters_says_nothing_of_the_backward_pass() -> None:
+    run = synthetic.run(
+        gradients={"norm": {"w": 0.0}}, loop={"backward_passes": 0.0, "updates": 1.0},
+        parameters=[{"name": "w", "kind": "weight", "shape": [4, 4], "optimized": False}],
+    )  # fmt: skip
+
+    assert not findings(ZeroGradient(), run)
 
 
 def experts(used: int, train: float, pattern: str = "experts.{}.weight") -> Run:

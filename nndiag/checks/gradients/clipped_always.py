@@ -12,10 +12,18 @@ from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 
+USELESS = {
+    "cleared": ("gradients are clipped before the backward pass that makes them: there is nothing to clip yet",
+                "Move clip_grad_norm_ between loss.backward() and optimizer.step()."),
+    "used": ("gradients are clipped after the optimiser has stepped: it has used them as they were",
+             "Move clip_grad_norm_ between loss.backward() and optimizer.step()."),
+}  # fmt: skip
+"""What is said where clipping comes when it changes nothing, by when it comes, and what to do."""
+
 
 @dataclass(frozen=True)
 class ClippedAlways(Check):
-    """Gradients are clipped at nearly every step, to next to nothing, or before there are any.
+    """Gradients are clipped at nearly every step, to next to nothing, or before there are any or after they were used.
 
     Clipping is a guard against rare spikes. Where the limit lies below the usual norm it fixes the length of every step
     instead: the learning rate no longer means what it says (Zhang et al. 2020). Where it comes before the backward pass, it
@@ -25,8 +33,8 @@ class ClippedAlways(Check):
     was, as the limit says, which is a bound where values are clipped one by one. Clipped, to less than `whole` of it, on more
     than `most` of the reads is a remark; it is a finding where less than `left` of the norm is left in the median, or less than
     `short` where the loss still falls at the end (`nndiag.progress.unfinished`) with more than `way` of its way left, so that
-    the limit is what holds it back; and a fault of the loop, where the scale of mixed precision is still in the gradients and
-    less than `short` is left.
+    the limit is what holds it back; and a fault of the loop, where the scale of mixed precision is still in the gradients, the
+    limit below `small` of that scale, and less than `short` is left.
     """
 
     code = "ND404"
@@ -42,9 +50,10 @@ class ClippedAlways(Check):
     short: float = 0.25
     way: float = 0.2
     whole: float = 0.999
+    small: float = 0.01
 
     def not_checked(self, run: Run) -> str | None:
-        if (run.meta.clipping or {}).get("gradients") == "cleared" and len(run.statistic("gradients", "norm")):
+        if (run.meta.clipping or {}).get("gradients") in USELESS and len(run.statistic("gradients", "norm")):
             return None  # a few steps show it
         if reason := super().not_checked(run):
             return reason
@@ -61,8 +70,8 @@ class ClippedAlways(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         clipping = run.meta.clipping or {}
-        if clipping.get("gradients") == "cleared":
-            yield self._before_backward(run)
+        if (when := clipping.get("gradients")) in USELESS:
+            yield self._at_the_wrong_time(run, *USELESS[str(when)])
             return
         measured = self._measured(run)
         kept = self._by_limit(run) if measured is None else measured
@@ -70,7 +79,7 @@ class ClippedAlways(Check):
         if clipped > self.most:
             median, bound = float(kept.median()), "at most " if measured is None and "value" in clipping else ""
             steps = kept.index
-            if clipping.get("scaled") and median < self.short:
+            if self._limits_scaled(run) and median < self.short:
                 yield self._scaled(kept)
                 return
             yield self.finding(
@@ -88,13 +97,18 @@ class ClippedAlways(Check):
             threshold=self.short, place="ND904", fix="Call scaler.unscale_(optimizer) before clip_grad_norm_.",
         )  # fmt: skip
 
-    def _before_backward(self, run: Run) -> Finding:
+    def _at_the_wrong_time(self, run: Run, fact: str, fix: str) -> Finding:
         steps = run.statistic("gradients", "norm").index
         return self.finding(
-            "gradients are clipped before the backward pass that makes them: there is nothing to clip yet",
-            kind="exact", first_step=int(steps[0]), last_step=int(steps[-1]), place="ND904",
-            fix="Move clip_grad_norm_ between loss.backward() and optimizer.step().",
-        )  # fmt: skip
+            fact, kind="exact", first_step=int(steps[0]), last_step=int(steps[-1]), place="ND904", fix=fix
+        )
+
+    def _limits_scaled(self, run: Run) -> bool:
+        """Whether gradients carry the loss scale when they are clipped, and the limit is none that was multiplied with it."""
+        clipping, scale = run.meta.clipping or {}, run.loop["loss_scale"].dropna()
+        limit = clipping.get("max_norm", clipping.get("value"))
+        known = clipping.get("scaled") and len(scale) and isinstance(limit, float | int)
+        return bool(known and limit < self.small * float(scale.median()))
 
     def _measured(self, run: Run) -> pd.Series | None:
         """Share of the global norm that clipping has left, on each read on which gradients were clipped; None without any."""

@@ -132,8 +132,9 @@ class ZeroGradient(Check):
         """No weight has a gradient whenever the optimiser steps, and the loop or the loss shows why."""
         updates, delta = run.loop["updates"].dropna(), run.statistic("activations", "gradient_rms")
         some = (self._at_updates(run) > 0).to_numpy().any()  # biases have one where dead layers hand nothing on
-        if some or (len(updates) and not (updates > 0).any()):
-            return
+        strange = not any(p.optimized for p in run.meta.parameters if not p.frozen) and len(run.meta.parameters) > 0
+        if some or strange or (len(updates) and not (updates > 0).any()):
+            return  # what steps may hold none of these parameters (ND504)
         if len(updates) and (why := self._on_the_way(run, delta)):
             yield self._everywhere(run.loop.index, *why, "ND904")
         elif len(delta) and not delta.to_numpy().any() and self._varies(run) and not self._zeros(run):

@@ -28,6 +28,9 @@ class GradientsNotCleared(Check):
     `tolerance`, relative, at the first read, different on `most` of the later ones, and `growth` times as large or more in
     the median: a penalty on the weights adds a little too, sums of earlier gradients add up. The tolerance is the rounding of
     float32 over large batches. Loops in which many steps update nothing accumulate gradients on purpose.
+
+    Or, as an adapter counts, `twice` of all updates or more come without a backward pass since the one before, though others
+    have one: the optimiser steps again on gradients that it has used.
     """
 
     code = "ND901"
@@ -43,6 +46,7 @@ class GradientsNotCleared(Check):
     most: float = 0.8
     growth: float = 1.5
     some: float = 0.1
+    twice: float = 0.3
 
     def not_checked(self, run: Run) -> str | None:
         if len(self._kept(run)) >= self.min_reads:
@@ -53,6 +57,7 @@ class GradientsNotCleared(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         kept = self._kept(run)
+        yield from self._used_again(run)
         yield from self._told(run, kept) if len(kept) >= self.min_reads else self._measured(run)
 
     def _kept(self, run: Run) -> pd.Series[float]:
@@ -69,6 +74,20 @@ class GradientsNotCleared(Check):
             kind=self.kind if share >= self.most else "note", first_step=int(held[0]), last_step=int(held[-1]), value=share,
             threshold=self.most,
         )  # fmt: skip
+
+    def _used_again(self, run: Run) -> Iterator[Finding]:
+        """Updates without a backward pass of their own."""
+        loop = run.loop[["backward_passes", "updates"]].dropna()
+        stepped = loop[loop["updates"] > 0]
+        again = stepped["backward_passes"] == 0
+        if len(stepped) >= self.min_reads and not again.all() and float(again.mean()) >= self.twice:
+            yield self.finding(
+                f"{again.mean():.0%} of {len(stepped)} updates come without a backward pass of their own: the optimiser steps "
+                "again on gradients that it has used",
+                kind="training", first_step=int(again.index[again][0]), last_step=int(again.index[again][-1]),
+                value=float(again.mean()), threshold=self.twice, causes=("optimizer.step() called twice",),
+                fix="Call optimizer.step() once for each backward pass; with a gradient scaler, only scaler.step(optimizer).",
+            )  # fmt: skip
 
     def _collects(self, run: Run) -> bool:
         """Whether more than a tenth of the iterations, by the loop, have no update that was made or left out."""

@@ -21,7 +21,8 @@ class StepNeverCalled(Check):
     rows with a backward pass or at least `passes` backward passes; fewer may be the micro-batches of the first update.
     Where weights move nevertheless, their norms by more than `rounding`, or the loss has come more than `learned` of its way
     (`nndiag.progress`), somebody else makes the updates, such as a line of code of the loop's own: a remark. Gradients that
-    are all exactly 0 have other causes.
+    are all exactly 0 have other causes. Or an optimiser steps by itself, on gradients that still carry the scale of mixed
+    precision: it is the gradient scaler's step that takes it off.
     """
 
     code = "ND904"
@@ -51,6 +52,14 @@ class StepNeverCalled(Check):
         trained = [p for p in run.meta.parameters if not p.frozen]
         if trained and not any(p.optimized for p in trained):
             return  # ND504: the optimiser steps, on something else
+        if run.meta.optimizer.get("scaled"):
+            steps, scale = run.loop.index, run.loop["loss_scale"].median()
+            yield self.finding(
+                f"the optimiser steps on gradients that are still multiplied by the loss scale, {scale:.6g}: nobody takes it off",
+                first_step=int(steps[0]), last_step=int(steps[-1]), value=float(scale), threshold=1.0,
+                causes=("optimizer.step() in place of scaler.step(optimizer)",),
+                fix="Call scaler.step(optimizer) and scaler.update() in place of optimizer.step().",
+            )  # fmt: skip
         if self._stepped(run) or (len(gradients) and not (gradients > 0).to_numpy().any()):
             return
         _, passes = self._counts(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import weakref
 from typing import Any
@@ -989,3 +990,132 @@ def test_what_was_trained_is_in_the_folder_when_a_validation_begins(tmp_path, mo
             model(data[0][0])
         seen = nndiag.open_run(tmp_path / "run").train
     assert len(seen) == 3  # the last iteration is open for what is logged late
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_clipping_that_is_compiled_is_left_to_the_compiler():
+    from torch._dynamo.testing import CompileCounter
+
+    model, (x, y), counter = programs.mlp(), programs.batches(8)[0], CompileCounter()
+
+    @torch.compile(backend=counter, fullgraph=True)
+    def clip(gradients, parameters):
+        clip_grad_norm_(parameters, 0.3)
+        torch._foreach_clamp_min_(gradients, -1.0)
+
+    with watched(model, sgd(model, lr=0.1)):
+        CE(model(x), y).backward()
+        clip([p.grad for p in model.parameters()], list(model.parameters()))
+    assert counter.frame_count == 1
+    assert sum(float(p.grad.norm()) ** 2 for p in model.parameters()) ** 0.5 <= 0.3001
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_step_that_is_compiled_is_not_heard():
+    model, (x, y) = programs.mlp(), programs.batches(8)[0]
+    optimizer = torch.optim.Adafactor(model.parameters(), foreach=True)
+    step = torch.compile(optimizer.step, backend="eager", fullgraph=True)
+    with watched(model, optimizer):
+        CE(model(x), y).backward()
+        step()
+
+
+def train_twice(wrapped):
+    losses = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = programs.mlp()
+        optimizer = sgd(model, lr=0.1)
+        with nndiag.watch(model, optimizer, every=1) as recorder:
+            programs.train(model, optimizer, programs.batches(8, 3))
+            wrapped()
+        losses.append(recorder.run.train.tolist())
+    return losses
+
+
+def test_what_another_tool_has_wrapped_hears_once():
+    before = torch.autograd.backward
+    plain = train_twice(lambda: None)
+
+    def wraps():
+        if len(wrappers) < 1:
+            inner = torch.autograd.backward
+            wrappers.append(functools.wraps(inner)(lambda *args, **options: inner(*args, **options)))
+            torch.autograd.backward = wrappers[0]
+
+    wrappers = []
+    try:
+        assert train_twice(wraps) == plain
+        assert torch.autograd.backward is wrappers[0]
+        assert train_twice(lambda: None) == plain
+    finally:
+        torch.autograd.backward = before
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_clipping_after_the_step_is_told(late):
+    model = programs.mlp()
+    optimizer = sgd(model, lr=0.1)
+    with watched(model, optimizer) as recorder:
+        for x, y in programs.batches(8, 8):
+            optimizer.zero_grad()
+            CE(model(x), y).backward()
+            if not late:
+                clip_grad_norm_(model.parameters(), 1e-4)
+            optimizer.step()
+            if late:
+                clip_grad_norm_(model.parameters(), 1e-4)
+    assert recorder.run.meta.clipping == {"max_norm": 1e-4, "gradients": "used" if late else "before"}
+
+
+def test_of_two_optimisers_each_has_its_scale_taken_off_by_itself():
+    model, (x, y) = programs.mlp(), programs.batches(8)[0]
+    first, rest = sgd(model[0], lr=0.1), sgd(model[1:], lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    with watched(model, [first, rest]) as recorder:
+        scaler.scale(CE(model(x), y)).backward()
+        norms = {name: float(p.grad.norm()) / 1024 for name, p in model.named_parameters()}
+        scaler.unscale_(first)
+        clip_grad_norm_(model[0].parameters(), 0.05)
+        scaler.step(first)
+        clip_grad_norm_(model[1:].parameters(), 0.05 * 1024)
+        scaler.step(rest)
+    assert recorder.run.gradients["norm"].iloc[0].to_dict() == pytest.approx(norms, rel=1e-4)
+
+
+def test_clipping_at_each_micro_batch_keeps_the_norms_of_the_last():
+    model, optimizer = (made := programs.mlp()), sgd(made, lr=0.1)
+    with watched(model, optimizer) as recorder:
+        for x, y in programs.batches(8, 4):
+            CE(model(x), y).div(4).backward()
+            norm = float(model[0].weight.grad.norm())
+            clip_grad_norm_(model.parameters(), 0.05)
+        left = float(model[0].weight.grad.norm())
+        optimizer.step()
+    run = recorder.run
+    assert close(run.gradients["norm", "0.weight"].iloc[0], norm)
+    assert close(run.gradients["clipped_norm", "0.weight"].iloc[0], left)
+
+
+@pytest.mark.parametrize("steps", [4, 5])
+def test_a_step_past_the_scaler_is_told(steps):
+    model = programs.mlp()
+    optimizer, scaler = sgd(model, lr=1e-4), torch.amp.GradScaler("cpu", init_scale=64.0)
+    with watched(model, optimizer) as recorder:
+        for x, y in programs.batches(8, steps):
+            optimizer.zero_grad()
+            scaler.scale(CE(model(x), y)).backward()
+            clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+    run = recorder.run
+    assert run.meta.optimizer.get("scaled", False) is (steps == 5)
+    assert (run.statistic("gradients", "clipped_norm") <= run.statistic("gradients", "norm") * (1 + 1e-5)).all(
+        axis=None
+    )
+
+
+def test_complex_parameters_are_watched_without_a_warning(recwarn):
+    model = nn.Sequential(nn.Linear(16, 4, dtype=torch.cfloat))
+    with nndiag.watch(model, sgd(model, lr=0.1)):
+        pass
+    assert not [warning for warning in recwarn if "complex" in str(warning.message)]
