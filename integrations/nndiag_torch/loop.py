@@ -48,8 +48,6 @@ def guarded(method: Callable[Concatenate[TorchLoop, _P], None]) -> Callable[Conc
     """Counts the time that `method`, which PyTorch calls, takes; a fault in it ends the watching, not the training."""
 
     def run(self: TorchLoop, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        if torch.compiler.is_compiling():
-            return  # such as the step of an optimiser that is compiled: what happens in a graph is not heard
         pace = self.recorder.pace
         begun, spent = perf_counter(), pace.spent - pace.owed
         try:
