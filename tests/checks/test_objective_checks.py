@@ -1025,15 +1025,17 @@ def test_a_last_layer_of_ones_is_a_constant_output_where_outputs_are_not_recorde
 
 
 @pytest.mark.parametrize(
-    ("within", "delta", "before"), [(0.0011, 1e-9, "h1.relu"), (0.0009, 1e-9, ""), (0.0011, 0.0, "")]
-)
+    ("within", "whole", "delta", "before"),
+    [(0.0011, 1.0, 1e-9, "h1.relu"), (0.0009, 1.0, 1e-9, ""), (0.0009, 0.001, 1e-9, ""), (0.0021, 2.2, 1e-9, ""),
+     (0.0011, 1.0, 0.0, "")],
+)  # fmt: skip
 def test_what_makes_all_samples_alike_lies_behind_the_last_layer_that_varies(
-    within: float, delta: float, before: str
+    within: float, whole: float, delta: float, before: str
 ) -> None:
     layers = {"h1": 0.5, "h1.relu": within, "output": 0.0}
     run = synthetic.run(
         outputs={name: {"outputs": value} for name, value in {"batch_variance": 0.0, "width": 3, "rows": 64}.items()},
-        activations={"batch_variance": layers, "variance": dict.fromkeys(layers, 1.0),
+        activations={"batch_variance": layers, "variance": dict.fromkeys(layers, whole),
                      "gradient_rms": {"h1": delta, "h1.relu": delta, "output": 1.0}},
         layers=[{"name": "h1", "kind": "affine"}, {"name": "h1.relu", "kind": "relu"}, {"name": "output", "kind": "affine"}],
         **synthetic.CLASSES,

@@ -25,9 +25,9 @@ class ConstantOutput(Check):
     Decides on the variance of the outputs over the inputs of a batch: on every read, at least `min_reads`, below `ratio`
     times the variance of the targets (for classes, that of 0/1 indicators of as many classes). 1e-6 in variance is a
     thousandth in size, far below any trained or freshly initialised head but a zero one, which leaves zero with the
-    first update. Where the layer before the last one varies with the inputs on all reads, `alive` of its variance or more, and
-    has a gradient, something between the two makes all samples alike, and goes before what it brings about. Where the outputs
-    are not recorded, on the last layer: it puts out 1 and nothing else on every read.
+    first update. Where the layer before the last one varies with the inputs on all reads, by `alive` or more and as much of its
+    variance, and has a gradient, something between the two makes all samples alike, and goes before what it brings about. Where
+    the outputs are not recorded, on the last layer: it puts out 1 and nothing else on every read.
     """
 
     code = "ND102"
@@ -97,7 +97,7 @@ class ConstantOutput(Check):
             run.statistic("activations", name)[layers[last - 1]] for name in ("batch_variance", "variance")
         )
         delta = run.statistic("activations", "gradient_rms")
-        lives = len(within) >= self.min_reads and bool((within > self.alive * whole).all())
+        lives = len(within) >= self.min_reads and bool((within > self.alive * np.maximum(whole, 1.0)).all())
         return layers[last - 1] if lives and layers[last - 1] in delta and (delta[layers[last - 1]] > 0).all() else ""
 
     def _one_from(self, run: Run) -> str:
