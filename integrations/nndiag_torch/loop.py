@@ -788,7 +788,7 @@ class TorchLoop:
         if scale is None and any(map(self._carries_scale, parameters)):
             self.scaled_steps += 1
             if self.scaled_steps == LOOKED:
-                self.recorder.describe(**self.describe())
+                self.recorder.describe(optimizer={**self.recorder.meta.optimizer, "scaled": True})
         lr = moving_group(optimizer).get("lr")
         self.teller.update_begins(moving(optimizer, parameters), math.nan if lr is None else lr)
 
