@@ -242,7 +242,8 @@ class Hooks:
         for hook in hooks:
             if not isinstance(hook, Hook):
                 raise TypeError(f"a hook is an object of a subclass of nndiag.Hook, got {hook!r}")
-            other = (_HEARS.get(hook) or _nobody)() if own(hook) else None
+            held = _HEARS.get(hook) if own(hook) else None
+            other = None if held is None else held()
             if hook in self._hooks or (other is not None and hook in other):
                 whose = "this" if hook in self._hooks else "another"
                 raise NndiagError(f"{hook!r} listens to {whose} loop already; give a new {type(hook).__name__}()")
@@ -302,10 +303,6 @@ class Hooks:
 
 _HEARS: weakref.WeakKeyDictionary[Hook, weakref.ref[Hooks]] = weakref.WeakKeyDictionary()
 """What each hook of nndiag was added to last: it feeds one recorder alone."""
-
-
-def _nobody() -> None:
-    """A weak reference to no hooks."""
 
 
 def own(hook: Hook) -> bool:

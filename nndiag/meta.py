@@ -247,7 +247,7 @@ def _extent(value: Any) -> tuple[int, int]:
             elif isinstance(one, list | tuple | set):
                 inner += one
             else:
-                told += int(getattr(one, "size", 1)) if isinstance(one, np.ndarray) else 1
+                told += one.size if isinstance(one, np.ndarray) else 1
         level, deep = inner, deep + 1
     return told, deep
 

@@ -62,6 +62,7 @@ def test_any_number_of_decades_can_be_drawn(values: np.ndarray, tmp_path: Path) 
     run = synthetic.run(train=values, gradients={"norm": {"h1.weight": values, "output.weight": values[::-1]}})
     for ax in (plots.losses(run), plots.layers(run, "gradients", "norm"), plots.heatmap(run, "gradients", "norm")):
         ax.figure.savefig(tmp_path / "picture.png")
+        assert (tmp_path / "picture.png").stat().st_size > 1000
 
 
 def test_an_empty_run_has_an_empty_picture() -> None:

@@ -683,22 +683,25 @@ class TorchLoop:
         if ours and (self._finished or not self._backward_passes) and all(_is_cleared(tensor) for tensor in tensors):
             self._clipped_nothing += 1
             if self._clipped_nothing == LOOKED:
-                self.recorder.describe(clipping={**limit, "gradients": "cleared"})
+                self._describe_clipping({**limit, "gradients": "cleared"})
         elif ours and self._finished:
             self._clipped_late += 1
             if self._clipped_late == LOOKED:
-                self.recorder.describe(clipping={**limit, "gradients": "used"})
+                self._describe_clipping({**limit, "gradients": "used"})
         elif ours:
             scaled = any(self._carries_scale(parameter) for parameter in ours)
-            clipping = {**limit, "gradients": "before"} | ({"scaled": True} if scaled else {})
-            if self.clipping_limit != clipping:
-                self.clipping_limit = clipping
-                self.recorder.describe(clipping=clipping)
+            self._describe_clipping({**limit, "gradients": "before"} | ({"scaled": True} if scaled else {}))
             if self._clip_passes != self._backward_passes:  # those of another micro-batch have come in
                 self._clip_passes = self._backward_passes
                 self._told -= {id(parameter.tensor) for parameter in ours}
             self._tell_gradients(ours)
             self._clipped |= {id(parameter.tensor) for parameter in ours}
+
+    def _describe_clipping(self, clipping: dict[str, Any]) -> None:
+        """It is known, or known better, how gradients are clipped."""
+        if self.clipping_limit != clipping:
+            self.clipping_limit = clipping
+            self.recorder.describe(clipping=clipping)
 
     @guarded
     def clamping(self, tensors: list[torch.Tensor], value: float) -> None:

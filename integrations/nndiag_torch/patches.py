@@ -61,11 +61,10 @@ def remove(watcher: Watcher) -> None:
         while _ORIGINALS:
             owner, name, original = _ORIGINALS.pop()
             now = getattr(owner, name)
-            if getattr(now, "__wrapped__", None) is original:  # nobody has patched it since
+            ours = next((one for one in _chain(now) if getattr(one, "__wrapped__", None) is original), None)
+            if ours is now:  # nobody has patched it since
                 setattr(owner, name, original)
-            elif (
-                ours := next((one for one in _chain(now) if getattr(one, "__wrapped__", None) is original), None)
-            ) is not None:
+            elif ours is not None:
                 _LEFT[owner, name] = ours
 
 

@@ -79,7 +79,7 @@ class ClippedAlways(Check):
         if clipped > self.most:
             median, bound = float(kept.median()), "at most " if measured is None and "value" in clipping else ""
             steps = kept.index
-            if self._limits_scaled(run) and median < self.short:
+            if self._limit_is_unscaled(run) and median < self.short:
                 yield self._scaled(kept)
                 return
             yield self.finding(
@@ -103,7 +103,7 @@ class ClippedAlways(Check):
             fact, kind="exact", first_step=int(steps[0]), last_step=int(steps[-1]), place="ND904", fix=fix
         )
 
-    def _limits_scaled(self, run: Run) -> bool:
+    def _limit_is_unscaled(self, run: Run) -> bool:
         """Whether gradients carry the loss scale when they are clipped, and the limit is none that was multiplied with it."""
         clipping, scale = run.meta.clipping or {}, run.loop["loss_scale"].dropna()
         limit = clipping.get("max_norm", clipping.get("value"))

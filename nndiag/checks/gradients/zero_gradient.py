@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,11 @@ HELD = ("weight", "embedding")
 
 NUMBER, SEVERAL = re.compile(r"(?<=\.)\d+(?=\.)"), 4
 """Numbers in the names of parameters that are one of several, and how many make a choice of them, as experts are."""
+
+
+def _alike(parameter: ParameterMeta) -> tuple[str, tuple[int, ...]]:
+    """What parameters that are numbered and of one shape share."""
+    return NUMBER.sub("#", parameter.name), tuple(parameter.shape)
 
 
 def fresh(parameter: ParameterMeta, errors: float = ERRORS) -> bool:
@@ -83,7 +89,8 @@ class ZeroGradient(Check):
     whether the graph of the loss leads to a weight, the finding does: a weight out of its reach is detached or unused, one
     within it gets zeros from what follows. In a recurrent layer whose other weights have a gradient nothing is cut: over
     sequences of a single step the weights of the state multiply zeros. That is a remark, unless the network does not train at
-    all.
+    all. Of `SEVERAL` layers or more that are numbered and of one shape, as experts are, those that are never called are a remark
+    where half of them or more train and training does not go poorly.
 
     A weight declared frozen is a remark, as fine-tuning freezes on purpose, and so are pretrained ones out of reach. They
     are a finding where there was nothing to preserve and nothing writes to them: their standard deviation is that of a fresh
@@ -195,7 +202,7 @@ class ZeroGradient(Check):
             yield self._remark([p.name for p in parameters], "out of the reach of the loss")
             return
         called = set(run.activations.columns.get_level_values(-1))
-        spare = [p.name for p in parameters if p.layer not in called and self._is_one_of_several(run, p)]
+        spare = self._never_chosen(run, [p for p in parameters if p.layer not in called])
         if spare:
             yield self._remark(spare, "out of the reach of the loss, as an expert that nothing is sent to")
         for p in parameters:
@@ -205,12 +212,18 @@ class ZeroGradient(Check):
             yield self._finding(run, p, f"{p.name} has no gradient: the loss does not lead back to it, its layer is {how}", kind,
                                 (f"the layer is {how}",))  # fmt: skip
 
-    def _is_one_of_several(self, run: Run, unused: ParameterMeta) -> bool:
-        """Whether `unused` is one of several that are numbered and of one shape, of which half train, and training goes well."""
-        made, pattern, norms = progress.training(run), NUMBER.sub("#", unused.name), self._at_updates(run).max()
-        several = [p for p in run.meta.parameters if NUMBER.sub("#", p.name) == pattern and p.shape == unused.shape]
-        used = sum(norms.get(p.name, 0.0) > 0 for p in several)
-        return made is not None and made.poor is not True and 2 * used >= len(several) >= SEVERAL
+    def _never_chosen(self, run: Run, unused: list[ParameterMeta]) -> list[str]:
+        """Those of the `unused` that are among several alike, half of which or more train, where training does not go poorly."""
+        made = progress.training(run)
+        if not unused or made is None or made.poor is True:
+            return []
+        several: Counter[tuple[str, tuple[int, ...]]] = Counter()
+        used: Counter[tuple[str, tuple[int, ...]]] = Counter()
+        norms = self._at_updates(run).max()
+        for p in run.meta.parameters:
+            several[_alike(p)] += 1
+            used[_alike(p)] += bool(norms.get(p.name, 0.0) > 0)
+        return [p.name for p in unused if 2 * used[_alike(p)] >= several[_alike(p)] >= SEVERAL]
 
     def _frozen(self, run: Run) -> Iterator[Finding]:
         weights = [p for p in run.meta.parameters if p.kind in HELD]

@@ -78,19 +78,20 @@ class ConstantOutput(Check):
             last_step=int(variance.index[-1]),
             value=float(variance.max()),
             threshold=self.ratio * scale,
-            fix=self.advice
-            if single or ones
-            else f"Look at what becomes of the output of {before}: a mean over the batch, or over all of its parts, "
-            "makes every sample the same."
-            if before
-            else "Follow run.activations['batch_variance'] to the first layer where it vanishes.",
+            fix=self.advice if single or ones else self._look(before),
             place="ND1" if ones else ALIKE if before else "",
         )
 
+    def _look(self, before: str) -> str:
+        """Where to look, with a layer `before` the last one that does depend on the inputs or without."""
+        if before:
+            return f"Look at what becomes of the output of {before}: a mean over the batch makes all samples alike."
+        return "Follow run.activations['batch_variance'] to the first layer where it vanishes."
+
     def _alive_before(self, run: Run) -> str:
         """The layer before the last one with weights, if it depends on the inputs on all reads, and has a gradient; else ""."""
-        layers = structure.recorded(run, "batch_variance")
-        last = max((i for i, layer in enumerate(layers) if layer in structure.linear(run, "batch_variance")), default=0)
+        layers, linear = structure.recorded(run, "batch_variance"), structure.linear(run, "batch_variance")
+        last = layers.index(linear[-1]) if linear else 0
         if not last:
             return ""
         within, whole = (

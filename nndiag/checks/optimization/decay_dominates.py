@@ -83,31 +83,42 @@ class DecayDominates(Check):
             begun = norms.iloc[-1] / norms.iloc[0].where(norms.iloc[0] > 0)  # the largest may be that of an explosion
             yield from self._by_penalty(run, norms, left.combine(begun, max), trained)
             return
-        kept = float(left.median())
-        share = self._share(run, norms)
-        if trained is not None and trained.value > self.learned:
-            return
-        decay, value, threshold = self._decay(run), share, self.share
-        penalty, fact = self._penalty(run, norms), f"the weights have shrunk to {kept:.2g} of their size"
-        said = f"weight decay alone is {share:.2g} times the {'gradients' if self._coupled(run) else 'updates'}"
+        if trained is None or trained.value <= self.learned:
+            yield from self._by_decay(run, norms, float(left.median()), trained)
+
+    def _by_decay(
+        self, run: Run, norms: pd.DataFrame, kept: float, trained: progress.Progress | None
+    ) -> Iterator[Finding]:
+        """What the decay of the optimiser does to weights of which `kept` is left."""
+        share, penalty = self._share(run, norms), self._penalty(run, norms)
+        fact = f"the weights have shrunk to {kept:.2g} of their size"
         if trained is not None and penalty > trained.now and share > self.share:
             fact = f"λ/2 · Σ w², the penalty that it stands for, is {penalty:.2g}, where the loss is {trained.now:.2g}"
         elif kept > self.shrunk:
             return
-        elif not (share > self.share or (kept < self.gone and share > self.mostly)):
-            if max(kept, alone := self._alone(run, norms)) > self.gone:
-                return
-            said, value, threshold = f"weight decay alone would leave {alone:.2g} of the weights", alone, self.gone
+        if share > self.share or (kept < self.gone and share > self.mostly):
+            said, value, threshold = f"is {share:.2g} times the {self._beside(run)}", share, self.share
+        elif max(kept, alone := self._alone(run, norms)) <= self.gone:
+            said, value, threshold = f"would leave {alone:.2g} of the weights", alone, self.gone
+        else:
+            return
+        decay, usual = self._decay(run), self._is_usual(run)
         yield self.finding(
-            f"{said}, and {fact}", first_step=int(norms.index[0]), last_step=int(norms.index[-1]), value=value,
-            threshold=threshold, causes=("weight decay too strong",),
-            fix=f"Try weight_decay = {decay / 10:.1g} instead of {decay:.3g}.",
-            place=RATE_DECAYS if self._is_usual(run, decay) else "",
+            f"weight decay alone {said}, and {fact}", first_step=int(norms.index[0]), last_step=int(norms.index[-1]),
+            value=value, threshold=threshold, causes=("ND501",) if usual else ("weight decay too strong",),
+            fix=f"Lower the learning rate, which a weight decay of {decay:.3g} is multiplied with: that is a usual one."
+            if usual else f"Try weight_decay = {decay / 10:.1g} instead of {decay:.3g}.",
+            place=RATE_DECAYS if usual else "",
         )  # fmt: skip
 
-    def _is_usual(self, run: Run, decay: float) -> bool:
-        """Whether a decay is one that trains well at a usual learning rate, with which it is multiplied."""
-        return not self._coupled(run) and decay <= (self.usual_decoupled if self._decoupled(run) else self.usual)
+    def _beside(self, run: Run) -> str:
+        """What decay is measured beside."""
+        return "gradients" if self._coupled(run) else "updates"
+
+    def _is_usual(self, run: Run) -> bool:
+        """Whether decay is one that trains well at a usual learning rate, with which it is multiplied."""
+        usual = self.usual_decoupled if self._decoupled(run) else self.usual
+        return not self._coupled(run) and self._decay(run) <= usual
 
     def _by_penalty(
         self, run: Run, norms: pd.DataFrame, left: pd.Series[float], trained: progress.Progress | None
