@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,31 @@ if TYPE_CHECKING:
 SETTINGS = ("momentum", "betas", "eps", "weight_decay", "decoupled_weight_decay", "nesterov", "dampening", "alpha",
             "amsgrad")  # fmt: skip
 """Settings of an optimiser that checks and readers of a run want to know."""
+
+
+class Description:
+    """What a recorder is told of a loop: anew when that is no longer so."""
+
+    def __init__(self, loop: TorchLoop) -> None:
+        self._loop = loop
+        self._told: tuple[int, ...] = ()
+        self._loss: Mapping[str, Any] | None = None
+        self._trainable = self._written = 0
+        """Parameters that are not frozen, as some are on the way, and those written to that no optimiser holds."""
+
+    def keep(self, *, read: bool) -> None:
+        """Tell the recorder, at the end of an iteration, unless it knows."""
+        loop = self._loop
+        if read:
+            self._trainable = sum([not parameter.frozen for parameter in loop.parameters])
+        if loop.steps & (loop.steps - 1) == 0:  # at powers of two: an average may follow once in an epoch
+            self._written = sum([parameter.written for parameter in loop.parameters])
+        parts = loop.parts
+        known = len(parts.order), len(loop.reached), len(parts.parameters), self._trainable, self._written
+        if self._told != known or loop.recorder.meta.loss is not self._loss:  # the user has told of it
+            self._told = known
+            loop.recorder.describe(**loop.describe())
+            self._loss = loop.recorder.meta.loss
 
 
 def loop(loop: TorchLoop) -> dict[str, Any]:
@@ -40,8 +66,8 @@ def loop(loop: TorchLoop) -> dict[str, Any]:
         "loss": loop.objective,
         "optimizer": next((optimizer(one) for one in loop.optimizers), {})
         | ({"in_turn": True} if loop.in_turn else {})
-        | ({"scaled": True} if loop.scaled_steps >= LOOKED else {}),
-        "clipping": loop.clipping_limit,
+        | ({"scaled": True} if loop.gradients.scaled_steps >= LOOKED else {}),
+        "clipping": loop.gradients.clipping,
         "seeds": {"torch": torch.initial_seed()},
         "versions": versions() | {"torch": str(torch.__version__)},
         "dtype": next((str(p.tensor.dtype).removeprefix("torch.") for p in loop.parameters), ""),

@@ -42,6 +42,7 @@ from nndiag_torch.tape import Tape
 from nndiag_torch.telling import loop_row, one_value
 
 if TYPE_CHECKING:
+    from nndiag_torch.iteration import Iteration
     from nndiag_torch.layers import Layer, Parameter
     from nndiag_torch.loop import TorchLoop
 
@@ -418,10 +419,11 @@ class Later:
     # The iteration
 
     @part
-    def iteration(self, passes: int, updates: int, skipped: Sequence[Any], *rest: Any, by_hand: bool) -> None:
-        """What the iteration did: see `telling.loop_row`."""
+    def iteration(self, done: Iteration, kept: Any, scale: Any, *, by_hand: bool) -> None:
+        """What was `done`, whether gradients were `kept`, and the `scale` of the loss: see `telling.loop_row`."""
         if self.reading:
-            self.tape.add(self._iteration, by_hand, passes, updates, *rest, *skipped)
+            counts = done.backward_passes, done.updates
+            self.tape.add(self._iteration, by_hand, *counts, kept, done.evaluation_mode, scale, *done.skips)
 
     def _iteration(
         self, by_hand: bool, passes: int, updates: int, kept: Any, evaluation: float, scale: Any, *skipped: Any

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from threading import get_ident
 from time import perf_counter
@@ -28,8 +27,10 @@ from nndiag_torch import compiled, description, graph, patches
 from nndiag_torch.arrays import first_tensor, hook_of, on_gradient, same_start, version_of
 from nndiag_torch.device import Later, is_for
 from nndiag_torch.dropping import FunctionalDropout
+from nndiag_torch.gradients import Gradients, is_cleared
+from nndiag_torch.iteration import Iteration, Pass
 from nndiag_torch.layers import ALIKE, PASSING, Layer, Parameter, function_before, reshapes
-from nndiag_torch.objectives import LOOKED, Objectives, nothing
+from nndiag_torch.objectives import LOOKED, Objectives
 from nndiag_torch.optimizers import moving, moving_group
 from nndiag_torch.parts import Holders, Parts
 from nndiag_torch.telling import Now
@@ -98,18 +99,17 @@ class TorchLoop:
         self.holders = Holders(self.parts, dict.fromkeys(optimizers, 0))
         self.reached: set[int] = set()
         self._objectives = Objectives(self)
-        self.clipping_limit: dict[str, Any] = {"gradients": "unknown"}
-        self._clipped_nothing = self._clipped_late = 0
-        self.scaled_steps = 0
-        """Steps of an optimiser on gradients from which nobody had taken the scale of the loss off."""
+        self.gradients = Gradients(self)
         self.compiled = compiled.Compiled(self.parts.layers, self._traced)
-        self._described = (0, 0, 0, 0, 0)
-        self._loss_described: Mapping[str, Any] | None = None
-        self._trainable = self._written = 0
+        self._description = description.Description(self)
         self._unheard = 0
+        """Iterations in which no layer was heard."""
         self._by_hand = 0
+        """Passes in turn before which parameters were written to, though no optimiser ever steps."""
         self._turns: dict[Optimizer | None, Any] = {}
+        """Whether the gradients of each optimiser were kept when it stepped last."""
         self._strangers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+        """Optimisers that hold no parameter of ours."""
         self._loss_tells = False
         """Whether losses are logged in time to say when they go back; else outputs do, on steps that are not read."""
         self.in_turn = self._several = False
@@ -117,18 +117,24 @@ class TorchLoop:
         self._parts = False
         """Whether the losses that go back in one iteration are parts of one."""
         self._told_in_time = self._passes_through = False
-        self._thread = 0
+        """Whether a loss was ever logged before it went back, and whether one passed through to parameters of another model."""
         self._epoch: Any = 0
-        self._began = self._never_steps = self._failed = self._unscales = False
-        self._trains_in_evaluation_mode = self._reads = False
+        self._began = self._failed = False
+        self._never_steps = False
+        """Whether no optimiser stepped in the latest iteration."""
+        self._trains_in_evaluation_mode = False
+        self._reads = False
+        """Whether the latest pass is read."""
         self._evaluated_in_training_mode: bool | None = None
+        """The mode of the latest pass without gradients, until a validation is logged."""
         self._looked = False
         self._looks = self._validations = 0
         """Training passes before which one had no gradients, in training mode, and nothing was told of it; and validations."""
         self._dropout = FunctionalDropout()
-        self._output: Any = None
         self._entering: tuple[Any, ...] = ()
-        self._within = False
+        """What the model was called with, until its first module has been called."""
+        self._within, self._thread = False, 0
+        """Whether the model is being called with gradients on, and in which thread it was called last."""
         self._handles: list[Any] = []
         self._new_iteration()
 
@@ -156,7 +162,7 @@ class TorchLoop:
         self._finish()
         self.teller.leave()
         self.hooks.remove(self.recorder)
-        self._output = None
+        self._pass.output = None
 
     def _take_off(self) -> None:
         """Take every hook off."""
@@ -201,30 +207,10 @@ class TorchLoop:
     # The iteration
 
     def _new_iteration(self) -> None:
-        self._passing = self._inside = self._in_backward = self._adds_up = self._finished = False
-        self._surveyed = False
-        self._stepping: Optimizer | None = None
-        self._versions: list[int] = []
-        self._stepped: set[Optimizer] = set()
-        self._told: set[int] = set()
-        self._clipped: set[int] = set()
-        self._clip_passes = 0
-        self._backward_passes = self._updates = 0
-        self._kept: dict[Optimizer | None, Any] = {}
-        self._evaluation_mode = 1.0 if self._trains_in_evaluation_mode else math.inf
-        self._goes_back_in_evaluation_mode = False
-        self._skips: list[Any] = []
-        self._scale: Any = 1.0
-        self._loss_is_scaled = False
-        self._taken_off: set[int] = set()
-        """Ids of the parameters from whose gradients the scale of the loss was taken off in this iteration."""
-        self._output = None
-        self._previous: Layer | None = None
-        self._heard: set[str] = set()
-        self._function = ""
-        self._latest: tuple[Callable[[], torch.Tensor | None], int] = (nothing, 0)
-        self._loss_is_in = self._loss_seen = self._unscaled = self._collected = False
-        self._witness: torch.Tensor | None = None
+        self.iteration, self._pass = Iteration(), Pass()
+        if self._trains_in_evaluation_mode:
+            self.iteration.evaluation_mode = 1.0
+        self.gradients.new_iteration()
         self.compiled.reading = self.teller.wants("on_forward")
 
     def _begin_pass(self, args: Any) -> None:
@@ -234,14 +220,9 @@ class TorchLoop:
         self._looks += self._looked
         self._looked = False
         self._collect_gradients()
-        self._passing = True
-        self._in_backward = self._adds_up = self._collected = False
-        self._loss_is_in = self._loss_seen = self._unscaled = False
-        self._previous = self._output = None
-        self._heard.clear()
-        self._function = ""
+        self._pass = Pass(begun=True)
         self._reads = self.teller.reading
-        self._evaluation_mode = min(self._evaluation_mode, float(self.parts.in_evaluation_mode))
+        self.iteration.evaluation_mode = min(self.iteration.evaluation_mode, float(self.parts.in_evaluation_mode))
         self._begin()
         given, self._entering = self._entering, ()
         self._objectives.enters(given, args)
@@ -252,11 +233,12 @@ class TorchLoop:
 
     def _is_over(self) -> bool:
         """Whether a pass that begins is one of the next iteration."""
-        if self._finished or self._stepped or not self._backward_passes:
-            return self._finished or (self.in_turn and bool(self._stepped))
-        by_hand = not (self._stepping or any(self.optimizers.values())) and self._versions != self.holders.versions
+        now = self.iteration
+        if now.finished or now.stepped or not now.backward_passes:
+            return now.finished or (self.in_turn and bool(now.stepped))
+        by_hand = not (now.stepping or any(self.optimizers.values())) and now.versions != self.holders.versions
         self._by_hand = self._by_hand + 1 if by_hand else 0
-        return self._never_steps or self._by_hand >= BY_HAND or self._backward_passes >= ENDLESS
+        return self._never_steps or self._by_hand >= BY_HAND or now.backward_passes >= ENDLESS
 
     def _begin(self) -> None:
         """Training begins, unless it has."""
@@ -268,47 +250,42 @@ class TorchLoop:
 
     def _finish(self) -> None:
         """The iteration under way is over, if there is one."""
-        if not (self._finished or self._backward_passes or self._stepped):
+        now = self.iteration
+        if not (now.finished or now.backward_passes or now.stepped):
             return
-        if not self._finished:
-            self._never_steps = not self._updates
-            if not (self._updates and self.in_turn) and any(p.tensor.grad is not None for p in self.parameters):
-                self._tell_gradients(self.parameters)
+        if not now.finished:
+            self._never_steps = not now.updates
+            if not (now.updates and self.in_turn) and any(p.tensor.grad is not None for p in self.parameters):
+                self.gradients.tell(self.parameters)
             self._collect_gradients()
         self._mind_silence()
-        if not self._finished:
+        if not now.finished:
             self._settle_losses()
-        if math.isinf(self._evaluation_mode):  # without a pass in training mode: this loop trains in the other
-            self._trains_in_evaluation_mode = self._goes_back_in_evaluation_mode
-            self._evaluation_mode = float(self._goes_back_in_evaluation_mode)
-        self._trains_in_evaluation_mode &= self._evaluation_mode > 0
+        if math.isinf(now.evaluation_mode):  # without a pass in training mode: this loop trains in the other
+            self._trains_in_evaluation_mode = now.goes_back_in_evaluation_mode
+            now.evaluation_mode = float(now.goes_back_in_evaluation_mode)
+        self._trains_in_evaluation_mode &= now.evaluation_mode > 0
         if self.teller.reading:
-            self.teller.iteration(self._backward_passes, self._updates, self._skips, self._gradients_kept(),
-                                  self._evaluation_mode, self._scale, by_hand=self._never_steps)  # fmt: skip
-            self._trainable = sum([not parameter.frozen for parameter in self.parameters])  # some are frozen on the way
-        if self.steps & (self.steps - 1) == 0:  # at powers of two: an average may follow once in an epoch
-            self._written = sum([parameter.written for parameter in self.parameters])
-        known = len(self.parts.order), len(self.reached), len(self.parts.parameters), self._trainable, self._written
-        if self._described != known or self.recorder.meta.loss is not self._loss_described:  # the user has told of it
-            self._described = known
-            self.recorder.describe(**self.describe())
-            self._loss_described = self.recorder.meta.loss
+            self.teller.iteration(now, self._gradients_kept(), self.gradients.scale, by_hand=self._never_steps)
+        self._description.keep(read=self.teller.reading)
         self.steps += 1
         self.teller.iteration_ends()
         self._new_iteration()
 
     def _settle_losses(self) -> None:
         """What was seen to go back counts where an optimiser has stepped, if any ever does; of micro-batches it may be a part."""
-        if self._several or (not self._updates and any(self.optimizers.values())):
+        now = self.iteration
+        if self._several or (not now.updates and any(self.optimizers.values())):
             self.teller.losses_seen(0)
-        elif self._backward_passes > 1 and self._witness is not None:
-            self._parts = self._parts or self._objectives.are_parts(self._backward_passes)
+        elif now.backward_passes > 1 and now.witness is not None:
+            self._parts = self._parts or self._objectives.are_parts(now.backward_passes)
             if self._parts:
-                self.teller.losses_seen(self._backward_passes)
+                self.teller.losses_seen(now.backward_passes)
 
     def _mind_silence(self) -> None:
         """Say so, once, where iterations go by without any layer that was heard, or without those that are compiled."""
-        heard = self.parts.order or self._goes_back_in_evaluation_mode  # from the next but one iteration on, that is
+        in_evaluation_mode = self.iteration.goes_back_in_evaluation_mode  # heard from the next but one iteration on
+        heard = self.parts.order or in_evaluation_mode
         silent = not heard or (self.steps < LOOKED and compiled.misses(self.parts.modules.values()))
         if silent and self._unheard < SILENT and self.teller.wants("on_forward"):
             self._unheard += 1
@@ -322,7 +299,10 @@ class TorchLoop:
         if torch.compiler.is_compiling():
             return
         if id(module) in self.parts.roots or ("_orig_mod" in module._modules and self.parts.is_compiled(module)):
-            self._inside, self._within = False, torch.is_grad_enabled()  # a pass before may have ended in an exception
+            self._pass.inside, self._within = (
+                False,
+                torch.is_grad_enabled(),
+            )  # a pass before may have ended in an exception
             self._thread = get_ident()
             self._entering = args if self._within else ()
             if not (self._within or self.model.training):
@@ -332,7 +312,7 @@ class TorchLoop:
         """Any module of the process has been called. While a graph is traced, what this gives back is handed on instead."""
         if torch.compiler.is_compiling():
             return None if compiled.exporting() else self.compiled.passed(module, output)
-        if self._inside and not (self._reads or self.teller.reading) and id(module) in self.parts.inner:
+        if self._pass.inside and not (self._reads or self.teller.reading) and id(module) in self.parts.inner:
             return None  # within a pass that is not read
         if torch._C._functorch.peek_interpreter_stack() is None and not torch.jit.is_tracing():
             self._really_called(module, args, output)  # what runs under vmap and the like has no values
@@ -351,7 +331,7 @@ class TorchLoop:
         """A module of the model, or the model itself, has been called."""
         if root := id(module) in self.parts.roots:
             self._entering, self._within = (), False
-        if (root or not (self._inside or self._within)) and not torch.is_grad_enabled():
+        if (root or not (self._pass.inside or self._within)) and not torch.is_grad_enabled():
             if root:
                 self._evaluates(first_tensor(args, floating=False))
             elif (layer := self.parts.layers.get(id(module))) and layer.kind in MODAL:
@@ -360,15 +340,15 @@ class TorchLoop:
             self._train_forward(self.parts.layers.get(id(module)), root, args, output)
             if compiled.is_region(module):
                 self.compiled.collect(self.teller.measured, "output", among=module)
-                self._collected = self._collected or root
+                self._pass.collected = self._pass.collected or root
         elif (tensor := first_tensor(output)) is not None and tensor.requires_grad:
             tensor.register_hook(self._evaluation_pass_goes_back)
 
     def _meet(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """A module that was not there when the model was surveyed: a new part of it, or none of ours."""
-        if self._surveyed or isinstance(module, LOSSES) or self._thread not in (0, get_ident()):
+        if self.iteration.surveyed or isinstance(module, LOSSES) or self._thread not in (0, get_ident()):
             return
-        self._surveyed = True  # once in an iteration: some loops make a new module at every step
+        self.iteration.surveyed = True  # once in an iteration: some loops make a new module at every step
         own = self.parts.meet(module)
         if not own and self._within and (tensor := first_tensor(output)) is not None and tensor.requires_grad:
             self.parts.borrow(module)
@@ -389,16 +369,16 @@ class TorchLoop:
     @guarded
     def _evaluation_pass_goes_back(self, gradient: torch.Tensor) -> None:
         """A pass in evaluation mode was one of training after all."""
-        self._goes_back_in_evaluation_mode = True
+        self.iteration.goes_back_in_evaluation_mode = True
 
     def _train_forward(self, layer: Layer | None, root: bool, args: tuple[Any, ...], output: Any) -> None:
         if _backward_under_way() != -1:
             if layer is not None:
                 self._await_gradient(layer, first_tensor(output))
             return
-        if not self._passing or self._in_backward:
+        if not self._pass.begun or self._pass.in_backward:
             self._begin_pass(args)
-        self._inside = not root
+        self._pass.inside = not root
         if not self._reads:
             if root and not self._loss_tells and (tensor := first_tensor(output)) is not None and tensor.requires_grad:
                 on_gradient(tensor, self._loss_goes_back)
@@ -406,7 +386,7 @@ class TorchLoop:
         if layer is not None and self.teller.wants("on_forward") and (tensor := first_tensor(output)) is not None:
             self._layer_forward(layer, first_tensor(args), tensor)
         if root:
-            self._output = output
+            self._pass.output = output
 
     def _traced(self, layer: Layer) -> None:
         """`layer` is part of a compiled region, which is traced just now."""
@@ -414,14 +394,14 @@ class TorchLoop:
 
     def _collect_outputs(self) -> None:
         """Take over what compiled regions have measured in this pass."""
-        if not self._collected:
-            self._collected = True
+        if not self._pass.collected:
+            self._pass.collected = True
             self.compiled.collect(self.teller.measured, "output", among=None)
 
     def _collect_gradients(self) -> None:
         """Take over δ, as compiled regions have measured it in the last pass."""
-        if self._in_backward:
-            self.compiled.collect(self.teller.measured_backward, "gradient", self._scale, among=None)
+        if self._pass.in_backward:
+            self.compiled.collect(self.teller.measured_backward, "gradient", self.gradients.scale, among=None)
 
     def _layer_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
         if x is not None and not self._follows(layer, x) and not same_start(x, output):  # or it worked in place
@@ -429,35 +409,37 @@ class TorchLoop:
             if layer.after is None:
                 layer.after = self._source(x)
         if layer.name not in self.parts.order:
-            self.parts.place(layer, self._heard)
+            self.parts.place(layer, self._pass.heard)
         self._tell_forward(layer, x, output)
 
     def _follows(self, layer: Layer, x: torch.Tensor) -> bool:
         """Whether a layer that is known to come right after another got `x` from it: most do, and nothing lies between."""
-        latest, version = self._latest
+        latest, version = self._pass.latest
         return layer.after is not None and latest() is x and version_of(x) == version
 
     def _source(self, x: torch.Tensor) -> str:
         """Name of the layer before, if `x` is what it put out, untouched but perhaps reshaped; "" otherwise."""
-        latest, version = self._latest
+        current = self._pass
+        latest, version = current.latest
         output = latest()
-        if self._previous is None or output is None or version_of(output) != version:
+        if current.previous is None or output is None or version_of(output) != version:
             return ""
         base = output if output._base is None else output._base
-        return self._previous.name if x is output or x._base is base else ""
+        return current.previous.name if x is output or x._base is base else ""
 
     def _function_forward(self, x: torch.Tensor) -> None:
         """A function without a module may lie between the layer before and this one, whose input shows what it put out."""
-        before, kind = self._previous, function_before(x)
-        if before is None or kind in ("", self._function):
+        before, kind = self._pass.previous, function_before(x)
+        if before is None or kind in ("", self._pass.function):
             return
         self._tell_forward(self.parts.function(before, kind), None, x)
 
     def _tell_forward(self, layer: Layer, x: torch.Tensor | None, output: torch.Tensor) -> None:
-        self._previous, self._latest = layer, (weakref.ref(output), version_of(output))
-        self._heard.add(layer.name)
+        current = self._pass
+        current.previous, current.latest = layer, (weakref.ref(output), version_of(output))
+        current.heard.add(layer.name)
         if layer.kind not in PASSING and not (layer.kind == "unknown" and reshapes(x, output)):
-            self._function = ALIKE.get(layer.kind, layer.kind)
+            current.function = ALIKE.get(layer.kind, layer.kind)
         if layer.shape is None:
             layer.shaped(x, output)
         self.teller.forward(layer, x, output)
@@ -472,7 +454,7 @@ class TorchLoop:
     # The loss
 
     def _take_loss_module(self, args: tuple[Any, ...], output: Any) -> None:
-        if self._passing and isinstance(output, torch.Tensor) and output.requires_grad and len(args) > 1:
+        if self._pass.begun and isinstance(output, torch.Tensor) and output.requires_grad and len(args) > 1:
             self._take_loss(output, args[0], args[1])
 
     def _logged(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -494,7 +476,7 @@ class TorchLoop:
             return
         if values.keys() == {"epoch"} and values["epoch"] != self._epoch:  # by itself, it is said of what comes
             self._epoch = values["epoch"]
-            if self._finished and not self.teller.retelling:
+            if self.iteration.finished and not self.teller.retelling:
                 self._finish()
         if validates and not self.teller.retelling:
             self._validated(trains=isinstance(values.get("loss"), torch.Tensor))
@@ -509,10 +491,10 @@ class TorchLoop:
 
         Where the loss of a training pass comes with them, the last of these is that one.
         """
-        if self._finished:
+        if self.iteration.finished:
             self._finish()
         self.teller.catch_up()
-        if self._passing and self.teller.reading and not self._backward_passes and not trains:
+        if self._pass.begun and self.teller.reading and not self.iteration.backward_passes and not trains:
             self._take_back()
         training, self._evaluated_in_training_mode = self._evaluated_in_training_mode, None
         self._looked, self._validations = False, self._validations + 1
@@ -523,13 +505,13 @@ class TorchLoop:
     def _take_back(self) -> None:
         """The passes since the last step had gradients on and no backward pass: they were those of the validation."""
         self._evaluated_in_training_mode = self.model.training
-        self.recorder.row.take_back(loss=self._loss_is_in)
-        self._passing = self._inside = self._loss_is_in = False
-        self._output = None
+        self.recorder.row.take_back(loss=self._pass.loss_is_in)
+        self._pass.begun = self._pass.inside = self._pass.loss_is_in = False
+        self._pass.output = None
 
     def goes_back(self, loss: torch.Tensor) -> None:
         """A backward pass from `loss` is about to begin."""
-        if self._finished or not self._loss_is_in or self.steps < ALWAYS:  # else it was told
+        if self.iteration.finished or not self._pass.loss_is_in or self.steps < ALWAYS:  # else it was told
             self._goes_back_untold(loss)
 
     @guarded
@@ -539,19 +521,20 @@ class TorchLoop:
         What passes through to parameters of somebody else's is the loss of another. Where several optimisers have each a loss of
         their own, none of them is that of the run.
         """
+        now, current = self.iteration, self._pass
         if self.steps < ALWAYS and (self._strangers or len(self.optimizers) > 1):
             self._objectives.mind_opponents(loss)
-        unheard = self._finished and (bool(self.compiled.traced) or not self.parts.order)
-        known = self._loss_is_in or (self._finished and self._loss_seen)
-        if self._failed or self._unscaled or (known and not unheard) or (parameter := self._reached_by(loss)) is None:
+        unheard = now.finished and (bool(self.compiled.traced) or not self.parts.order)
+        known = current.loss_is_in or (now.finished and current.loss_seen)
+        if self._failed or current.unscaled or (known and not unheard) or (parameter := self._reached_by(loss)) is None:
             return
-        self._several = self._several or self.in_turn or bool(self._stepped and not self._finished)
+        self._several = self._several or self.in_turn or bool(now.stepped and not now.finished)
         if self._several or loss.numel() != 1:
             self._hear(loss)
-        elif self._loss_seen and not unheard:  # another from the same pass
+        elif current.loss_seen and not unheard:  # another from the same pass
             self.teller.loss(self.teller.mean(loss), Origin(told=False, seen=True, added=True), None, None)
         else:
-            cleared, self._witness = _is_cleared(self._witness), parameter
+            cleared, now.witness = is_cleared(now.witness), parameter
             self._take_loss(loss, None, None, told=False, again=cleared)
 
     def _reached_by(self, loss: torch.Tensor) -> torch.Tensor | None:
@@ -573,7 +556,7 @@ class TorchLoop:
 
     def _hear(self, loss: torch.Tensor) -> bool:
         """Hear when `loss` goes back; whether it still may."""
-        if not loss.requires_grad or self._adds_up:
+        if not loss.requires_grad or self._pass.adds_up:
             return False
         self._loss_tells = True
         on_gradient(loss, self._loss_goes_back)
@@ -582,24 +565,24 @@ class TorchLoop:
     def _take_loss(
         self, loss: torch.Tensor, outputs: Any, targets: Any, *, told: bool = True, again: bool = False
     ) -> None:
-        known = self._loss_is_in or (self._loss_seen and not told)
-        if self._finished and known and (self.compiled.traced or not self.parts.order):
+        known = self._pass.loss_is_in or (self._pass.loss_seen and not told)
+        if self.iteration.finished and known and (self.compiled.traced or not self.parts.order):
             self._begin_pass(())  # one that was compiled as a whole, or whose modules nobody calls
         self._begin()
         self._collect_outputs()
-        value, looked = self.teller.mean(loss), self._loss_seen
+        value, looked = self.teller.mean(loss), self._pass.loss_seen
         in_time = self._hear(loss)
-        origin = Origin(told, in_time and not looked, again or (told and self._loss_is_in))
+        origin = Origin(told, in_time and not looked, again or (told and self._pass.loss_is_in))
         self._told_in_time = self._told_in_time or (told and in_time)
-        self._loss_is_in, self._loss_seen = self._loss_is_in or told, looked or not told
+        self._pass.loss_is_in, self._pass.loss_seen = self._pass.loss_is_in or told, looked or not told
         enough = looked or (self._told_in_time and not told)  # what else goes back is of another kind
         if outputs is None and (enough or not (self.teller.reading and self.teller.looks(value))):
-            self._output = None
+            self._pass.output = None
             self.teller.loss(value, origin, None, None)
             return
-        found = graph.objective(loss, self._output)
-        self._objectives.look(found, loss, self._output)
-        self._output = None
+        found = graph.objective(loss, self._pass.output)
+        self._objectives.look(found, loss, self._pass.output)
+        self._pass.output = None
         if self.steps < LOOKED:
             self.reached |= graph.reached(loss)
             self._dropout.trains(loss, [layer.module for layer in self.parts.order.values()])
@@ -614,8 +597,8 @@ class TorchLoop:
 
     def _head(self, kind: str, outputs: torch.Tensor) -> None:
         """A function between the last layer and the loss is a layer, too."""
-        before = self._previous
-        if before is not None and kind not in ("", self._function):
+        before = self._pass.previous
+        if before is not None and kind not in ("", self._pass.function):
             self._tell_forward(self.parts.function(before, kind), None, outputs)
 
     # Backward
@@ -627,28 +610,29 @@ class TorchLoop:
     @guarded
     def _output_goes_back(self, delta: Callable[[torch.Tensor], torch.Tensor], gradient: torch.Tensor) -> None:
         self._begin_backward()
-        self.teller.output_gradient(delta(gradient), self._scale)
+        self.teller.output_gradient(delta(gradient), self.gradients.scale)
 
     @guarded
     def _goes_back(self, layer: Layer, gradient: torch.Tensor) -> None:
-        if self._finished or not self._adds_up:
+        if self.iteration.finished or not self._pass.adds_up:
             self._begin_backward()
-        self.teller.backward(layer, gradient, self._scale)
+        self.teller.backward(layer, gradient, self.gradients.scale)
 
     def _begin_backward(self) -> None:
         """A backward pass has begun; before that of the loss, one of `torch.autograd.grad` may, which adds to no gradient."""
-        if self._adds_up and not self._finished:
+        if self._pass.adds_up and not self.iteration.finished:
             return
-        if self._finished:
+        if self.iteration.finished:
             self._begin_pass(())  # one that was compiled as a whole
-        if not self._in_backward:
+        if not self._pass.in_backward:
             self._collect_outputs()
-            self._in_backward, self._inside, self._output, self._collected = True, False, None, False
-            self._backward_passes += 1
+            current = self._pass
+            current.in_backward, current.inside, current.output, current.collected = True, False, None, False
+            self.iteration.backward_passes += 1
             if not any(self.optimizers.values()):
-                self._versions = self.holders.versions
-        self._adds_up = not self.teller.reading or self.holders.gather()  # what nobody reads need not be known
-        if self._adds_up:
+                self.iteration.versions = self.holders.versions
+        self._pass.adds_up = not self.teller.reading or self.holders.gather()  # what nobody reads need not be known
+        if self._pass.adds_up:
             if self._never_steps and self.teller.wants("on_gradients"):
                 torch.autograd.Variable._execution_engine.queue_callback(self._backward_ends)
             if self.teller.reading:
@@ -657,20 +641,21 @@ class TorchLoop:
     @guarded
     def _backward_ends(self) -> None:
         """Where no optimiser steps, the gradients are those that a backward pass leaves: soon they may be cleared."""
-        self._tell_gradients(self.parameters)
+        self.gradients.tell(self.parameters)
 
     def _mind_what_is_kept(self) -> None:
         """Look whether gradients were cleared before this backward pass."""
         for optimizer, tensors in self.holders.smallest.items():
             kept = self.teller.any_nonzero(tensor.grad for tensor in tensors if tensor.grad is not None)
-            self._kept[optimizer] = kept * self._kept.get(optimizer, 1.0)
+            self.iteration.kept[optimizer] = kept * self.iteration.kept.get(optimizer, 1.0)
 
     def _gradients_kept(self) -> Any:
         """1 where gradients were cleared before none of the passes, of an optimiser that stepped if any did; else 0.
 
         Where optimisers step in turn, the others are as they were when they stepped last.
         """
-        known = {one: kept for one, kept in self._kept.items() if not self._stepped or one in self._stepped}
+        now = self.iteration
+        known = {one: kept for one, kept in now.kept.items() if not now.stepped or one in now.stepped}
         if self.in_turn:
             known = {one: kept for one, kept in self._turns.items() if one in self.optimizers} | known
         self._turns = known
@@ -679,55 +664,29 @@ class TorchLoop:
     @guarded
     def clipping(self, tensors: list[torch.Tensor], limit: dict[str, float]) -> None:
         """Gradients are about to be clipped."""
-        ours = [found for tensor in tensors if (found := self.parts.parameters.get(id(tensor)))]
-        if ours and (self._finished or not self._backward_passes) and all(_is_cleared(tensor) for tensor in tensors):
-            self._clipped_nothing += 1
-            if self._clipped_nothing == LOOKED:
-                self._describe_clipping({**limit, "gradients": "cleared"})
-        elif ours and self._finished:
-            self._clipped_late += 1
-            if self._clipped_late == LOOKED:
-                self._describe_clipping({**limit, "gradients": "used"})
-        elif ours:
-            scaled = any(self._carries_scale(parameter) for parameter in ours)
-            self._describe_clipping({**limit, "gradients": "before"} | ({"scaled": True} if scaled else {}))
-            if self._clip_passes != self._backward_passes:  # those of another micro-batch have come in
-                self._clip_passes = self._backward_passes
-                self._told -= {id(parameter.tensor) for parameter in ours}
-            self._tell_gradients(ours)
-            self._clipped |= {id(parameter.tensor) for parameter in ours}
-
-    def _describe_clipping(self, clipping: dict[str, Any]) -> None:
-        """It is known, or known better, how gradients are clipped."""
-        if self.clipping_limit != clipping:
-            self.clipping_limit = clipping
-            self.recorder.describe(clipping=clipping)
+        self.gradients.clip(tensors, limit)
 
     @guarded
     def clamping(self, tensors: list[torch.Tensor], value: float) -> None:
         """Tensors are about to be clipped: where they are gradients of ours, that is told as `clipping`."""
         gradients = set(map(id, tensors))
         if ours := [p.tensor for p in self.parameters if id(p.tensor.grad) in gradients]:
-            self.clipping(ours, {"value": value})
+            self.gradients.clip(ours, {"value": value})
 
     @guarded
     def scaled(self, loss: Any, scale: Any) -> None:
         """The loss of this iteration is scaled, for mixed precision."""
-        self._scale = self.teller.number(scale)
-        self._unscaled, self._loss_is_scaled = False, True
+        self.gradients.loss_scaled(scale)
+        self._pass.unscaled = False
         for one in loss if isinstance(loss, list | tuple) else [loss]:
             if isinstance(one, torch.Tensor):
                 self.goes_back(one)
-        self._unscaled = True
+        self._pass.unscaled = True
 
     @guarded
     def unscaled(self, optimizer: Optimizer) -> None:
         """The scale of the loss is taken off the gradients."""
-        self._taken_off |= {id(parameter.tensor) for parameter in self._owned_by(optimizer)}
-
-    def _carries_scale(self, parameter: Parameter) -> bool:
-        """Whether the gradient of `parameter` is still multiplied by the scale of the loss."""
-        return self._loss_is_scaled and id(parameter.tensor) not in self._taken_off
+        self.gradients.unscaled(self._owned_by(optimizer))
 
     def steps_of(self, optimizer: Optimizer) -> int | None:
         """Steps of one of our optimisers so far."""
@@ -737,31 +696,10 @@ class TorchLoop:
     def skipped(self, optimizer: Optimizer) -> None:
         """Gradients were not finite, and the scaler has left out the step."""
         self._collect_gradients()
-        self._tell_gradients(self.holders.of(optimizer))
-        self._updates += 1
-        self._skips.append(True)
+        self.gradients.tell(self.holders.of(optimizer))
+        self.iteration.updates += 1
+        self.iteration.skips.append(True)
         self._stepped_with(optimizer)
-
-    def _tell_gradients(self, parameters: Iterable[Parameter]) -> None:
-        """Tell the gradients that were not told in this iteration, without the loss scale where it is still in them."""
-        new = [p for p in parameters if id(p.tensor) not in self._told] if self._told else list(parameters)
-        if new:
-            self._told |= {id(p.tensor) for p in new}
-            if self.teller.wants("on_gradients"):
-                with self._without_scale(new):
-                    self.teller.gradients(new)
-
-    @contextmanager
-    def _without_scale(self, parameters: Sequence[Parameter]) -> Iterator[None]:
-        """Have gradients of `parameters` in here divided by the loss scale where it is still in them."""
-        carry = [p for p in parameters if self._carries_scale(p) and isinstance(p.scale, float) and p.scale == 1.0]
-        for parameter in carry:
-            parameter.scale = self._scale
-        try:
-            yield
-        finally:
-            for parameter in carry:
-                parameter.scale = 1.0
 
     # The update
 
@@ -769,29 +707,15 @@ class TorchLoop:
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._is_within(optimizer) or not self._is_ours(optimizer):
             return
-        if optimizer in self._stepped:
+        if optimizer in self.iteration.stepped:
             self._finish()
             self._take_turns()
-        self._stepping = optimizer
+        self.iteration.stepping = optimizer
         if not (self._reads or self.teller.reading):
             return
         self._collect_gradients()
         parameters = self._owned_by(optimizer)
-        scale = getattr(optimizer, "grad_scale", None)  # fused optimisers take the scale off themselves
-        if scale is not None or self._unscales:
-            self._unscales = True
-            for parameter in parameters:
-                parameter.scale = 1.0 if scale is None else self.teller.number(scale)
-        others = [] if self._stepped else self.holders.unowned
-        self._tell_gradients([*parameters, *others] if others else parameters)
-        clipped = [parameter for parameter in parameters if id(parameter.tensor) in self._clipped]
-        if clipped and self.teller.wants("on_clipped"):
-            with self._without_scale(clipped):
-                self.teller.clipped(clipped)
-        if scale is None and any(map(self._carries_scale, parameters)):
-            self.scaled_steps += 1
-            if self.scaled_steps == LOOKED:
-                self.recorder.describe(optimizer={**self.recorder.meta.optimizer, "scaled": True})
+        self.gradients.before_step(optimizer, parameters, [] if self.iteration.stepped else self.holders.unowned)
         lr = moving_group(optimizer).get("lr")
         self.teller.update_begins(moving(optimizer, parameters), math.nan if lr is None else lr)
 
@@ -806,31 +730,32 @@ class TorchLoop:
         if self._is_within(optimizer):
             if optimizer in self.optimizers:
                 self.optimizers[optimizer] += 1
-                self._stepped.add(optimizer)
+                self.iteration.stepped.add(optimizer)
             return
         if not self._is_ours(optimizer):
             return
-        self._stepping = None
+        self.iteration.stepping = None
         if self._reads or self.teller.reading or self.hooks.foreign:
             self.teller.update_ends(optimizer, moving(optimizer, self._owned_by(optimizer)))
         self.optimizers[optimizer] += 1
-        self._updates += 1
+        self.iteration.updates += 1
         skipped = getattr(optimizer, "found_inf", None)  # fused optimisers leave a step out themselves
         if skipped is not None:
-            self._skips.append(self.teller.number(skipped))
+            self.iteration.skips.append(self.teller.number(skipped))
         self._never_steps = False
         self._stepped_with(optimizer)
 
     def _stepped_with(self, optimizer: Optimizer) -> None:
-        self._stepped.add(optimizer)
-        self._finished = len(self._stepped) >= len(self.optimizers)
-        if self._finished:
-            self._passing = self._inside = False
+        now = self.iteration
+        now.stepped.add(optimizer)
+        now.finished = len(now.stepped) >= len(self.optimizers)
+        if now.finished:
+            self._pass.begun = self._pass.inside = False
             self._settle_losses()
 
     def _is_within(self, optimizer: Optimizer) -> bool:
         """Whether `optimizer` steps within the step of one of ours, which holds several together, or repeats what one does."""
-        return self._stepping not in (None, optimizer)
+        return self.iteration.stepping not in (None, optimizer)
 
     def _is_ours(self, optimizer: Optimizer) -> bool:
         """Whether `optimizer` is one of this loop's."""
@@ -845,16 +770,9 @@ class TorchLoop:
             self.holders.forget()
             owned = self.holders.of(optimizer)
         if owned and optimizer not in self.optimizers:
-            self.holders.add(optimizer, beside=self._stepped)
+            self.holders.add(optimizer, beside=self.iteration.stepped)
             self.recorder.describe(**self.describe())
         return owned
-
-
-def _is_cleared(parameter: torch.Tensor | None) -> bool:
-    """Whether a parameter, if there is one, has no gradient, or one of zeros where to look does not wait for a device."""
-    if parameter is None:
-        return False
-    return parameter.grad is None or (parameter.grad.is_cpu and not parameter.grad.any())
 
 
 _backward_under_way = torch._C._current_graph_task_id

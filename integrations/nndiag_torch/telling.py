@@ -22,6 +22,7 @@ from nndiag_torch.arrays import as_array
 from nndiag_torch.optimizers import subtracted
 
 if TYPE_CHECKING:
+    from nndiag_torch.iteration import Iteration
     from nndiag_torch.layers import Layer, Parameter
     from nndiag_torch.loop import TorchLoop
 
@@ -174,12 +175,12 @@ class Now:
         if self.wants("on_update_end"):
             self.fire("on_update_end", parameters)
 
-    def iteration(self, passes: int, updates: int, skipped: Sequence[Any], *rest: Any, by_hand: bool) -> None:
-        """What the iteration did: see `loop_row`."""
+    def iteration(self, done: Iteration, kept: Any, scale: Any, *, by_hand: bool) -> None:
+        """What was `done` in the iteration, whether gradients were `kept`, and the `scale` of the loss: see `loop_row`."""
         if self.reading:
-            self.recorder.row.buffers["loop"].put(
-                "", LOOP, loop_row(self.loop, passes, updates, skipped, *rest, by_hand=by_hand)
-            )
+            row = loop_row(self.loop, done.backward_passes, done.updates, done.skips, kept, done.evaluation_mode, scale,
+                           by_hand=by_hand)  # fmt: skip
+            self.recorder.row.buffers["loop"].put("", LOOP, row)
 
     def logged(self, values: dict[str, Any]) -> dict[str, Any]:
         """Numbers that the user has logged, for the recorder to take."""
