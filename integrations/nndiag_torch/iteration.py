@@ -62,6 +62,8 @@ class Pass:
     """Whether a scaled loss was already seen without its scale."""
     output: Any = None
     """What the model has put out, until the loss is known."""
+    given: tuple[Any, Any] = (None, None)
+    """Outputs and targets that were logged without a tensor of the loss, until that goes back."""
     previous: Layer | None = None
     """The layer that was heard last."""
     latest: tuple[Callable[[], torch.Tensor | None], int] = (nothing, 0)

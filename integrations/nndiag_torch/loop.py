@@ -481,10 +481,19 @@ class TorchLoop:
         if validates and not self.teller.retelling:
             self._validated(trains=isinstance(values.get("loss"), torch.Tensor))
         loss, outputs, targets = (values.get(name) for name in TENSORS)
+        beside = first_tensor(outputs)
         if isinstance(loss, torch.Tensor):
             self._take_loss(loss, outputs, targets)
-        elif loss is not None:
-            numbers["loss"] = loss
+        elif (
+            isinstance(loss, float | int) and beside is not None and (self.iteration.finished or self._pass.in_backward)
+        ):
+            number = torch.full((), loss, dtype=torch.float64, device=beside.device)
+            self._take_loss(number, outputs, targets)
+        else:
+            if beside is not None and self._pass.begun:
+                self._pass.given = outputs, targets
+            if loss is not None:
+                numbers["loss"] = loss
 
     def _validated(self, *, trains: bool) -> None:
         """Numbers of a validation: they belong to the iteration that comes, and tell of the passes just made.
@@ -535,7 +544,8 @@ class TorchLoop:
             self.teller.loss(self.teller.mean(loss), Origin(told=False, seen=True, added=True), None, None)
         else:
             cleared, now.witness = is_cleared(now.witness), parameter
-            self._take_loss(loss, None, None, told=False, again=cleared)
+            given, current.given = current.given, (None, None)
+            self._take_loss(loss, *given, told=False, again=cleared)
 
     def _reached_by(self, loss: torch.Tensor) -> torch.Tensor | None:
         """A parameter of the model that `loss` reaches, if all that it reaches are the model's or in its optimisers.

@@ -543,6 +543,19 @@ def test_a_loss_that_is_logged_as_a_number_is_still_read_from_its_graph():
     assert (told["name"], told["reduction"]) == ("CrossEntropyLoss", "mean")
 
 
+@pytest.mark.parametrize("at", ["before", "after"])
+def test_outputs_and_targets_beside_the_number_of_a_loss_are_looked_at(at):
+    def log(recorder, when, loss, outputs, targets):
+        if when == at:
+            recorder.log(loss=loss.item(), outputs=outputs, targets=targets)
+
+    recorder, beside = train_by_hand(log), train_by_hand(logs(at))
+
+    assert dict(recorder.meta.loss) == BY_VALUE
+    assert all(verdicts(recorder)[code].verdict.name == "PASS" for code in OBJECTIVE)
+    assert recorder.run.losses.train.tolist() == pytest.approx(beside.run.losses.train.tolist(), rel=1e-6)
+
+
 def test_a_watched_loss_module_shows_what_goes_in():
     recorder = train_by_hand(lambda *_: None, ByHand())
 
