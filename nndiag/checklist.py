@@ -12,6 +12,7 @@ from nndiag import progress
 from nndiag.catalogue import catalogue, chosen
 from nndiag.causes import arrange, can_explain
 from nndiag.check import Check, Finding, Kind, Verdict
+from nndiag.interrupts import propagates
 from nndiag.report import CheckResult, Report
 from nndiag.run import Run
 
@@ -75,6 +76,8 @@ class Checklist:
                 return CheckResult.of(check, Verdict.NOT_CHECKED, reason), []
             seen = list(check.examine(run))
         except Exception as fault:
+            if propagates(fault):
+                raise
             self._fault(check, fault)
             return CheckResult.of(check, Verdict.NOT_CHECKED, f"the check itself failed: {fault!r}"), []
         findings = [replace(finding, verdict=severity.of(finding.kind)) for finding in seen if finding.kind != "note"]

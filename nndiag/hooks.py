@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from nndiag.errors import NndiagError
-from nndiag.interrupts import from_handler
+from nndiag.interrupts import propagates
 from nndiag.pace import Pace
 from nndiag.recorder import Recorder
 from nndiag.statistics import Array
@@ -288,7 +288,7 @@ class Hooks:
         return not self.foreign and len(self._listeners["on_step_end"]) == 1
 
     def _fail(self, hook: Hook, event: str, fault: Exception) -> None:
-        if hook.recorder.strict or from_handler(fault):
+        if propagates(fault, hook.recorder.strict):
             raise fault
         name, recorder = type(hook).__name__, hook.recorder
         log.error("%s failed in %s and is detached; training goes on", name, event, exc_info=fault)

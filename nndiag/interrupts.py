@@ -51,6 +51,11 @@ def _heard_by(handler: Waiting) -> bool:
     return True
 
 
+def propagates(fault: BaseException, strict: bool = False) -> bool:
+    """Whether `fault`, met in a part of nndiag, is to be raised: all are where `strict`, and the program's own always."""
+    return strict or from_handler(fault)
+
+
 def from_handler(fault: BaseException) -> bool:
     """Whether a signal handler of the program, such as a time limit's, has raised `fault`, wherever it came."""
     codes = {code for number in signal.valid_signals() if (code := _code(signal.getsignal(number))) is not None}

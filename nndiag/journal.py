@@ -14,6 +14,7 @@ import numpy as np
 
 from nndiag import kept, store
 from nndiag.errors import RunError
+from nndiag.interrupts import propagates
 from nndiag.memory import Memory
 from nndiag.meta import Meta
 from nndiag.stored import Stored
@@ -92,7 +93,7 @@ class Journal:
             self._fit()
             self._keep(OFTEN)
         except Exception as fault:
-            if self._strict:
+            if propagates(fault, self._strict):
                 raise
             self._thins = False
             log.error("rows are no longer thinned as they come; training goes on", exc_info=fault)
@@ -197,6 +198,8 @@ def _noting(faults: list[Exception]) -> Iterator[None]:
     try:
         yield
     except Exception as fault:
+        if propagates(fault):
+            raise
         faults.append(fault)
 
 

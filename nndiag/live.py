@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nndiag.check import Check, Finding, Verdict
 from nndiag.checklist import Checklist
+from nndiag.interrupts import propagates
 from nndiag.pace import LIVE
 from nndiag.report import printable
 
@@ -87,7 +88,7 @@ class LiveChecks:
         try:
             self._examine(recorder)
         except Exception as fault:
-            if self._strict:
+            if propagates(fault, self._strict):
                 raise
             self._failed = True
             log.error("the live checks failed and are off; training goes on", exc_info=fault)
@@ -120,7 +121,7 @@ class LiveChecks:
         try:
             answer = self._choose(finding)
         except Exception as fault:
-            if self._strict:
+            if propagates(fault, self._strict):
                 raise
             self._choose = warn
             log.error("on_finding failed and is not called again; findings are logged", exc_info=fault)

@@ -24,7 +24,7 @@ import numpy as np
 
 from nndiag import store, stored
 from nndiag.errors import NndiagError, ShapeError
-from nndiag.interrupts import from_handler, uninterrupted
+from nndiag.interrupts import propagates, uninterrupted
 from nndiag.journal import Journal
 from nndiag.meta import Meta, versions
 from nndiag.pace import LIVE, Pace
@@ -478,7 +478,7 @@ class Recorder:
             with self.pace, np.errstate(all="ignore"):
                 self._finish_step()
         except Exception as fault:
-            if self.strict or from_handler(fault):
+            if propagates(fault, self.strict):
                 raise
             self._broken |= {"step", "validation_data", *FILLS}
             log.error("step failed and recording is switched off; the loop goes on", exc_info=fault)
@@ -589,7 +589,7 @@ class Recorder:
             try:
                 action(exporter)
             except Exception as fault:
-                if self.strict:
+                if propagates(fault, self.strict):
                     raise
                 name = type(exporter).__name__
                 log.error("%s failed and is detached; training goes on", name, exc_info=fault)
@@ -651,7 +651,7 @@ class Recorder:
         except (TypeError, NndiagError):
             raise
         except Exception as fault:
-            if self.strict or from_handler(fault):
+            if propagates(fault, self.strict):
                 raise
             self._broken |= {name, *PARTS.get(name, ())}
             log.error("%s failed and is switched off; the loop goes on", name, exc_info=fault)
@@ -705,7 +705,7 @@ class Recorder:
         try:
             action()
         except Exception as fault:
-            if self.strict or from_handler(fault):
+            if propagates(fault, self.strict):
                 raise
             log.error("closing %r failed in part", self, exc_info=fault)
             with suppress(Exception):

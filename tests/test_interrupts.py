@@ -26,6 +26,8 @@ def python_hears_it() -> Any:
 class CtrlC:
     """Within it, the `at`-th line of nndiag's gets a SIGINT, counted in functions of the names `within` if there are any."""
 
+    number = signal.SIGINT
+
     def __init__(self, at: int, within: tuple[str, ...] = ()) -> None:
         self._left, self._within, self.came = at, within, False
 
@@ -36,7 +38,7 @@ class CtrlC:
             self._left -= 1
             if not self._left:
                 self.came = True
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(self.number)
         return self
 
     def __enter__(self) -> "CtrlC":
@@ -46,6 +48,44 @@ class CtrlC:
 
     def __exit__(self, *_: object) -> None:
         sys.settrace(self._before)
+
+
+class OutOfTime(Exception):
+    """What a program's own time limit raises."""
+
+
+class Alarm(CtrlC):
+    """The same with SIGALRM, whose handler raises `OutOfTime`."""
+
+    number = signal.SIGALRM
+
+    def __enter__(self) -> "Alarm":
+        def out_of_time(*_: object) -> None:
+            raise OutOfTime
+
+        self._usual = signal.signal(signal.SIGALRM, out_of_time)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        signal.signal(signal.SIGALRM, self._usual)
+
+
+@pytest.mark.parametrize("part", ["not_checked", "arrange", "fit", "to_store", "write_meta", "put"])
+def test_a_time_limit_of_the_program_ends_it_wherever_it_comes(part: str, tmp_path: Path) -> None:
+    """In a check, the live checks, an exporter, and what thins, writes and keeps rows."""
+    pytest.importorskip("tensorboardX")
+    from nndiag.exporters import TensorBoard
+
+    with Alarm(1, within=(part,)) as alarm, pytest.raises(OutOfTime):
+        with Recorder(tmp_path / "run", every=1, check_every=2, flush_seconds=0) as recorder:
+            recorder.add_exporter(TensorBoard(tmp_path / "events"))
+            for step in range(6):
+                recorder.gradient("w", np.full((2, 2), step))
+                recorder.log(loss=float(step))
+                recorder.step()
+    assert alarm.came
 
 
 def test_an_interrupt_comes_after_what_must_be_whole() -> None:

@@ -32,7 +32,7 @@ from torch.optim import Optimizer
 
 from nndiag.frames import LOOP, SAME_GRADIENTS, SAME_WEIGHTS, SAMPLED
 from nndiag.hooks import HistogramHook, Spacing, overrides, own
-from nndiag.interrupts import from_handler
+from nndiag.interrupts import propagates
 from nndiag.measured import Magnitude, MeasuredRow
 from nndiag.row import Origin
 from nndiag.statistics import Array
@@ -132,7 +132,7 @@ class Later:
 
     def failed(self, name: str, fault: Exception) -> None:
         """Switch the part called `name` off; with `strict` raises the fault instead."""
-        if self.recorder.strict or from_handler(fault):
+        if propagates(fault, self.recorder.strict):
             raise fault
         if name not in self.broken:
             self.broken.add(name)

@@ -20,7 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from nndiag.frames import EVALUATION, FRAMES
 from nndiag.held_out import SharedRows
 from nndiag.hooks import ALWAYS, Hooks
-from nndiag.interrupts import from_handler
+from nndiag.interrupts import propagates
 from nndiag.recorder import Recorder
 from nndiag.row import Origin
 from nndiag_torch import compiled, description, graph, patches
@@ -173,7 +173,7 @@ class TorchLoop:
 
     def _fail(self, where: str, fault: Exception) -> None:
         """Something here is broken: hear no more, and say so."""
-        if self.recorder.strict or from_handler(fault):
+        if propagates(fault, self.recorder.strict):
             raise fault
         log.error("the PyTorch adapter failed in %s and is detached; training goes on", where, exc_info=fault)
         self._failed = True

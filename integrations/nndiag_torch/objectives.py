@@ -113,7 +113,7 @@ class Objectives:
         modules = self._loop.parts.modules.values()
         samples = 0 if any(getattr(module, "batch_first", True) is False for module in modules) else len(output)
         over, scrambled = graph.over_samples(loss, samples), graph.scrambled(loss, samples)
-        if scrambled is None and self._reshape is not None and graph.scrambles(*self._reshape, samples):
+        if not scrambled and self._reshape is not None and graph.scrambles(*self._reshape, samples):
             scrambled = [list(shape) for shape in self._reshape]
         return ({"over_samples": over} if over else {}) | ({"scrambled": scrambled} if scrambled else {})
 

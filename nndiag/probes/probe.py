@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from nndiag import synthetic
 from nndiag.check import Check
 from nndiag.errors import NndiagError
+from nndiag.interrupts import propagates
 from nndiag.meta import Meta
 from nndiag.probes.subject import Subject, find_subject, seeded
 from nndiag.recorder import Recorder
@@ -68,6 +69,8 @@ class Probe(Check):
         except NndiagError as fault:
             return {"reason": str(fault)}
         except Exception as fault:
+            if propagates(fault):
+                raise
             log.error("%s failed: it is not checked", self.code, exc_info=fault)
             return {"reason": f"the experiment failed: {type(fault).__name__}: {fault}"}
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nndiag.check import Finding
+from nndiag.interrupts import propagates
 from nndiag.probes.probe import Probe
 from nndiag.probes.subject import Form, Shape, Subject
 from nndiag.run import Run
@@ -46,6 +47,8 @@ class Shapes(Probe):
             try:
                 found = subject.copy().shapes(rows)
             except Exception as fault:
+                if propagates(fault):
+                    raise
                 found = []
                 mismatches.append({"layer": "", "got": str(fault), "wanted": "", "batch": batch})
             mismatches += [

@@ -7,7 +7,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from nndiag_torch.graph.nodes import Node, nodes_of, saved_by
+from nndiag_torch.graph.nodes import Node, nodes_of, or_unknown, saved_by
 
 NODES = 4096
 """Nodes looked at for attention: a dozen blocks of a transformer."""
@@ -22,19 +22,14 @@ LOWEST = -1e4
 """What a mask adds to hide a place is below: minus infinity, or the lowest number that half precision holds."""
 
 
+@or_unknown(bool)
 def looks_ahead(loss: Tensor, length: int) -> bool:
     """Whether there is attention of sequences of a `length` to themselves in the graph of `loss`, and all of it sees ahead.
 
     Where some does not, it is that of a decoder, and the others are of its encoder. The length may be off by the one place
     that is left out at an end. Never raises: a graph of another kind is unknown.
     """
-    try:
-        return _looks_ahead(loss, (length - 1, length, length + 1))
-    except Exception:  # as `objective`
-        return False
-
-
-def _looks_ahead(loss: Tensor, lengths: tuple[int, ...]) -> bool:
+    lengths = length - 1, length, length + 1
     known = (_sees_ahead(node, lengths) for node in islice(nodes_of(loss), NODES))
     ahead = [one for one in known if one is not None]
     return bool(ahead) and all(ahead)
@@ -62,6 +57,7 @@ def _sees_ahead(node: Node, lengths: tuple[int, ...]) -> bool | None:
     return mask is None or bool((mask if mask.dtype == torch.bool else mask.detach() > LOWEST).triu(1).any())
 
 
+@or_unknown(bool)
 def shows_padding(loss: Tensor, ids: Tensor) -> bool:
     """Whether all attention to sequences of `ids` (N, T) that hides some places shows padding alone, and hides several ids.
 
@@ -71,13 +67,10 @@ def shows_padding(loss: Tensor, ids: Tensor) -> bool:
     """
     if ids.ndim != 2 or ids.device.type != "cpu":
         return False
-    try:
-        known = [
-            _shows(hidden, ids) for node in islice(nodes_of(loss), NODES) if (hidden := _hidden(node, ids)) is not None
-        ]
-        return bool(known) and all(known)
-    except Exception:  # as `objective`
-        return False
+    known = [
+        _shows(hidden, ids) for node in islice(nodes_of(loss), NODES) if (hidden := _hidden(node, ids)) is not None
+    ]
+    return bool(known) and all(known)
 
 
 def _shows(hidden: Tensor, ids: Tensor) -> bool:

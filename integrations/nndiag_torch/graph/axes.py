@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from nndiag_torch.graph.nodes import DEPTH, Edge, Node, name_of, nodes_of, shape_of, signed
+from nndiag_torch.graph.nodes import DEPTH, Edge, Node, name_of, nodes_of, or_unknown, shape_of, signed
 from nndiag_torch.graph.values import RESHAPES, Values
 
 SOFTMAXES = ("LogSoftmaxBackward0", "SoftmaxBackward0")
@@ -62,15 +62,13 @@ def crossed(edge: Edge, ids: Tensor | None) -> dict[str, Any]:
     return {"axes_crossed": [list(whole), list(given)]} if whole == given[::-1] != given and min(given) > 1 else {}
 
 
+@or_unknown(str)
 def over_samples(loss: Tensor, samples: int) -> str:
     """Which of "softmax" and "logsumexp" in the graph of `loss` runs over an axis of so many `samples`; "" where none does.
 
     That axis is the first of several, and no other is as long: a square of similarities is normalised over either. Never raises.
     """
-    try:
-        return next((kind for node in nodes_of(loss) if (kind := _over_first(node, samples))), "")
-    except Exception:  # as `objective`
-        return ""
+    return next((kind for node in nodes_of(loss) if (kind := _over_first(node, samples))), "")
 
 
 def _over_first(node: Node, samples: int) -> str:
@@ -105,20 +103,18 @@ def mixes(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
                for a, b in pairwise(sorted(old & new)))  # fmt: skip
 
 
-def scrambled(loss: Tensor, samples: int) -> list[list[int]] | None:
-    """The shapes before and after the first reshape in the graph of `loss` that `scrambles`; None without one.
+@or_unknown(list)
+def scrambled(loss: Tensor, samples: int) -> list[list[int]]:
+    """The shapes before and after the first reshape in the graph of `loss` that `scrambles`; empty without one.
 
     `samples` is 0 where it is not known how many there are. Never raises.
     """
-    try:
-        for node in nodes_of(loss):
-            if node.name() in RESHAPES and node.next_functions[0][0] is not None:
-                before, after = shape_of(node.next_functions[0]), shape_of((node, 0))
-                if scrambles(before, after, samples):
-                    return [list(before), list(after)]
-    except Exception:  # as `objective`
-        pass
-    return None
+    for node in nodes_of(loss):
+        if node.name() in RESHAPES and node.next_functions[0][0] is not None:
+            before, after = shape_of(node.next_functions[0]), shape_of((node, 0))
+            if scrambles(before, after, samples):
+                return [list(before), list(after)]
+    return []
 
 
 def scrambles(before: tuple[int, ...], after: tuple[int, ...], samples: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from nndiag_torch.graph.nodes import Node, nodes_of, saved_by
+from nndiag_torch.graph.nodes import Node, nodes_of, or_unknown, saved_by
 
 SOME = 16
 """Values from which on a mask is told from numbers that happen to be like one."""
@@ -13,15 +13,13 @@ ERRORS = 4.0
 """Standard errors of a share of random draws that the zeros of a mask may be off the rate that its other values say."""
 
 
+@or_unknown(float)
 def dropped(loss: Tensor) -> float:
     """The largest share of values that a dropout in the graph of `loss` has set to 0; 0 where there is none on a CPU.
 
     There, dropout multiplies with a mask of 0 and 1 / (1 - p), which needs no gradient. Never raises.
     """
-    try:
-        return max((_share(node) for node in nodes_of(loss) if node.name() == "MulBackward0"), default=0.0)
-    except Exception:  # as `objective`
-        return 0.0
+    return max((_share(node) for node in nodes_of(loss) if node.name() == "MulBackward0"), default=0.0)
 
 
 def _share(node: Node) -> float:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+
+from nndiag.interrupts import propagates
 
 Node = Any
 """A node of the graph, `tensor.grad_fn`."""
@@ -29,6 +32,28 @@ def packs(on: bool = True) -> None:
     """Hooks may have packed what nodes keep, or, with `on` false, nobody has: for releases in which no node says so."""
     global _packed
     _packed = on
+
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def or_unknown(unknown: Callable[[], _R]) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Has a function give `unknown()` where it fails: a check of the user's training must not end it, whatever graph is met."""
+
+    def wrap(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        @wraps(function)
+        def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            try:
+                return function(*args, **kwargs)
+            except Exception as fault:
+                if propagates(fault):
+                    raise
+                return unknown()
+
+        return guarded
+
+    return wrap
 
 
 def signed(number: int) -> int:

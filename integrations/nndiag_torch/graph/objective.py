@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nndiag.frames import OTHER_TERMS
-from nndiag_torch.graph.nodes import nodes_of
+from nndiag_torch.graph.nodes import nodes_of, or_unknown
 from nndiag_torch.graph.rows import Rows
 from nndiag_torch.graph.terms import Path, Term
 from nndiag_torch.graph.values import Step, Values, applied, head_of
@@ -96,32 +96,13 @@ def _spaced(rows: Tensor, number: int) -> Iterator[Tensor]:
             yield rows[:, ::stride].reshape(-1)
 
 
+@or_unknown(Found)
 def objective(loss: Tensor, output: Any = None) -> Found:
     """What `loss` is computed from, where its graph tells; `output` is what the model returned, a tensor or several.
 
     Values are read before backward; after it, the structure alone is left. Never raises: a graph of another kind is
     unknown. Nothing is kept but what is handed out.
     """
-    try:
-        return _objective(loss, output)
-    except Exception:  # a check of the user's training must not end it, whatever subclass or device is met
-        return Found()
-
-
-def reached(loss: Tensor) -> set[int]:
-    """Ids of `leaves`."""
-    return {id(leaf) for leaf in leaves(loss)}
-
-
-def leaves(loss: Tensor) -> Iterator[Tensor]:
-    """The leaf parameters that backward from `loss` gets to, over the whole graph, those of the last layers first.
-
-    What a checkpoint with `use_reentrant=True` or a function of the user's own hides inside is not among them.
-    """
-    yield from (leaf for node in nodes_of(loss) if (leaf := getattr(node, "variable", None)) is not None)
-
-
-def _objective(loss: Tensor, output: Any) -> Found:
     if not isinstance(loss, Tensor) or loss.grad_fn is None:
         return Found()
     every, alone = terms_of(loss, Values(output, loss))
@@ -137,6 +118,19 @@ def _objective(loss: Tensor, output: Any) -> Found:
     if len(terms) > 1 or outputs is None or targets is None or source is None or source.grad_fn is None:
         return Found(facts, outputs, targets, head)
     return Found(facts, outputs, targets, head, source, partial(_delta, (*main.value.steps, rows[0])))
+
+
+def reached(loss: Tensor) -> set[int]:
+    """Ids of `leaves`."""
+    return {id(leaf) for leaf in leaves(loss)}
+
+
+def leaves(loss: Tensor) -> Iterator[Tensor]:
+    """The leaf parameters that backward from `loss` gets to, over the whole graph, those of the last layers first.
+
+    What a checkpoint with `use_reentrant=True` or a function of the user's own hides inside is not among them.
+    """
+    yield from (leaf for node in nodes_of(loss) if (leaf := getattr(node, "variable", None)) is not None)
 
 
 def _delta(steps: tuple[Step, ...], gradient: Tensor) -> Tensor:

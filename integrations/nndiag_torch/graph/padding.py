@@ -7,7 +7,7 @@ from itertools import islice
 
 from torch import Tensor, nn
 
-from nndiag_torch.graph.nodes import Node, nodes_of, signed
+from nndiag_torch.graph.nodes import Node, nodes_of, or_unknown, signed
 
 NODES = 8192
 """Nodes looked at: on a CPU a recurrent layer has some for each step."""
@@ -16,40 +16,36 @@ HALF, LONG = 0.5, 5
 """Share of the texts that end in one and the same id, and places of it that they end in, in the median."""
 
 
+@or_unknown(bool)
 def reads_last(loss: Tensor, ids: Tensor, recurrent: Iterable[nn.RNNBase]) -> bool:
     """Whether the state of a recurrent layer is taken after the last place of `ids` (N, T), which is padding in most texts.
 
     On a CPU alone. Never raises: a graph of another kind is unknown.
     """
-    try:
-        if ids.ndim != 2 or ids.device.type != "cpu" or not _padded(ids):
-            return False
-        layers = list(recurrent)
-        states = {(layer.num_layers * (1 + layer.bidirectional), len(ids), layer.hidden_size) for layer in layers}
-        widths = {layer.hidden_size * (1 + layer.bidirectional) for layer in layers}
-        names, taken = set(), False
-        for node in islice(nodes_of(loss), NODES):
-            names.add(node.name())
-            taken = taken or _takes_last(node, (len(ids), ids.shape[1]), widths, states)
-        return taken and not any("PackPadded" in name for name in names)
-    except Exception:  # as `objective`
+    if ids.ndim != 2 or ids.device.type != "cpu" or not _padded(ids):
         return False
+    layers = list(recurrent)
+    states = {(layer.num_layers * (1 + layer.bidirectional), len(ids), layer.hidden_size) for layer in layers}
+    widths = {layer.hidden_size * (1 + layer.bidirectional) for layer in layers}
+    names, taken = set(), False
+    for node in islice(nodes_of(loss), NODES):
+        names.add(node.name())
+        taken = taken or _takes_last(node, (len(ids), ids.shape[1]), widths, states)
+    return taken and not any("PackPadded" in name for name in names)
 
 
+@or_unknown(float)
 def counted(ids: Tensor, targets: Tensor, ignored: int) -> float:
     """Share of `targets`, one for each of `ids` (N, T), that are at padding, if all these are one class that is not `ignored`.
 
     On a CPU alone, and of texts most of which end in padding; else 0. Never raises.
     """
-    try:
-        one_each = targets.numel() == ids.numel() and not targets.is_floating_point()
-        if ids.ndim != 2 or ids.device.type != "cpu" or not one_each or not _padded(ids):
-            return 0.0
-        at_padding = _ends(ids).flip(1).bool()
-        classes = targets.reshape(ids.shape)[at_padding].unique()
-        return float(at_padding.float().mean()) if len(classes) == 1 and int(classes) != ignored else 0.0
-    except Exception:  # as `objective`
+    one_each = targets.numel() == ids.numel() and not targets.is_floating_point()
+    if ids.ndim != 2 or ids.device.type != "cpu" or not one_each or not _padded(ids):
         return 0.0
+    at_padding = _ends(ids).flip(1).bool()
+    classes = targets.reshape(ids.shape)[at_padding].unique()
+    return float(at_padding.float().mean()) if len(classes) == 1 and int(classes) != ignored else 0.0
 
 
 def _ends(ids: Tensor) -> Tensor:
