@@ -72,19 +72,23 @@ class Alarm(CtrlC):
         signal.signal(signal.SIGALRM, self._usual)
 
 
-@pytest.mark.parametrize("part", ["not_checked", "arrange", "fit", "to_store", "write_meta", "put"])
-def test_a_time_limit_of_the_program_ends_it_wherever_it_comes(part: str, tmp_path: Path) -> None:
-    """In a check, the live checks, an exporter, and what thins, writes and keeps rows."""
-    pytest.importorskip("tensorboardX")
+def train_by_hand(folder: Path) -> None:
     from nndiag.exporters import TensorBoard
 
+    with Recorder(folder / "run", every=1, check_every=2, flush_seconds=0) as recorder:
+        recorder.add_exporter(TensorBoard(folder / "events"))
+        for step in range(6):
+            recorder.gradient("w", np.full((2, 2), step))
+            recorder.log(loss=float(step))
+            recorder.step()
+
+
+@pytest.mark.parametrize("part", ["not_checked", "arrange", "fit", "to_store", "write_meta", "put"])
+def test_a_time_limit_of_the_program_ends_it_wherever_it_comes(part: str, tmp_path: Path) -> None:
+    """In a check, the live checks, what thins, writes and keeps rows, and an exporter."""
+    pytest.importorskip("tensorboardX")
     with Alarm(1, within=(part,)) as alarm, pytest.raises(OutOfTime):
-        with Recorder(tmp_path / "run", every=1, check_every=2, flush_seconds=0) as recorder:
-            recorder.add_exporter(TensorBoard(tmp_path / "events"))
-            for step in range(6):
-                recorder.gradient("w", np.full((2, 2), step))
-                recorder.log(loss=float(step))
-                recorder.step()
+        train_by_hand(tmp_path)
     assert alarm.came
 
 

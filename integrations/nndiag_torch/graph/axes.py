@@ -103,7 +103,7 @@ def mixes(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
                for a, b in pairwise(sorted(old & new)))  # fmt: skip
 
 
-@or_unknown(list)
+@or_unknown(list[list[int]])
 def scrambled(loss: Tensor, samples: int) -> list[list[int]]:
     """The shapes before and after the first reshape in the graph of `loss` that `scrambles`; empty without one.
 
