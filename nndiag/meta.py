@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from reprlib import repr as short
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 import numpy as np
 
@@ -19,6 +19,65 @@ WORDS = {
     "expects": ("logits", "probabilities", "log_probabilities", "real"),
 }
 """What a loss can say of its targets and of the outputs that it takes; other words would switch checks off unseen."""
+
+LOSS = {
+    "name": "what the field calls it: cross-entropy, BinaryCrossEntropy, MSE, …",
+    "task": "what its targets are: classes, binary or real",
+    "expects": "what it takes as outputs: logits, probabilities, log_probabilities or real",
+    "reduction": "mean, sum or none",
+    "scale": "constant factor on the loss; null where factors differ, as in a focal loss",
+    "label_smoothing": "share of a target that is spread over all classes",
+    "ignore_index": "class whose samples do not count",
+    "ignored": "share of the targets of that class, where the first batches had any",
+    "weight": "weights of the classes, as given",
+    "pos_weight": "weights of the positives, as given",
+    "weights": "as weight",
+    "class_weight": "as weight",
+    "sample_weight": "weights of samples, as given",
+    "class_weights": "weights of the classes, as measured on the gradients of the outputs",
+    "signed_weights": "true where samples are weighed by numbers of either sign, as by advantages",
+    "adversarial": "true where it is at odds with the loss of another optimiser",
+    "trivial": "what outputs cost that say nothing of their inputs, where that is known",
+    "floor": "the lowest value it can have, where that is known and not 0",
+    "unguarded": "true where a logarithm or a quotient in it is not kept from 0",
+    "normalizes": "true where it divides outputs by their sum itself",
+    "log_rates": "true where it takes outputs for logarithms of rates",
+    "ids_for_each": "true where ids of classes stand beside the probabilities of all of them",
+    "ids_multiply": "number of classes, where ids of classes multiply the logarithms of outputs",
+    "broadcast": "shapes of outputs and targets, where one of both was repeated to fit the other",
+    "softmax_axis": "axis of its softmax, where that is not the axis of the classes",
+    "over_samples": "softmax or logsumexp, where that runs over the samples of a batch",
+    "axes_crossed": "shapes of outputs and targets that were both flattened, one with its axes the other way round",
+    "axes_mixed": "shapes of outputs before and after a reshape that mixes up places and classes",
+    "scrambled": "shapes before and after a reshape that takes one axis for another",
+    "copies_input": "true where the targets are the ids that went in, at the same places",
+    "looks_ahead": "true where the targets are the next ids, and the network sees them",
+    "padding": "shown where attention sees padding alone; read last where a state is taken behind it",
+    "padding_counted": "share of the targets that are padding and count",
+}
+"""What a run can say of its loss and checks read: most of it an adapter finds out."""
+
+OPTIMIZER = {
+    "name": "its class: SGD, Adam, …",
+    "lr": "learning rate at the start",
+    "momentum": "of SGD",
+    "betas": "of Adam and its like",
+    "eps": "added to the denominator of Adam and its like",
+    "weight_decay": "share of the weights that is taken off, by the gradient or decoupled",
+    "decoupled_weight_decay": "true where the weights lose it directly, times the learning rate, as in AdamW",
+    "maximize": "true where it climbs",
+    "in_turn": "true where not every optimiser steps in each iteration",
+    "scaled": "true where it steps on gradients that are still multiplied by the loss scale",
+}
+"""What a run can say of its optimiser and checks read."""
+
+CLIPPING = {
+    "max_norm": "largest norm that gradients keep",
+    "value": "largest magnitude that a value of a gradient keeps",
+    "gradients": "which are clipped: before (the step), cleared or used by then; unknown where nobody can tell",
+    "scaled": "true where they are clipped while they are multiplied by the loss scale",
+}
+"""What a run can say of clipping and checks read."""
 
 KINDS = (
     "affine", "linear", "dense", "convolution", "embedding", "recurrent", "attention",
@@ -96,9 +155,8 @@ class ParameterMeta:
 class Meta:
     """Metadata of a run; everything in it is plain JSON. What the recorder was not told stays empty.
 
-    Of the `loss` checks read its name, its task (classes, binary, real) and what it expects (logits, probabilities, …: `WORDS`),
-    reduction, label_smoothing, weight and pos_weight; of the `optimizer` name, lr, momentum, betas, eps and weight_decay; of
-    `clipping` max_norm or value. Layers are `LayerMeta`, parameters `ParameterMeta`, or mappings of the same fields.
+    What checks read of `loss`, `optimizer` and `clipping` stands in `LOSS`, `OPTIMIZER` and `CLIPPING`; other keys are kept, and
+    nobody reads them. Layers are `LayerMeta`, parameters `ParameterMeta`, or mappings of the same fields.
     `thinned` names frames of whose past only a part is left, for want of memory, with how many rows they have had. A trainer had
     made `steps_before` updates when the run began.
     """
@@ -329,18 +387,13 @@ def _named(parse: type[_T], item: _T | Mapping[str, Any]) -> _T:
     return parse(**fields)
 
 
-TYPES: dict[str, Any] = {
-    "kind": str,
-    "layer": str,
-    "frozen": bool,
-    "optimized": bool,
-    "reached": bool | None,
-    "rate": float | int | None,
-    "after": str | None,
-    "std": float | int | None,
-    "mean": float | int | None,
+TYPES = {
+    name: kind | int if kind == float | None else kind
+    for parse in (LayerMeta, ParameterMeta)
+    for name, kind in get_type_hints(parse).items()
+    if get_origin(kind) is not tuple
 }
-"""What the fields of a layer or parameter have to be, beside its name and shape."""
+"""What the fields of a layer or parameter have to be: their annotations, where shapes are made to fit."""
 
 
 def versions() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import nndiag
-from nndiag import Recorder, nn, structure
+from nndiag import Recorder, meta, nn, structure
 from nndiag.meta import KINDS, LayerMeta, Meta, ParameterMeta
 from nndiag.statistics import Array
 
@@ -168,3 +169,23 @@ def test_what_a_reader_takes_is_told(tmp_path: Path) -> None:
     run = nndiag.open_run(tmp_path / "run")
     assert len(run.meta.loss["weight"]) == 99_000
     assert run.meta.parameters[0].std is None
+
+
+@pytest.mark.parametrize(
+    ("name", "table"), [("loss", meta.LOSS), ("optimizer", meta.OPTIMIZER), ("clipping", meta.CLIPPING)]
+)
+def test_what_checks_read_of_a_setting_is_in_its_table_and_in_the_docs(name: str, table: dict[str, str]) -> None:
+    root = Path(__file__).parent.parent
+    code = "\n".join(path.read_text("utf-8") for path in sorted((root / "nndiag").rglob("*.py")))
+    read = set(re.findall(rf'\b{name}(?:\.get\(|\[)"([a-z_]+)"', code))
+    docs = (root / "docs" / "run_folder.md").read_text("utf-8")
+
+    assert read
+    assert read <= table.keys()
+    assert all(f"| `{key}` | {meaning} |" in docs for key, meaning in table.items())
+
+
+@pytest.mark.parametrize("wrong", [{"registered": 1}, {"written": "no"}, {"frozen": None}, {"std": "0.1"}])
+def test_a_parameter_of_the_wrong_type_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=f"{next(iter(wrong))}=.* of 'w' has the wrong type"):
+        Meta().describe({"parameters": [{"name": "w", **wrong}]})
