@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from nndiag.errors import RunError as RunError
     from nndiag.errors import ShapeError as ShapeError
     from nndiag.errors import UnknownName as UnknownName
+    from nndiag.errors import WatchError as WatchError
     from nndiag.hooks import ActivationHook as ActivationHook
     from nndiag.hooks import DataHook as DataHook
     from nndiag.hooks import GradientHook as GradientHook
@@ -47,7 +48,7 @@ _NAMES = {
     "adapters": ("watch",),
     "check": ("Check", "Finding", "Verdict"),
     "checklist": ("Checklist",),
-    "errors": ("NndiagError", "RunError", "ShapeError", "UnknownName"),
+    "errors": ("NndiagError", "RunError", "ShapeError", "UnknownName", "WatchError"),
     "hooks": ("ActivationHook", "DataHook", "GradientHook", "HistogramHook", "Hook", "LossHook", "UpdateHook"),
     "recorder": ("Recorder",),
     "report": ("Report",),

@@ -44,7 +44,7 @@ def watch(
     `with`, detaches the hooks. `check_every` steps the checks look at the run while it goes on, and `on_finding` says what
     becomes of what they find: "warn" logs it, "stop" ends the training after a failure, a function of the finding returns
     one of them or None (`nndiag.live`); one of both arguments is enough. Raises UnknownName for a target that no adapter
-    knows, RunError for an unusable folder.
+    knows, WatchError for one that its adapter does not take, RunError for an unusable folder.
     """
     attach = find_adapter(target)
     if hooks is not None and (isinstance(hooks, str) or not isinstance(hooks, Iterable)):

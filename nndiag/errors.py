@@ -13,5 +13,9 @@ class RunError(NndiagError):
     """A run folder cannot be read or written."""
 
 
+class WatchError(NndiagError, TypeError):
+    """What was to be watched is nothing that trains, or came with an optimiser or a loss that is none, or that it has already."""
+
+
 class UnknownName(NndiagError, ValueError):
     """A name (check, layer, format, initialiser, …) that nndiag does not know."""

@@ -155,9 +155,14 @@ class SharedRows:
     ENOUGH, VALUES = 2_000, 1 << 22
     """Rows of passes that are looked at, and values of training rows and of those."""
 
-    BOTH, AGAIN, EVERYTHING = 3, 0.2, 0.5
-    """Rows of either kind that make passes such of both, repeats that show that all rows were seen, by these rows, and the share
-    of these that are met where everything is evaluated."""
+    BOTH = 3
+    """Rows of training, and others, from which on a pass is one of both."""
+
+    AGAIN = 0.2
+    """Repeats, as a share of the rows of training, that show that all of these were seen."""
+
+    EVERYTHING = 0.5
+    """Share of the rows of training above which passes that meet them are those of everything."""
 
     def __init__(self) -> None:
         self._train = SeenRows()

@@ -16,7 +16,6 @@ from nndiag.interrupts import propagates
 from nndiag.pace import Pace
 from nndiag.recorder import Recorder
 from nndiag.statistics import Array
-from nndiag.weighing import Weighing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +26,7 @@ ALWAYS = 50
 """Steps at the start of which the data, and what goes into the loss, are looked at whenever the step is read."""
 
 RARELY = 4
-"""Reads of which one at most has histograms where the cadence follows the cost."""
+"""With `every="auto"`, at most one of so many recorded steps has histograms."""
 
 Every = int | Literal["auto"]
 """Steps from one look to the next; "auto" for 10, in long runs 1 to 2 % of the steps so far."""
@@ -316,11 +315,11 @@ def overrides(hook: Hook, event: str) -> bool:
 
 
 class Spacing:
-    """Steps at which something is looked at that hardly changes: the first `always`, then one of every `every`.
+    """Picks the steps at which something is looked at that hardly changes: the first `always`, then one of every `every`.
 
-    "auto" is every 10, from step 200 on every 20, and later in a run one of each 1 to 2 % of the steps so far. Which one is
-    `drawn` by a hash, so that it is no fixed place of an epoch, or else the first; where that step is not read, the next that is,
-    be it steps later: where fewer are read than this asks for, all are looked at.
+    "auto" is every 10, from step 200 on every 20, and later in a run one of each 1 to 2 % of the steps so far. Which one is pseudo-
+    random if it is `drawn`, so that it is not always the same place of an epoch, and else the first. Where that step is not
+    recorded, the next recorded one takes its place.
     """
 
     def __init__(self, every: Every, always: int = 0, *, drawn: bool = True) -> None:
@@ -562,7 +561,6 @@ class LossHook(Hook):
     def __init__(self, every: Every = "auto", *, light: bool = False) -> None:
         self._light = light
         self._outputs = Spacing(every, always=ALWAYS)
-        self._weighing = Weighing()
         self._due = False
 
     def hears(self, event: str) -> bool:
@@ -582,13 +580,12 @@ class LossHook(Hook):
         if self._due:
             recorder.row.outputs(outputs, targets)
             recorder.recognized.outputs(outputs, targets, recorder.meta.loss)
-            self._weighing.outputs(outputs, targets, recorder.meta.loss, loss)
+            recorder.weighing.outputs(outputs, targets, recorder.meta.loss, loss)
 
     def on_output_gradient(self, gradient: Array) -> None:
         if self._due:
             self.recorder.row.output_gradient(gradient)
-            if (weights := self._weighing.gradient(gradient)) is not None:
-                self.recorder.describe(loss={**self.recorder.meta.loss, "class_weights": weights})
+            self.recorder.weighing.gradient(gradient)
 
     def on_update_begin(self, parameters: Sequence[ParameterLike], lr: float) -> None:
         self.recorder.row.metric("train", "lr", lr)

@@ -79,7 +79,9 @@ class Labels:
         self._moments.add(columns)
         self._samples += len(columns)
         with np.errstate(all="ignore"):
-            self._deviation += len(columns) * float(np.mean(np.abs(columns - self._moments.mean)))
+            off = np.abs(columns - self._moments.mean)
+        if len(finite := off[np.isfinite(off)]):
+            self._deviation += len(columns) * float(np.mean(finite))
 
     @property
     def counts(self) -> dict[int, int]:

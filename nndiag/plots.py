@@ -106,7 +106,7 @@ def _axes() -> Axes:
 
 def _values(run: Run, frame: str, statistic: str) -> pd.DataFrame:
     if frame not in FRAMES or frame == "losses":
-        raise UnknownName(f"no frame {frame!r} by layer; there are {', '.join(set(FRAMES) - {'losses'})}")
+        raise UnknownName(f"no frame {frame!r} by layer; there are {', '.join(sorted(set(FRAMES) - {'losses'}))}")
     values = run.statistic(frame, statistic)
     if values.empty:
         held = ", ".join(dict.fromkeys(run.frame(frame).columns.get_level_values(0))) or "nothing"

@@ -32,6 +32,7 @@ from nndiag.recognized import RecognizedLoss
 from nndiag.row import Row
 from nndiag.statistics import Array
 from nndiag.table import STEPS, Column, Table
+from nndiag.weighing import Weighing
 
 if TYPE_CHECKING:
     from nndiag.check import Finding
@@ -82,8 +83,11 @@ MOST_WAITING = 1 << 17
 RECENT = 1.0
 """Seconds since the last flush after which a pause of the loop brings about another."""
 
-LONGEST, SOON = 64, 0.1
-"""Iterations of a rest at most, and seconds from the step before: what takes longer, others may want to see."""
+LONGEST = 64
+"""Iterations that a loop may keep to itself in one rest."""
+
+SOON = 0.1
+"""Seconds that a step may take for the loop to rest: of slower steps, others may want to see each as it comes."""
 
 _HELD: set[Journal] = set()
 """Journals of the recorders that are open: the garbage collector must not close their files before the recorder is closed."""
@@ -92,7 +96,7 @@ _P = ParamSpec("_P")
 
 
 PARTS = {"before_update": ("after_update",), "outputs": ("output_gradient",)}
-"""Methods that make no sense without another, by that other."""
+"""Methods that are of no use once another is switched off, by that other."""
 
 FILLS = {"activation": ("activations",), "activation_gradient": ("activations",), "gradient": ("gradients",),
          "before_update": ("updates",), "after_update": ("updates",), "outputs": ("outputs",),
@@ -160,7 +164,6 @@ class Recorder:
         self._live = _live(check_every, on_finding, budget if every == "auto" else None, strict)
         self.pace = Pace(every, budget if self._live is None else (1 - LIVE) * budget)
         self.stopping = False
-        self._step = 0
         self.recording = True
         self.meta = Meta(versions=versions(), created=datetime.now(UTC).isoformat(timespec="seconds"))
         self.row = Row()
@@ -176,7 +179,7 @@ class Recorder:
         self._translators: list[Callable[[dict[str, Any]], dict[str, Any]]] = []
         self._ended: str | None = None
         self._told = self._turned = False
-        self.recognized = RecognizedLoss()
+        self.recognized, self.weighing = RecognizedLoss(), Weighing()
         """Finds what the loss is by what it is made of, which hooks hand to it."""
         self._labelled = False  # whether targets come with the inputs
         self._at_exit: Callable[[], None] = _nothing
@@ -233,19 +236,14 @@ class Recorder:
         self.meta = self.meta.describe(meta)
         if (recorded := self._journal.resumed) and not (self._told or self.meta.may_be_of(recorded)):
             self._told = True
-            log.warning("%s was recorded of other layers than those that go on with it now", self.path)
+            log.warning("%s was recorded from a network with other layers than the one that resumes it", self.path)
         if not self._turned and (turned := self.meta.turned) and "torch" not in self.meta.versions:
             self._turned = True
-            log.warning("%s: weights are (out, in), and by the units of their layers these are not; "
+            log.warning("%s: these weights look like (in, out) by the units of their layers, and nndiag expects (out, in); "
                         "give the shape, the values and the gradient of each transposed", ", ".join(turned))  # fmt: skip
         self.row.loss = self.meta.loss
         self._write_meta()
         self._exporting(lambda exporter: exporter.describe(self.meta))
-
-    @property
-    def epoch(self) -> int:
-        """The epoch under way, from 0."""
-        return self.row.epoch
 
     @timed
     def data(self, x: Array, y: Array | None = None) -> None:
@@ -338,13 +336,16 @@ class Recorder:
         outputs, y = _array(outputs, "the outputs"), None if targets is None else _array(targets, "the targets")
         self.row.outputs(outputs, y)
         self.recognized.outputs(outputs, y, self.meta.loss)
+        self.weighing.outputs(outputs, y, self.meta.loss)
         if y is not None and not self._labelled:
             self.row.targets(np.atleast_1d(y))
 
     @read
     def output_gradient(self, gradient: Array) -> None:
         """Record δ, the gradient (batch, units) of the loss with respect to the outputs, after `outputs`."""
-        self.row.output_gradient(_array(gradient, "the output gradient"))
+        gradient = _array(gradient, "the output gradient")
+        self.row.output_gradient(gradient)
+        self.weighing.gradient(gradient)
 
     @read
     def histogram(self, name: str, array: Array) -> None:
@@ -487,6 +488,8 @@ class Recorder:
     def _finish_step(self) -> None:
         if self.recognized.fed and (loss := self.recognized.step(self.row.train)):
             self.describe(loss={**loss, **self.meta.loss})
+        if self.weighing.found and (weights := self.weighing.step(self.row.train)):
+            self.describe(loss={**self.meta.loss, "class_weights": weights})
         self._close_row()
         self._step += 1
         if self._is_due:

@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +78,12 @@ class Report:
     checks: tuple[CheckResult, ...]
     findings: tuple[Finding, ...] = ()
     headlines: tuple[str, ...] = ()
-    counts: dict[str, int] = field(init=False, compare=False, repr=False)
 
-    def __post_init__(self) -> None:
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many checks came to each verdict, the worst first."""
         counted = Counter(check.verdict.value for check in self.checks)
-        object.__setattr__(self, "counts", {verdict.value: counted[verdict.value] for verdict in reversed(Verdict)})
+        return {verdict.value: counted[verdict.value] for verdict in reversed(Verdict)}
 
     @property
     def verdict(self) -> Verdict:
@@ -245,9 +246,9 @@ class Report:
         rows = [(c.code, c.name, c.kind, c.verdict.value, c.reason) for c in self.checks]
         return pd.DataFrame(rows, columns=["code", "name", "kind", "verdict", "reason"]).set_index("code")
 
-    def to_json(self, *, indent: int | None = 1) -> str:
+    def to_json(self) -> str:
         """The report as JSON, schema "nndiag.report/1"; numbers that are not finite are null."""
-        return json.dumps(_plain(self.to_dict()), indent=indent, allow_nan=False)
+        return json.dumps(_plain(self.to_dict()), indent=1, allow_nan=False)
 
     def to_dict(self) -> dict[str, Any]:
         """What `to_json` writes, as plain values."""

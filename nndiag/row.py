@@ -23,8 +23,8 @@ SAME_LOSS = 1e-3
 class Origin(NamedTuple):
     """Where a loss of training comes from: `told` by the user, `seen` to go back, or both.
 
-    `again` is of one that stands for the last that was told, or else for all that were seen in this step; `added` of one that
-    is added to the last seen.
+    One that comes `again` replaces the last that was told or, where it is only seen, all that were seen in this step; one that is
+    `added` is summed onto the last seen.
     """
 
     told: bool

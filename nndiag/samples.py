@@ -98,8 +98,11 @@ class FirstSamples:
             self.leak = left, feature * self._stride, float(self._steps)
 
 
-FEW, OWN = 64, 0.9
-"""Different samples that are few, and the share of them in which a feature that is measured has a value of its own."""
+FEW = 64
+"""Different samples up to which there may be few by nature, as of letters."""
+
+OWN = 0.9
+"""Share of the samples in which a feature has a value of its own if it was measured."""
 
 
 def as_table(x: Array) -> Array:
@@ -118,8 +121,14 @@ def own_values(rows: Array) -> float:
     return max(len(np.unique(column)) for column in rows.T) / len(rows)
 
 
-ALIKE, OTHERS, SQUEEZED = 3, 10, 0.05
-"""Samples that have a code, different values besides, and their spread over that of all, below which it squeezes them."""
+ALIKE = 3
+"""Samples at least that have a code for what is missing."""
+
+OTHERS = 10
+"""Different values at least that the other samples have."""
+
+SQUEEZED = 0.05
+"""Spread of these over that of all values, below which the code squeezes them together."""
 
 
 def coded(rows: Array) -> tuple[float, float, float, float]:

@@ -43,7 +43,7 @@ FOLLOWING = ("losses", "metrics", "loop")
 """Frames with rows of nearly all steps: they keep what rows of the other frames are read beside."""
 
 APART = ("histograms",)
-"""Frames that nothing is read beside."""
+"""Frames whose rows need no rows of other frames at the same steps."""
 
 BROKEN = ("nonfinite", "nonfinite_fraction")
 """Statistics that count what was not finite."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,19 +45,23 @@ class Weighing:
         self._known: dict[int, float] = {}
         self._plain: _Plain | None = None
         self._number = math.nan
+        self.found: _Found | None = None
+        """What the gradients of this step have shown, until the step is over."""
 
-    def outputs(self, outputs: Array, targets: Array | None, loss: Mapping[str, object], number: float) -> None:
-        """What goes into the loss in this step, and its number; what is made of it is kept until the gradient comes."""
+    def outputs(
+        self, outputs: Array, targets: Array | None, loss: Mapping[str, object], number: float = math.nan
+    ) -> None:
+        """What goes into the loss in this step, and its number if that is known; kept until the gradient comes."""
         self._plain, self._number = None, number
         if self._looks < LOOKS and targets is not None and not _is_told(loss):
             self._looks += 1
             self._plain = _plain(*frames.as_samples(outputs, targets), loss)
 
-    def gradient(self, gradient: Array) -> list[float] | None:
-        """The weights of the classes by their ids, with the gradient (batch, units) of the outputs, once they are known."""
+    def gradient(self, gradient: Array) -> None:
+        """The gradient (batch, units) of the outputs."""
         plain, self._plain = self._plain, None
         if plain is None or len(plain.ids) not in (gradient.size, len(np.atleast_1d(gradient))):
-            return None
+            return
         ids, classes = plain.ids, plain.classes
         own = gradient.reshape(-1)
         own = own if own.size == len(ids) else gradient.reshape(len(ids), -1)[np.arange(len(ids)), ids]
@@ -67,16 +71,29 @@ class Weighing:
         self._whole += len(self._known) == classes
         if off > CLOSE or changed or self._whole >= AGREE:
             self._looks = LOOKS  # known, or of another kind
-        if off > CLOSE or changed or self._whole < AGREE:
+        if off <= CLOSE and not changed and self._whole >= AGREE:
+            found = np.array([self._known[label] for label in range(classes)])
+            self.found = _Found(found, float(np.mean(found[ids] * plain.losses)))
+
+    def step(self, numbers: Sequence[float]) -> list[float] | None:
+        """The step is over, with these `numbers` of its loss: the weights of the classes by their ids, once they are known."""
+        if self.found is None:
             return None
-        found = np.array([self._known[label] for label in range(classes)])
-        whole = float(np.mean(found[ids] * plain.losses))
-        times = self._number / whole if whole > 0 else math.nan  # of outputs that are all right, 0
+        (found, whole), self.found = self.found, None
+        number = numbers[-1] if math.isnan(self._number) and numbers else self._number
+        times = number / whole if whole > 0 else math.nan  # of outputs that are all right, 0
         if 0 < times <= 1 / TWICE or TWICE <= times < math.inf:
             if np.ptp(found) <= CLOSE * found.min():
                 return None
             found *= times
         return np.round(found, 6).tolist() if (abs(found - 1) > CLOSE).any() else None
+
+
+class _Found(NamedTuple):
+    """The weights of the classes as gradients have them, and the mean loss that these make of the samples."""
+
+    weights: Array
+    loss: float
 
 
 class _Plain(NamedTuple):

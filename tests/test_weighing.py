@@ -57,6 +57,11 @@ FOUND = {
 }
 
 
+def after_gradient(weighing: Weighing, gradient: Array) -> list[float] | None:
+    weighing.gradient(gradient)
+    return weighing.step([])
+
+
 @pytest.mark.parametrize("name", FOUND)
 @pytest.mark.parametrize("weights", [[0.5, 25.0, 3.0], [1.0, 1.03, 1.0], [1.0, 1.0, 1.0], [4.0, 4.0, 4.0]])
 def test_weights_of_classes_are_told_as_they_are(name: str, weights: list[float]) -> None:
@@ -64,7 +69,7 @@ def test_weights_of_classes_are_told_as_they_are(name: str, weights: list[float]
     for _ in range(4):
         (outputs, y, gradient, number), loss = FOUND[name](weights)
         weighing.outputs(outputs, y, loss, number)
-        found.append(weighing.gradient(gradient))
+        found.append(after_gradient(weighing, gradient))
     wanted = weights[: 2 if "binary" in loss["task"] else 3]
 
     known = [each for each in found if each is not None]
@@ -79,7 +84,7 @@ def test_weights_of_samples_and_gradients_of_other_losses_are_no_weights_of_clas
         for _ in range(4):
             (outputs, y, gradient, number), loss = FOUND[name]([1.0, 3.0, 2.0])
             weighing.outputs(outputs, y, loss, number)
-            assert weighing.gradient(gradient * of_sample(len(gradient))) is None
+            assert after_gradient(weighing, gradient * of_sample(len(gradient))) is None
 
 
 @pytest.mark.parametrize("weights", [[1.0, 10.0], [1.0, 1.0], [4.0, 4.0]])
@@ -93,7 +98,7 @@ def test_a_factor_that_the_number_of_the_loss_has_not_is_none_of_the_losss(
     for _ in range(2):
         z, y, gradient, number = binary("logits", np.array(weights))
         weighing.outputs(z, y, BINARY | {"expects": "logits"}, penalty * number)
-        found.append(weighing.gradient(gradient / parts))
+        found.append(after_gradient(weighing, gradient / parts))
 
     if weights == [1.0, 1.0] or (weights == [4.0, 4.0] and parts > 1):
         assert found == [None, None]
@@ -106,10 +111,10 @@ def test_outputs_that_are_all_right_and_certain_have_no_loss_to_hold_weights_aga
     weighing, loss = Weighing(), CLASSES | {"expects": "logits"}
     outputs, y, gradient, number = classes("logits", np.array([1.0, 2.0, 3.0]))
     weighing.outputs(outputs, y, loss, number)
-    assert weighing.gradient(gradient) is None
+    assert after_gradient(weighing, gradient) is None
     weighing.outputs(1000.0 * np.eye(3)[y], y, loss, 0.0)
 
-    assert weighing.gradient(np.zeros_like(gradient)) == pytest.approx([1.0, 2.0, 3.0])
+    assert after_gradient(weighing, np.zeros_like(gradient)) == pytest.approx([1.0, 2.0, 3.0])
 
 
 def test_a_class_that_has_not_been_seen_is_waited_for() -> None:
@@ -119,7 +124,7 @@ def test_a_class_that_has_not_been_seen_is_waited_for() -> None:
     for label in (0, 1, 0, 2, 2):
         y = np.full(8, label)
         weighing.outputs(z, y, loss, math.nan)
-        found.append(weighing.gradient((label + 1) * (softmax(z) - np.eye(3)[y]) / 8))
+        found.append(after_gradient(weighing, (label + 1) * (softmax(z) - np.eye(3)[y]) / 8))
 
     assert found[:4] == [None] * 4
     assert found[4] == pytest.approx([1.0, 2.0, 3.0])
@@ -130,7 +135,7 @@ def test_what_is_said_twice_with_other_weights_is_not_believed() -> None:
     for weight in (2.0, 3.0, 3.0, 3.0):
         outputs, y, gradient, number = binary("logits", np.array([1.0, weight]))
         weighing.outputs(outputs, y, BINARY | {"expects": "logits"}, number)
-        assert weighing.gradient(gradient) is None
+        assert after_gradient(weighing, gradient) is None
 
 
 @pytest.mark.parametrize(
@@ -148,8 +153,41 @@ def test_what_cannot_be_measured_tells_nothing(y: Array | None, loss: dict[str, 
     weighing = Weighing()
     for _ in range(4):
         weighing.outputs(np.zeros((4, 1)), y, loss, 1.0)
-        assert weighing.gradient(np.ones((4, 1))) is None
-        assert weighing.gradient(np.ones((4, 1))) is None
+        assert after_gradient(weighing, np.ones((4, 1))) is None
+        assert after_gradient(weighing, np.ones((4, 1))) is None
+
+
+@pytest.mark.parametrize("logged", ["before", "after"])
+def test_a_loop_of_ones_own_is_told_the_weights_of_its_classes(logged: str) -> None:
+    recorder, weights = nndiag.Recorder(every=1), np.array([1.0, 6.0, 2.0])
+    recorder.describe(loss=CLASSES | {"expects": "logits"})
+    for _ in range(8):
+        z, y, gradient, number = classes("logits", weights)
+        if logged == "before":
+            recorder.log(loss=number)
+        recorder.outputs(z, y)
+        recorder.output_gradient(gradient)
+        if logged == "after":
+            recorder.log(loss=number)
+        recorder.step()
+
+    assert recorder.meta.loss["class_weights"] == pytest.approx(weights, rel=1e-4)
+
+
+@pytest.mark.parametrize("logged", ["before", "after"])
+def test_a_gradient_that_is_that_of_the_sum_weighs_nothing_beside_the_number_of_a_mean(logged: str) -> None:
+    recorder = nndiag.Recorder(every=1)
+    for _ in range(8):
+        z, y, gradient, number = classes("logits", np.ones(3))
+        if logged == "before":
+            recorder.log(loss=number)
+        recorder.outputs(z, y)
+        recorder.output_gradient(len(z) * gradient)
+        if logged == "after":
+            recorder.log(loss=number)
+        recorder.step()
+
+    assert dict(recorder.meta.loss) == {"name": "cross-entropy", "task": "classes", "expects": "logits"}
 
 
 class Weighed(nn.BCEWithLogits):

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from nndiag.errors import NndiagError
+from nndiag.errors import WatchError
 from nndiag.hooks import Hook
 from nndiag.recorder import Recorder
 from nndiag_torch.loop import TorchLoop
@@ -18,10 +18,6 @@ log = logging.getLogger("nndiag")
 
 TOGETHER = 50
 """Cadence where parameters are spread over processes, which have to read the same steps: each gathers its parts of all others."""
-
-
-class WatchError(NndiagError, TypeError):
-    """What was to be watched is no module, or came with something that is no optimiser or no loss."""
 
 
 def attach(model: Any, optimizer: Any, loss: Any, recorder: Recorder, hooks: Sequence[Hook]) -> Callable[[], None]:

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nndiag.errors import NndiagError
+from nndiag.errors import WatchError
 from nndiag.hooks import Hook
 from nndiag.nn.trainer import Trainer
 from nndiag.recorder import Recorder
-
-
-class WatchError(NndiagError, TypeError):
-    """What was to be watched is no Trainer, or came with what the Trainer already has."""
 
 
 def attach(trainer: Any, optimizer: Any, loss: Any, recorder: Recorder, hooks: Sequence[Hook]) -> Callable[[], None]:

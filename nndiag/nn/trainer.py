@@ -18,7 +18,7 @@ from nndiag.nn.clipping import clip_by_global_norm
 from nndiag.nn.losses import Loss
 from nndiag.nn.metrics import Metrics, resolve
 from nndiag.nn.optimizers import Optimizer
-from nndiag.nn.progress import Progress
+from nndiag.nn.progress_bar import ProgressBar
 from nndiag.nn.sequential import ObserveForward, Sequential
 from nndiag.statistics import Array
 
@@ -88,7 +88,7 @@ class Trainer:
         data.check_last_batch(len(x), batch_size, self.model)
         self.batch_size, self.samples = batch_size, len(x)
         self._began_at = self.epochs
-        with self._training(), Progress(epochs * -(-len(x) // batch_size), shown=progress) as bar:
+        with self._training(), ProgressBar(epochs * -(-len(x) // batch_size), shown=progress) as bar:
             if held_out is not None:
                 self._tell("on_validation_data", *held_out)
             history = [self._epoch(x, y, held_out, shuffle, bar)]
@@ -188,7 +188,7 @@ class Trainer:
         }
 
     def _epoch(
-        self, x: Array, y: Array, held_out: tuple[Array, Array] | None, shuffle: bool, bar: Progress
+        self, x: Array, y: Array, held_out: tuple[Array, Array] | None, shuffle: bool, bar: ProgressBar
     ) -> dict[str, float]:
         self._tell("on_epoch_begin", self.epochs)
         values: dict[str, float] = {"epoch": self.epochs, "loss": self._mean_loss(x, y, shuffle, bar)}
@@ -203,7 +203,7 @@ class Trainer:
         self.epochs += 1
         return values
 
-    def _mean_loss(self, x: Array, y: Array, shuffle: bool, bar: Progress) -> float:
+    def _mean_loss(self, x: Array, y: Array, shuffle: bool, bar: ProgressBar) -> float:
         """Mean over the samples of the losses that an epoch of steps gave; it ends early where a recorder asks for it."""
         order = self.random.permutation(len(x)) if shuffle else None
         total, seen = 0.0, 0

@@ -595,7 +595,7 @@ def test_who_goes_on_with_another_model_is_told(width, warns, tmp_path, caplog):
             for _ in range(4):
                 step(model, optimizer, recorder)
     assert recorder.run.steps == 8
-    assert caplog.text.count("was recorded of other layers") == warns
+    assert caplog.text.count("with other layers than the one that resumes it") == warns
 
 
 def test_layers_that_come_later_stand_where_they_are_called():

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 
-class Progress:
+class ProgressBar:
     """A tqdm bar of `steps` steps that shows the loss and the validation accuracy; does nothing unless `shown`."""
 
     def __init__(self, steps: int, shown: bool) -> None:
