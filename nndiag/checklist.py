@@ -113,7 +113,7 @@ def _broken(check: Check, run: Run) -> str:
 
 
 def _overshadowed(result: CheckResult, findings: Iterable[Finding]) -> CheckResult:
-    """`result`; of a PASS beside a FAIL that could cause what the check looks for, with a reason that claims no more than that."""
+    """`result`; a PASS beside a FAIL that could cause what the check looks for must not claim more than it knows."""
     if result.verdict is not Verdict.PASS or result.kind == "note":
         return result
     cause = next((f.code for f in findings if f.verdict is Verdict.FAIL and can_explain(f, result.code)), "")

@@ -317,9 +317,9 @@ def overrides(hook: Hook, event: str) -> bool:
 class Spacing:
     """Picks the steps at which something is looked at that hardly changes: the first `always`, then one of every `every`.
 
-    "auto" is every 10, from step 200 on every 20, and later in a run one of each 1 to 2 % of the steps so far. Which one is pseudo-
-    random if it is `drawn`, so that it is not always the same place of an epoch, and else the first. Where that step is not
-    recorded, the next recorded one takes its place.
+    "auto" is every 10, from step 200 on every 20, and later in a run one of each 1 to 2 % of the steps so far. Which one is
+    pseudo-random if it is `drawn`, so that it is not always the same place of an epoch, and else the first. Where that step is
+    not recorded, the next recorded one takes its place.
     """
 
     def __init__(self, every: Every, always: int = 0, *, drawn: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Gradient clipping."""
+"""Clipping of gradients by the norm of all of them together."""
 
 from __future__ import annotations
 

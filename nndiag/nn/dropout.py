@@ -1,4 +1,4 @@
-"""Dropout."""
+"""Dropout: a share of the units is set to 0 at random in training (Srivastava et al. 2014)."""
 
 from __future__ import annotations
 

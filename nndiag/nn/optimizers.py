@@ -1,4 +1,4 @@
-"""The optimisers."""
+"""The optimisers: SGD with momentum, and Adam; both with weight decay."""
 
 from __future__ import annotations
 
