@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refuse(reason: str) -> int:
-    from nndiag.report import printable
+    from nndiag.plain import printable
 
     print(f"nndiag: {printable(reason)}", file=sys.stderr)
     return UNJUDGED

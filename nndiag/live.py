@@ -13,7 +13,7 @@ from nndiag.check import Check, Finding, Verdict
 from nndiag.checklist import Checklist
 from nndiag.interrupts import propagates
 from nndiag.pace import LIVE
-from nndiag.report import printable
+from nndiag.plain import printable
 
 if TYPE_CHECKING:
     from nndiag.recorder import Recorder

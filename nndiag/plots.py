@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from nndiag.errors import UnknownName
 from nndiag.frames import FRAMES
-from nndiag.report import printable
+from nndiag.plain import printable
 from nndiag.run import Run
 
 if TYPE_CHECKING:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +13,7 @@ import pandas as pd
 
 from nndiag.check import Check, Finding, Kind, Verdict
 from nndiag.meta import Meta
+from nndiag.plain import as_json, printable
 
 SCHEMA = "nndiag.report/1"
 
@@ -248,7 +247,7 @@ class Report:
 
     def to_json(self) -> str:
         """The report as JSON, schema "nndiag.report/1"; numbers that are not finite are null."""
-        return json.dumps(_plain(self.to_dict()), indent=1, allow_nan=False)
+        return as_json(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """What `to_json` writes, as plain values."""
@@ -298,23 +297,6 @@ def _finding_dict(finding: Finding) -> dict[str, Any]:
     data = asdict(finding)
     del data["kind"], data["place"], data["ruled_out"]
     return data
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key: _plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case float():
-            return value if math.isfinite(value) else None
-        case _:
-            return value
-
-
-def printable(text: str) -> str:
-    """`text` with control characters written as escapes, so that nothing from a run can steer a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def _md(text: str) -> str:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import math
 import mmap
 import os
 import platform
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -27,6 +26,7 @@ from nndiag import stored
 from nndiag.errors import RunError
 from nndiag.lock import Lock
 from nndiag.meta import FORMAT, Meta
+from nndiag.plain import as_json
 from nndiag.statistics import Array
 from nndiag.stored import ROW, Segment, Stored
 from nndiag.table import Block, Column, sound_steps
@@ -333,32 +333,13 @@ class Folder:
         self._lock = self._lock or Lock.take(self._here.number)[0]
         data = {"format": FORMAT, "rows": self._rows, **meta.to_dict()}
         try:
-            _replace("run.json", _json(data), self._here.number)
+            _replace("run.json", as_json(data), self._here.number)
         finally:
             if meta.ended != "running":
                 self._lock.release()
                 self._lock = None
                 for frame in {*self._last, *self._finished}:
                     self._finish(frame, held=0)
-
-
-def _json(data: Mapping[str, Any]) -> str:
-    """`data` as any reader of JSON takes it: null stands for numbers that are not finite."""
-    try:
-        return json.dumps(data, indent=1, allow_nan=False)
-    except ValueError:
-        return json.dumps(_finite(data), indent=1)
-
-
-def _finite(data: Any) -> Any:
-    match data:
-        case float():
-            return data if math.isfinite(data) else None
-        case list() | tuple():
-            return [_finite(item) for item in data]
-        case dict():
-            return {key: _finite(value) for key, value in data.items()}
-    return data
 
 
 def _replace(name: str, text: str, folder: int) -> None:

@@ -21,6 +21,7 @@ from nndiag.errors import RunError
 from nndiag.frames import FRAMES
 from nndiag.mapped import PIECE, pieces
 from nndiag.meta import FORMAT, Meta
+from nndiag.plain import as_utf8
 from nndiag.statistics import Array
 from nndiag.table import STEPS, Block, Column, Table, sound, sound_steps
 
@@ -128,7 +129,7 @@ def _described(path: Path) -> Mapping[str, Any]:
         raise RunError(f"{path} has run format {short(version)}; this nndiag reads 1 to {FORMAT}: upgrade nndiag")
     if not _shallow(data):
         raise RunError(f"{path / 'run.json'} is damaged: it is nested more than {DEEPEST} levels deep")
-    return {_utf8(key): _cleaned(value) for key, value in data.items()}
+    return {as_utf8(key): _cleaned(value) for key, value in data.items()}
 
 
 def _counts(data: Mapping[str, Any], path: Path) -> dict[str, int]:
@@ -151,17 +152,12 @@ def _cleaned(data: Any) -> Any:
     """`data` with text that pandas, files and terminals can hold."""
     match data:
         case str():
-            return _utf8(data)
+            return as_utf8(data)
         case list():
             return [_cleaned(item) for item in data]
         case dict():
-            return {_utf8(key): _cleaned(value) for key, value in data.items()}
+            return {as_utf8(key): _cleaned(value) for key, value in data.items()}
     return data
-
-
-def _utf8(text: str) -> str:
-    """`text` with halves of characters, which JSON can name, written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _written(path: Path, meta: Meta) -> bool:
@@ -247,7 +243,7 @@ def _segment(path: Path, name: str, growing: bool) -> Segment:
 def _column(item: Any, schema: Path) -> Column:
     match item:
         case [str(statistic), str(name)]:
-            return _utf8(statistic), _utf8(name)
+            return as_utf8(statistic), as_utf8(name)
     raise RunError(f"{schema} is damaged: {short(item)} is no column, which is [statistic, name]")
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from nndiag.exporters.event_files import Histogram, Scalar, Sink
 from nndiag.meta import Meta
+from nndiag.plain import printable
 from nndiag.recorder import Rows
-from nndiag.report import printable
 from nndiag.statistics import Array
 from nndiag.structure import RECTIFIERS
 from nndiag.table import Column

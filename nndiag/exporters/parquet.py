@@ -12,6 +12,7 @@ import pandas as pd
 
 from nndiag.errors import RunError
 from nndiag.frames import FRAMES
+from nndiag.plain import as_utf8
 from nndiag.run import Run
 
 
@@ -66,6 +67,6 @@ def _column(values: pd.Series[Any]) -> Any:
     """Numbers as they are, missing ones null; names as text that is valid UTF-8 whatever they hold."""
     arrow = pyarrow()
     if isinstance(values.dtype, pd.CategoricalDtype):
-        names = [name.encode("utf-8", "backslashreplace").decode() for name in values.cat.categories]
+        names = list(map(as_utf8, values.cat.categories))
         return arrow.array(names, arrow.string()).take(arrow.array(values.cat.codes.to_numpy(np.int32)))
     return arrow.array(values)
