@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nndiag.meta import DENSE, ParameterMeta
+from nndiag.nn.initializers import he_std
 from nndiag.run import Run
 from nndiag.statistics import Array
 
@@ -90,12 +91,12 @@ def weights(run: Run, frame: str, statistic: str) -> list[str]:
     return [name for name in run.statistic(frame, statistic).columns if run.meta.parameter(name).kind == "weight"]
 
 
-def fan_in(run: Run, parameter: ParameterMeta) -> int:
-    """Inputs of one unit of a weight, which a layer of the user's own may keep as (in, out): its units then say so."""
+def fans(run: Run, parameter: ParameterMeta) -> tuple[int, int]:
+    """Fan-in and fan-out of a weight, which a layer of the user's own may keep as (in, out): its units then say so."""
     shape, units = parameter.shape, run.meta.layer(parameter.layer).shape[-1:]
     if len(shape) == 2 and shape[1:] == units != shape[:1]:
-        return shape[0]
-    return parameter.fan_in
+        return shape[0], shape[1]
+    return parameter.fan_in, parameter.fan_out
 
 
 def over_he(run: Run, weights: Iterable[str]) -> pd.Series[float]:
@@ -104,9 +105,9 @@ def over_he(run: Run, weights: Iterable[str]) -> pd.Series[float]:
     He et al. 2015, equation 10.
     """
     norms = run.statistic("updates", "weight_norm")
-    known = [(p, fan) for p in map(run.meta.parameter, weights) if (fan := fan_in(run, p)) and p.name in norms]
+    known = [(p, fan) for p in map(run.meta.parameter, weights) if (fan := fans(run, p)[0]) and p.name in norms]
     return pd.Series(
-        {p.name: float(norms[p.name].iloc[0]) / (int(np.prod(p.shape)) * 2 / fan) ** 0.5 for p, fan in known},
+        {p.name: float(norms[p.name].iloc[0]) / (math.sqrt(int(np.prod(p.shape))) * he_std(fan)) for p, fan in known},
         dtype=float,
     )
 
@@ -168,12 +169,14 @@ def units(run: Run, layer: str) -> int:
 
 
 def weight_into(run: Run, layer: str) -> ParameterMeta | None:
-    """The weight of the last layer with weights up to `layer`; None where the run does not describe it."""
+    """The weight of the last layer with weights up to `layer`, of `layer` itself where its kind is not known.
+
+    None where the run does not describe it.
+    """
     names = [described.name for described in run.meta.layers]
-    for name in reversed(names[: names.index(layer) + 1] if layer in names else []):
-        if kind(run, name) in LINEAR:
-            return next((p for p in run.meta.parameters if p.layer == name and p.kind == "weight"), None)
-    return None
+    before = reversed(names[: names.index(layer) + 1] if layer in names else [])
+    owner = next((name for name in before if kind(run, name) in LINEAR), layer)
+    return next((p for p in run.meta.parameters if p.layer == owner and p.kind == "weight"), None)
 
 
 def has_biases(run: Run) -> bool:

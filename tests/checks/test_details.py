@@ -152,6 +152,32 @@ def test_ids_are_no_signal_that_could_shrink(kind: str, found: int) -> None:
     assert len(findings(ActivationVariance(), run)) == found
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_layer_that_is_blamed_gets_the_standard_deviation_of_its_own_inputs(turned: bool) -> None:
+    """Of layers h1 … h12 the signal is lost in h10, of 1,000 inputs, whose weight may be kept as (in, out)."""
+    names = [f"h{i}" for i in range(1, 13)]
+    widths = dict.fromkeys(names, 64) | {"h9": 1000, "h10": 10}
+    fans = zip(names, [64, *widths.values()], strict=False)
+    shapes = {name: (fan_in, widths[name]) if turned else (widths[name], fan_in) for name, fan_in in fans}
+    rms = [1.0 if i < 10 else 1e-9 for i in range(1, 13)]
+    run = synthetic.run(
+        steps=1,
+        activations={
+            "mean": dict.fromkeys(names, 0.0),
+            "variance": {n: r * r for n, r in zip(names, rms, strict=True)},
+        },
+        data={"rms": {"input": 1.0}, "variance": {"input": 1.0}},
+        layers=[{"name": name, "kind": "affine", "shape": [widths[name]]} for name in names],
+        parameters=[
+            {"name": f"{n}.weight", "layer": n, "kind": "weight", "shape": shape} for n, shape in shapes.items()
+        ],
+    )
+    (found,) = findings(ActivationVariance(), run)
+
+    assert found.layer == "h10"
+    assert "for h10.weight std = 0.045 (He, for ReLU) or 0.044 (Xavier" in found.fix
+
+
 def test_normalised_nets_are_exempt_from_activation_variance() -> None:
     reason = ActivationVariance().not_checked(deep(0.2, norm="layer"))
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from nndiag import progress, signals, structure, synthetic
 from nndiag.check import Check, Finding
+from nndiag.nn.initializers import xavier_std
 from nndiag.run import Run
 from nndiag.statistics import Array
 
@@ -68,10 +69,9 @@ class SaturatedUnits(Check):
 
     def _fix(self, run: Run, layer: str) -> str:
         weight = structure.weight_into(run, layer)
-        if weight is None or not weight.fan_in:
+        if weight is None or not (fans := structure.fans(run, weight))[0]:
             return self.advice
-        std = (2 / (weight.fan_in + weight.fan_out)) ** 0.5
-        return f"Initialise {weight.name} with std = {std:.2g} (Xavier), and standardise the inputs."
+        return f"Initialise {weight.name} with std = {xavier_std(*fans):.2g} (Xavier), and standardise the inputs."
 
     @classmethod
     def _run(cls, share: float) -> Run:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from nndiag import progress, structure, synthetic
 from nndiag.check import Check, Finding
+from nndiag.nn.initializers import he_std, xavier_std
 from nndiag.objective import LEARNED
 from nndiag.progress import first
 from nndiag.run import Run
@@ -133,7 +134,7 @@ class ActivationVariance(Check):
     def _of_weight(self, run: Run, bad: pd.Series[float], threshold: float) -> Finding:
         """What is said of weights whose standard deviation is off, worst first, in multiples of He's."""
         worst, ratio = run.meta.parameter(str(bad.index[0])), float(bad.iloc[0])
-        std = ratio * (2 / structure.fan_in(run, worst)) ** 0.5
+        std = ratio * he_std(structure.fans(run, worst)[0])
         others = f", and {len(bad) - 1} more are like it" if len(bad) > 1 else ""
         return self.finding(
             f"{worst.name} starts with a standard deviation of {std:.2g}, {ratio:.2g} times that of He's initialisation{others}",
@@ -167,8 +168,8 @@ class ActivationVariance(Check):
             return small
         if made is None or not made.poor or run.meta.ended == "running":
             return small.iloc[:0]
-        parameters = [run.meta.parameter(str(name)) for name in small.index]
-        glorot = np.array([math.sqrt(p.fan_in / (p.fan_in + p.fan_out)) for p in parameters])  # in multiples of He's
+        fans = [structure.fans(run, run.meta.parameter(str(name))) for name in small.index]
+        glorot = np.array([xavier_std(*of) / he_std(of[0]) for of in fans])
         return small[small.to_numpy() < self.small * glorot]
 
     def _step(self, run: Run) -> int:
@@ -201,14 +202,13 @@ class ActivationVariance(Check):
         return float(np.sqrt(spread) if spread > 0 else whole)
 
     def _fix(self, run: Run, layer: str) -> str:
-        for p in run.meta.parameters:
-            if p.kind == "weight" and p.fan_in and layer.startswith(p.layer or "\0"):
-                he, xavier = (2 / p.fan_in) ** 0.5, (2 / (p.fan_in + p.fan_out)) ** 0.5
-                return (
-                    f"Initialise every layer by its number of inputs: for {p.name} std = {he:.2g} (He, for ReLU) or "
-                    f"{xavier:.2g} (Xavier, for tanh)."
-                )
-        return self.advice
+        weight = structure.weight_into(run, layer)
+        if weight is None or not (fans := structure.fans(run, weight))[0]:
+            return self.advice
+        return (
+            f"Initialise every layer by its number of inputs: for {weight.name} std = {he_std(fans[0]):.2g} (He, for ReLU) or "
+            f"{xavier_std(*fans):.2g} (Xavier, for tanh)."
+        )
 
     @classmethod
     def _run(cls, gain: float) -> Run:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nndiag import synthetic
+from nndiag import structure, synthetic
 from nndiag.check import Check, Finding
+from nndiag.nn.initializers import he_std
 from nndiag.run import Run
 
 
@@ -53,8 +54,8 @@ class SymmetricWeights(Check):
                 )  # fmt: skip
 
     def _fix(self, run: Run, name: str) -> str:
-        fan_in = run.meta.parameter(name).fan_in
-        return f"{self.advice} For this layer He gives std = {(2 / fan_in) ** 0.5:.2g}." if fan_in else self.advice
+        fan_in, _ = structure.fans(run, run.meta.parameter(name))
+        return f"{self.advice} For this layer He gives std = {he_std(fan_in):.2g}." if fan_in else self.advice
 
     @classmethod
     def _run(cls, same: float) -> Run:
