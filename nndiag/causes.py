@@ -192,10 +192,10 @@ def arrange(
         replace(f, consequence_of=tuple(dict.fromkeys(c.code for c in sorted(findings, key=_place) if explains(c, f))))
         for f in sorted(findings, key=_place)
     ]
-    worst = {f.code: max((o.verdict for o in findings if o.code == f.code or explains(f, o)), key=_severity)
+    worst = {f.code: Verdict.worst(o.verdict for o in findings if o.code == f.code or explains(f, o))
              for f in arranged}  # fmt: skip
     roots = [f for f in arranged if not f.consequence_of]
-    roots.sort(key=lambda f: (-_severity(worst[f.code]), _place(f)))
+    roots.sort(key=lambda f: (-worst[f.code].severity, _place(f)))
     headlines = list(dict.fromkeys(f.code for f in roots))
     return [_with_evidence(f, headlines, verdicts or {}) for f in arranged], headlines
 
@@ -206,10 +206,6 @@ def _with_evidence(finding: Finding, headlines: Sequence[str], verdicts: Mapping
     said = [cause for cause in finding.causes if cause not in verdicts]
     ruled_out = tuple(cause for cause in finding.causes if verdicts.get(cause) is Verdict.PASS)
     return replace(finding, causes=tuple(dict.fromkeys([*seen, *said])), ruled_out=ruled_out)
-
-
-def _severity(verdict: Verdict) -> int:
-    return verdict.severity
 
 
 def _place(finding: Finding) -> tuple[int, int, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Literal
@@ -17,7 +17,7 @@ generalisation WARNs, and FAILs when validation does; a note is a remark on a PA
 
 
 class Verdict(StrEnum):
-    """What is said of one check, or of a whole report; worse ones compare greater."""
+    """What is said of one check, or of a whole report; `severity` puts them in order."""
 
     NOT_CHECKED = "not_checked"
     PASS = "pass"
@@ -33,6 +33,11 @@ class Verdict(StrEnum):
     def severity(self) -> int:
         """0 for NOT CHECKED to 3 for FAIL."""
         return list(Verdict).index(self)
+
+    @staticmethod
+    def worst(verdicts: Iterable[Verdict]) -> Verdict:
+        """The worst of `verdicts`; NOT CHECKED of none."""
+        return max(verdicts, key=lambda verdict: verdict.severity, default=Verdict.NOT_CHECKED)
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class Finding:
 
 
 RECORDED_BY = {
-    "loop": ": PyTorch loops do it",
+    "loop": ": only the PyTorch adapter records it",
     "outputs": ": Recorder.outputs(outputs, targets) does it in a loop of your own",
     "data": ": Recorder.data(x, y) does it in a loop of your own",
 }

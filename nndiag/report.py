@@ -87,11 +87,7 @@ class Report:
     @property
     def verdict(self) -> Verdict:
         """The worst verdict of any check; NOT CHECKED when not one could be made, remarks alone (kind note) aside."""
-        return max(
-            (check.verdict for check in self.checks if check.kind != "note"),
-            key=lambda v: v.severity,
-            default=Verdict.NOT_CHECKED,
-        )
+        return Verdict.worst(check.verdict for check in self.checks if check.kind != "note")
 
     @property
     def lost(self) -> bool:
@@ -124,7 +120,7 @@ class Report:
 
     def _answer(self, point: str, verdicts: Sequence[Verdict]) -> Verdict:
         made = sum(verdict is not Verdict.NOT_CHECKED for verdict in verdicts)
-        worst = max(verdicts, key=lambda verdict: verdict.severity)
+        worst = Verdict.worst(verdicts)
         return Verdict.NOT_CHECKED if worst is Verdict.PASS and 2 * made < len(POINTS[point]) else worst
 
     # As text

@@ -216,3 +216,9 @@ def test_a_point_passes_where_half_of_its_checks_could_be_made() -> None:
 def test_a_selection_that_is_no_text_is_refused() -> None:
     with pytest.raises(TypeError, match="wanted codes, beginnings of codes or names of checks, got 5"):
         Checklist(select=5)  # type: ignore[arg-type]
+
+
+def test_the_worst_verdict_is_found_by_severity_and_not_by_its_letters() -> None:
+    assert Verdict.worst([Verdict.PASS, Verdict.FAIL, Verdict.WARN, Verdict.NOT_CHECKED]) is Verdict.FAIL
+    assert Verdict.worst([Verdict.NOT_CHECKED, Verdict.PASS]) is Verdict.PASS
+    assert Verdict.worst([]) is Verdict.NOT_CHECKED
