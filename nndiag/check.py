@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
 
 from nndiag.frames import FRAMES
 from nndiag.run import Run
+from nndiag.statistics import Array
 
 Kind = Literal["exact", "training", "generalisation", "note"]
 """What a finding can become: exact FAILs at once; training WARNs, and FAILs when training makes poor progress;
@@ -87,6 +91,18 @@ LOGGED = "log(loss=…, outputs=…, targets=…), before the backward pass"
 """How PyTorch is told what the graph of a loss does not show; after that pass, only the values are left."""
 
 
+Steps: TypeAlias = "int | np.integer[Any] | Sequence[Any] | pd.Index[int] | Array"
+"""One step, or several in order."""
+
+
+def _ends(steps: Steps | None) -> tuple[int | None, int | None]:
+    """The first and the last of `steps`."""
+    if steps is None:
+        return None, None
+    ends = (steps, steps) if isinstance(steps, int | np.integer) else (steps[0], steps[-1])
+    return int(ends[0]), int(ends[1])
+
+
 def _recorded_by(run: Run, frame: str) -> str:
     if frame == "outputs" and _in_torch(run):
         return f": {LOGGED}, does it"
@@ -151,12 +167,16 @@ class Check:
         raise NotImplementedError(f"{cls.__name__} has no sick()")
 
     def finding(self, message: str, *, kind: Kind | None = None, layer: str | None = None, parameter: str | None = None,
-                first_step: int | None = None, last_step: int | None = None, value: float | None = None,
-                threshold: float | None = None, causes: tuple[str, ...] = (), fix: str = "",
-                confirm: str = "", place: str = "") -> Finding:  # fmt: skip
-        """A finding of this check, with its advice where no `fix` is given."""
-        return Finding(self.code, self.name, message, kind or self.kind, Verdict.WARN, layer, parameter, first_step,
-                       last_step, value, threshold, causes, fix or self.advice, confirm or self.confirm, place=place)  # fmt: skip
+                steps: Steps | None = None, value: float | None = None, threshold: float | None = None,
+                causes: tuple[str, ...] = (), fix: str = "", confirm: str = "", place: str = "") -> Finding:  # fmt: skip
+        """A finding of this check, with its advice where no `fix` is given.
+
+        `steps` are those at which it shows, the first and the last of them at least, or a single one.
+        """
+        first, last = _ends(steps)
+        return Finding(self.code, self.name, message, kind or self.kind, Verdict.WARN, layer=layer, parameter=parameter,
+                       first_step=first, last_step=last, value=value, threshold=threshold, causes=causes,
+                       fix=fix or self.advice, confirm=confirm or self.confirm, place=place)  # fmt: skip
 
     def note(self, message: str) -> Finding:
         """A remark that leaves the verdict PASS."""

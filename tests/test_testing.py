@@ -32,7 +32,7 @@ class HighLoss(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         if run.train.iloc[-1] > self.limit:
-            yield self.finding(f"the loss ends at {run.train.iloc[-1]:.2g}", first_step=0)
+            yield self.finding(f"the loss ends at {run.train.iloc[-1]:.2g}", steps=0)
 
     @classmethod
     def healthy(cls) -> Run:
@@ -53,7 +53,7 @@ def silent(self: Check, run: Run) -> Iterator[Finding]:
 
 
 def raising(self: Check, run: Run) -> Iterator[Finding]:
-    yield self.finding(f"{1 / int(run.train.iloc[-1] * 10):.2g}", first_step=0)
+    yield self.finding(f"{1 / int(run.train.iloc[-1] * 10):.2g}", steps=0)
 
 
 def unplaced(self: Check, run: Run) -> Iterator[Finding]:
@@ -63,7 +63,7 @@ def unplaced(self: Check, run: Run) -> Iterator[Finding]:
 
 def moody(self: Check, run: Run) -> Iterator[Finding]:
     if run.train.iloc[-1] > 1:
-        yield self.finding(f"for the {next(TICKS)}th time", first_step=0)
+        yield self.finding(f"for the {next(TICKS)}th time", steps=0)
 
 
 def always(self: Check, run: Run) -> None:

@@ -77,7 +77,7 @@ class BatchIndependence(Probe):
             yield self.finding(
                 f"another sample in place of number {m['sample']} of the batch changes the outputs of the others by "
                 f"{m['change']:.1e} of their spread{where}",
-                layer=m["layer"] or None, first_step=0, last_step=0, value=m["change"], threshold=self.change,
+                layer=m["layer"] or None, steps=0, value=m["change"], threshold=self.change,
                 causes=("ND111", "an operation that mixes the batch axis with another"),
             )  # fmt: skip
 

@@ -64,7 +64,7 @@ class Determinism(Probe):
         if outputs > self.change:
             yield self.finding(
                 f"the same inputs give outputs that differ by {outputs:.1e} of their spread, in evaluation mode",
-                first_step=0, last_step=0, value=outputs, threshold=self.change,
+                steps=0, value=outputs, threshold=self.change,
                 causes=("dropout or noise that is on in evaluation mode",),
                 fix="Let noise depend on the mode: F.dropout(x, p, training=self.training), or an nn.Dropout layer.",
             )  # fmt: skip
@@ -72,7 +72,7 @@ class Determinism(Probe):
             yield self.finding(
                 f"two trainings with the same seed differ in {parameter} by {updates:.1e} of its update "
                 f"after {self.steps} steps",
-                parameter=parameter, first_step=0, last_step=0, value=updates, threshold=self.change,
+                parameter=parameter, steps=0, value=updates, threshold=self.change,
                 causes=("random numbers from a generator without a seed",),
             )  # fmt: skip
         if updates is None:

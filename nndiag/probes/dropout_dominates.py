@@ -84,7 +84,7 @@ class DropoutDominates(Probe):
             yield self.finding(
                 f"in {self.steps} steps the loss gets from {m['initial']:.3g} to {reached:.3g} with dropout and to "
                 f"{m['without']:.3g} without",
-                first_step=0, last_step=0, value=share, threshold=self.share, causes=("a dropout rate too high",),
+                steps=0, value=share, threshold=self.share, causes=("a dropout rate too high",),
             )  # fmt: skip
 
     @classmethod

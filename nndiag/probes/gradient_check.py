@@ -120,7 +120,7 @@ class GradientCheck(Probe):
                 f"the gradient of {name} differs from finite differences by {error:.1e} of its size",
                 kind="exact" if error > self.fail else "training",
                 layer=run.meta.parameter(name).layer or None, parameter=name if name != ALL else None,
-                first_step=0, last_step=0, value=error, threshold=self.fail if error > self.fail else self.kinks,
+                steps=0, value=error, threshold=self.fail if error > self.fail else self.kinks,
                 causes=("a mistake in a backward pass",), fix=self._fix(list(measured["errors"]), set(wrong)),
             )  # fmt: skip
         if dropped := measured["dropped"]:

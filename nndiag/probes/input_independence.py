@@ -91,14 +91,14 @@ class InputIndependence(Probe):
         if m["varies"] <= self.same:
             yield self.finding(
                 f"the outputs are the same for all {m['samples']} samples after {m['steps']} steps of training on them",
-                first_step=0, last_step=0, value=m["varies"], threshold=self.same,
+                steps=0, value=m["varies"], threshold=self.same,
                 causes=("inputs that do not reach the model", "ND205", "ND301"),
             )  # fmt: skip
         elif m["real"] - m["floor"] > (1 - self.gain) * (m["zeroed"] - m["floor"]):
             yield self.finding(
                 f"the inputs do not help: training gets from {m['initial']:.3g} to {m['real']:.3g} with them and to "
                 f"{m['zeroed']:.3g} with zeros in their place",
-                first_step=0, last_step=0, value=m["real"],
+                steps=0, value=m["real"],
                 threshold=m["floor"] + (1 - self.gain) * (m["zeroed"] - m["floor"]),
                 causes=("inputs that do not reach the model", "ND205", "ND301", "ND302"),
             )  # fmt: skip

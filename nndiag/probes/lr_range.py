@@ -81,13 +81,13 @@ class LrRange(Probe):
         if diverging and lr > self.high * diverging:
             yield self.finding(
                 f"the learning rate {lr:.3g} lies where training diverges: {seen}",
-                first_step=0, last_step=0, value=lr, threshold=self.high * diverging, causes=("ND501",),
+                steps=0, value=lr, threshold=self.high * diverging, causes=("ND501",),
                 fix=f"Try lr = {advised:.1e}.",
             )  # fmt: skip
         elif lr < self.low * steepest:
             yield self.finding(
                 f"the learning rate {lr:.3g} is far too low to learn anything: {seen}",
-                first_step=0, last_step=0, value=lr, threshold=self.low * steepest, causes=("ND502",),
+                steps=0, value=lr, threshold=self.low * steepest, causes=("ND502",),
                 fix=f"Try lr = {advised:.1e}.",
             )  # fmt: skip
         else:

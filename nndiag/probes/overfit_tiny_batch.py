@@ -70,14 +70,14 @@ class OverfitTinyBatch(Probe):
         if enough:
             yield self.finding(
                 f"{measured['samples']} samples are learned by heart only with {enough[0]:g} times the learning rate",
-                first_step=0, last_step=0, value=best, threshold=target, causes=("ND501" if enough[0] < 1 else "ND502",),
+                steps=0, value=best, threshold=target, causes=("ND501" if enough[0] < 1 else "ND502",),
                 fix=f"Try lr = {lr * enough[0]:.2g} instead of {lr:.2g}.",
             )  # fmt: skip
         else:
             yield self.finding(
                 f"{measured['samples']} samples cannot be learned by heart: the loss gets from {measured['initial']:.3g} "
                 f"to {best:.3g}, wanted {target:.3g}",
-                first_step=0, last_step=0, value=best, threshold=target,
+                steps=0, value=best, threshold=target,
                 causes=("NDP01", "ND1", "ND2", "ND5"),
             )  # fmt: skip
 

@@ -67,7 +67,7 @@ class Shapes(Probe):
             gave = f"{layer or 'the model'} gave {got}, wanted {wanted}"
             yield self.finding(
                 gave if wanted else f"a batch of {mismatch['batch']} fails: {got}",
-                kind="training" if alone else "exact", layer=layer or None, first_step=0, last_step=0,
+                kind="training" if alone else "exact", layer=layer or None, steps=0,
             )  # fmt: skip
 
     @classmethod

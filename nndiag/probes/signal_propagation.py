@@ -87,7 +87,7 @@ class SignalPropagation(Probe):
         rate = f"{max(per_layer, 1 / per_layer):.2g} times a layer, " if per_layer else ""
         yield self.finding(
             f"{what} {verb} {rate}to {change:.1e} of its size on its way {way} from {names[0]} to {names[-1]}",
-            layer=names[-1], first_step=0, last_step=0, value=per_layer if steep else change,
+            layer=names[-1], steps=0, value=per_layer if steep else change,
             threshold=self.per_layer if steep else self.total,
             causes=("ND203", "weights on the wrong scale", "a stack of saturating activation functions"),
         )  # fmt: skip

@@ -57,7 +57,7 @@ class ActivationDrift(Check):
                 worst = float(np.nanmax(rms[:, column]))
                 yield self.finding(
                     f"the outputs of {layer} grow to {worst:.2g} (root mean square), from {usual[column]:.2g} early on",
-                    layer=layer, first_step=int(steps[at]), last_step=int(steps[np.flatnonzero(bad)[-1]]), value=worst,
+                    layer=layer, steps=(steps[at], steps[np.flatnonzero(bad)[-1]]), value=worst,
                     threshold=float(limits[column]), causes=("ND501", "ND402", "no weight decay and no normalisation"),
                 )  # fmt: skip
 

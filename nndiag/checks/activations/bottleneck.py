@@ -60,7 +60,7 @@ class Bottleneck(Check):
                 f"{f'all {seen.width} outputs are' if seen.width > 1 else 'the output is'} computed from {width} unit"
                 f"{'s' if width > 1 else ''} in {layer}",
                 kind="note" if seen.task == "real" and seen.width == inputs else None, layer=layer,
-                first_step=int(steps[0]), last_step=int(steps[-1]), value=float(width), threshold=float(wanted),
+                steps=steps, value=float(width), threshold=float(wanted),
                 fix=f"Give {layer.partition('.')[0]} at least {max(8, 2 * seen.width)} units.",
             )  # fmt: skip
 

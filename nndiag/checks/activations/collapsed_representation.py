@@ -72,7 +72,7 @@ class CollapsedRepresentation(Check):
         value = float(np.median(share[bad]))
         return self.finding(
             f"{layer} puts out the same for every input: {value:.1g} of its mean square varies with the input",
-            layer=layer, first_step=int(steps[at]), last_step=int(steps[np.flatnonzero(bad)[-1]]), value=value,
+            layer=layer, steps=(steps[at], steps[np.flatnonzero(bad)[-1]]), value=value,
             threshold=self.share, causes=("ND203", "ND207", "ND302", "ND501", "too many sigmoid layers in a row"),
         )  # fmt: skip
 

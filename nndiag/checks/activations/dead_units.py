@@ -54,7 +54,7 @@ class DeadUnits(Check):
             if (at := signals.onset(bad)) is not None:
                 yield self.finding(
                     f"{dead[layer].max():.0%} of the units of {layer} are silent on every input",
-                    layer=layer, first_step=int(dead.index[at]), last_step=int(dead.index[np.flatnonzero(bad)[-1]]),
+                    layer=layer, steps=(dead.index[at], dead.index[np.flatnonzero(bad)[-1]]),
                     value=float(dead[layer].max()), threshold=limit,
                     causes=("ND501", "ND205", "biases driven far below zero"),
                 )  # fmt: skip

@@ -64,7 +64,7 @@ class LinearStack(Check):
             yield self.note(f"{found}: one affine map in two layers, nothing nonlinear stands between them")
 
     def _found(self, layer: str, affine: list[str], fact: str) -> Finding:
-        return self.finding(f"the network {fact}", layer=layer, first_step=0, value=float(len(affine)), threshold=1.0,
+        return self.finding(f"the network {fact}", layer=layer, steps=0, value=float(len(affine)), threshold=1.0,
                             causes=("activation functions left out",))  # fmt: skip
 
     def _affine(self, run: Run) -> list[str]:

@@ -72,8 +72,7 @@ class OutputCollapse(Check):
             f"class {name.removeprefix('predicted ')} is predicted for {share:.1%} of the inputs; of the labels the most "
             f"common has {label:.0%}",
             layer=next(reversed(structure.linear(run)), None),
-            first_step=int(predicted.index[at]) if at is not None else int(late.index[0]),
-            last_step=int(late.index[-1]), value=share, threshold=self.share,
+            steps=(late.index[0] if at is None else predicted.index[at], late.index[-1]), value=share, threshold=self.share,
             causes=("ND501", "ND102", "ND301", "ND005", "a last layer thrown off by a large update"),
         )  # fmt: skip
 

@@ -59,7 +59,7 @@ class SaturatedUnits(Check):
                 yield self.finding(
                     f"{worst:.0%} of the units of {layer} sit at the flat ends of their activation function",
                     kind="note" if learned and self._passing(at, bad) else "training", layer=layer,
-                    first_step=int(shares.index[at]), last_step=int(shares.index[np.flatnonzero(bad)[-1]]),
+                    steps=(shares.index[at], shares.index[np.flatnonzero(bad)[-1]]),
                     value=worst, threshold=limit, causes=("ND002", "ND203", "ND501", "weights initialised too large"),
                     fix=self._fix(run, layer),
                 )  # fmt: skip

@@ -135,7 +135,7 @@ class ClassImbalance(Check):
         fix: str = "",
     ) -> Finding:
         steps = run.statistic("data", "entropy").index
-        return self.finding(fact, kind=kind, first_step=int(steps[0]), last_step=int(steps[-1]), value=value,
+        return self.finding(fact, kind=kind, steps=steps, value=value,
                             threshold=limit or self.even, place=place, fix=fix)  # fmt: skip
 
     @classmethod

@@ -54,14 +54,14 @@ class ConstantFeatures(Check):
             yield self.finding(
                 f"{share:.0%} of the input features have had one value in every sample",
                 kind="note" if self._zeros(run, share) > self.sparse or self._sequences(run) else self.kind,
-                first_step=int(shares.index[0]), last_step=int(shares.index[-1]), value=share, threshold=self.many,
+                steps=shares.index, value=share, threshold=self.many,
             )  # fmt: skip
 
         elif layer := self._same_ids(run):
             steps = run.series("activations", "batch_variance", layer).index
             yield self.finding(
                 f"{layer} puts out the same for every input on all {len(steps)} reads: the ids that reach it are all one",
-                layer=layer, first_step=int(steps[0]), last_step=int(steps[-1]), value=0.0, threshold=0.0,
+                layer=layer, steps=steps, value=0.0, threshold=0.0,
                 causes=("fractions that were cut to whole numbers",), fix=f"Print the ids that go into {layer}.",
             )  # fmt: skip
 

@@ -69,7 +69,7 @@ class InputDrift(Check):
                 steps = run.series("data", "variance", "input").index
                 yield self.finding(
                     f"the inputs' variance goes from {medians[0]:.3g} to {medians[-1]:.3g} in a straight line, epoch after epoch",
-                    first_step=int(steps[0]), last_step=int(steps[-1]), value=grown, threshold=self.growth,
+                    steps=steps, value=grown, threshold=self.growth,
                     causes=("an augmentation or a normalisation that writes into the stored samples",),
                 )  # fmt: skip
                 return

@@ -71,19 +71,19 @@ class InputScale(Check):
             widest = latest(run, "data", "widest_feature", "input") or 0
             yield self.finding(
                 f"feature {widest:.0f} (from 0) varies {spread:.2g} times as much as the others",
-                first_step=step, last_step=last, value=spread, threshold=self.spread,
+                steps=(step, last), value=spread, threshold=self.spread,
             )  # fmt: skip
         elif shift is not None and shift > self.shift:
             feature = latest(run, "data", "shifted_feature", "input") or 0
             yield self.finding(
                 f"feature {feature:.0f} (from 0) has a mean {shift:.2g} times its standard deviation",
-                first_step=step, last_step=last, value=shift, threshold=self.shift,
+                steps=(step, last), value=shift, threshold=self.shift,
             )  # fmt: skip
         elif not self.low <= rms <= self.high:
             yield self.finding(
                 f"the inputs that are not zero have a root mean square of {rms:.2g}, outside {self.low:g} … {self.high:g}",
                 kind="note" if rms < self.low and self._mastered(run) else None,
-                first_step=step, last_step=last, value=rms, threshold=self.high if rms > self.high else self.low,
+                steps=(step, last), value=rms, threshold=self.high if rms > self.high else self.low,
             )  # fmt: skip
 
     def _coded(self, run: Run, squeezed: float) -> Finding:
@@ -94,7 +94,7 @@ class InputScale(Check):
         return self.finding(
             f"feature {feature:.0f} (from 0) is {code:.4g} in {share:.1%} of the first samples, far from the others, which vary "
             f"{squeezed:.2g} times as much as all do: that looks like a code for what is missing",
-            kind="note" if self._mastered(run) else None, first_step=int(run.data.index[0]), last_step=int(run.data.index[-1]),
+            kind="note" if self._mastered(run) else None, steps=run.data.index,
             value=squeezed, threshold=self.squeezed, causes=("a code such as -9999 for what is missing",),
             fix="Fill in what is missing, as with the mean, before features are standardised, and add a feature that says so.",
             confirm="print(x.min(axis=0), x.max(axis=0), np.median(x, axis=0))",

@@ -37,8 +37,7 @@ class NonfiniteInput(Check):
             if len(bad):
                 yield self.finding(
                     f"the {part} has values that are NaN or infinite, {bad.iloc[0]:.2g} of the batch at step {bad.index[0]}",
-                    first_step=int(bad.index[0]),
-                    last_step=int(bad.index[-1]),
+                    steps=bad.index,
                     value=float(bad.max()),
                     threshold=0.0,
                 )

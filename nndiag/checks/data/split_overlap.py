@@ -63,7 +63,7 @@ class SplitOverlap(Check):
             whose = "validation samples" if part == "validation" else "samples of passes without gradients"
             yield self.finding(
                 f"{share:.0%} of the {whose} are among the training samples",
-                first_step=int(overlaps.index[0]), last_step=int(overlaps.index[-1]), value=share, threshold=self.share,
+                steps=overlaps.index, value=share, threshold=self.share,
             )  # fmt: skip
 
     @classmethod

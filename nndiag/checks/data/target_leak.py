@@ -70,7 +70,7 @@ class TargetLeak(Check):
             yield self.finding(
                 f"feature {feature:.0f} (from 0){which} is the target, up to scale and shift: a straight line leaves {left:.1g} "
                 "of its variance",
-                first_step=int(run.data.index[0]), last_step=int(run.data.index[-1]), value=left, threshold=self.left,
+                steps=run.data.index, value=left, threshold=self.left,
                 causes=("the column with the answer among the inputs", "a window that reaches into what is to be predicted"),
                 confirm=f"print(np.corrcoef({column}, y))",
             )  # fmt: skip

@@ -59,7 +59,7 @@ class TargetScale(Check):
             yield self.finding(
                 f"targets have a mean of {means.mean():.3g} and a standard deviation of {std:.3g}",
                 kind="note" if self._learned(run, std) > self.learned else self.kind,
-                first_step=int(rms.index[0]), last_step=int(rms.index[-1]), value=value, threshold=threshold,
+                steps=rms.index, value=value, threshold=threshold,
                 fix=f"Train on (y - {means.mean():.3g}) / {std or 1:.3g}, and undo it on predictions.",
             )  # fmt: skip
 

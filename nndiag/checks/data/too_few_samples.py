@@ -65,7 +65,7 @@ class TooFewSamples(Check):
                 one = "class, and they are all of that" if seen.task in ("classes", "binary") and parts == 1 else one
             yield self.finding(
                 f"{fact} for {parts} {one if parts == 1 else many}", kind=self.kind if self._harm(run) else "note",
-                first_step=int(steps[0]), last_step=int(steps[-1]), value=float(least),
+                steps=steps, value=float(least),
                 threshold=float(self.per_class * parts), fix=f"{ONE_BATCH} {self.advice}" if again else self.advice,
                 place=DRAWN if drawn < samples else "",
             )  # fmt: skip

@@ -57,7 +57,7 @@ class UnshuffledBatches(Check):
             steps = run.statistic("data", "mean").index
             yield self.finding(
                 f"labels differ {ratio:.2g} times as much between batches as drawing at random would make them",
-                first_step=int(steps[0]), last_step=int(steps[-1]), value=ratio, threshold=self.ratio,
+                steps=steps, value=ratio, threshold=self.ratio,
             )  # fmt: skip
 
     def _ratio(self, run: Run) -> float | None:

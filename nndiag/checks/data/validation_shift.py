@@ -137,9 +137,7 @@ class ValidationShift(Check):
 
     def _finding(self, fact: str, value: float, threshold: float, step: int, kind: Kind | None = None,
                  place: str = "", fix: str = "") -> Finding:  # fmt: skip
-        return self.finding(
-            fact, kind=kind, first_step=0, last_step=step, value=value, threshold=threshold, place=place, fix=fix
-        )
+        return self.finding(fact, kind=kind, steps=(0, step), value=value, threshold=threshold, place=place, fix=fix)
 
     @classmethod
     def _run(cls, scale: float) -> Run:

@@ -101,14 +101,14 @@ class NoGeneralization(Check):
             yield self.finding(
                 f"the best validation loss is {best:.3g}, where a trivial prediction costs {trivial:.3g}; training ends at "
                 f"{trained.now:.3g}",
-                first_step=int(validation.index[0]), last_step=int(validation.index[-1]), value=best, threshold=limit,
+                steps=validation.index, value=best, threshold=limit,
                 causes=("labels that do not belong to the inputs", "ND009", other), fix=UNCLEAR if trained.poor else "",
             )  # fmt: skip
         elif trained.value > self.arrived and (share := self._trails(run)) is not None:
             yield self.finding(
                 f"the validation loss falls each time and has come {share:.0%} of its way, to {validation.iloc[-1]:.3g}; the "
                 f"training loss is {trained.now:.3g}",
-                first_step=int(validation.index[0]), last_step=int(validation.index[-1]), value=share, threshold=self.behind,
+                steps=validation.index, value=share, threshold=self.behind,
                 causes=(TRAILS, "ND009"), fix=f"Look at what is evaluated: {TRAILS}?",
             )  # fmt: skip
 

@@ -66,7 +66,7 @@ class Overfitting(Check):
             other = min(float(validation.iloc[0]), best) > self.apart * float(train.iloc[0]) > 0
             yield self.finding(
                 f"the validation loss rises from {best:.3g} at step {step} to {tail.iloc[-1]:.3g} while training falls",
-                first_step=step, last_step=int(smooth.index[-1]), value=float(tail.iloc[-1]), threshold=float(limit),
+                steps=(step, smooth.index[-1]), value=float(tail.iloc[-1]), threshold=float(limit),
                 causes=(*(EVALUATED,) * other, "too little data for this network", "wrong labels learned by heart",
                         "no regularisation"),
                 fix=f"Stop at step {step}{self._epoch(run, step)}; then more data, weight decay, dropout or a smaller network.",

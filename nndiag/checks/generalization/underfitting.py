@@ -56,7 +56,7 @@ class Underfitting(Check):
         if trained.now >= trained.trivial - self.errors * trained.error:
             yield self.finding(
                 f"the training loss ends at {trained.now:.3g}; a trivial prediction costs {trained.trivial:.3g}",
-                first_step=int(run.train.index[-1]), last_step=int(run.train.index[-1]), value=trained.now,
+                steps=run.train.index[-1], value=trained.now,
                 threshold=trained.trivial, causes=("ND502", "too small a network", "no signal in the data"),
             )  # fmt: skip
 
@@ -66,7 +66,7 @@ class Underfitting(Check):
         return self.finding(
             f"{name}, a part of the loss, stays at {term.now:.3g}; a trivial prediction costs {term.trivial:.3g}: "
             "other terms decide",
-            first_step=int(run.train.index[-1]), last_step=int(run.train.index[-1]), value=term.now, threshold=term.trivial,
+            steps=run.train.index[-1], value=term.now, threshold=term.trivial,
             causes=("a term that swamps the others, as a sum beside a mean", "ND502", "too small a network"),
             fix="Print each term of the loss, and bring them to one scale: all as means or all as sums, or weighed.",
         )  # fmt: skip

@@ -85,7 +85,7 @@ class ClippedAlways(Check):
             yield self.finding(
                 f"gradients are clipped on {clipped:.0%} of the reads, to {bound}{median:.2g} of their norm in the median",
                 kind=self.kind if median < self.left or (median < self.short and self._slow(run)) else "note",
-                first_step=int(steps[0]), last_step=int(steps[-1]), value=median, threshold=self.left,
+                steps=steps, value=median, threshold=self.left,
                 fix=self._better(run),
             )  # fmt: skip
 
@@ -93,15 +93,13 @@ class ClippedAlways(Check):
         return self.finding(
             "gradients are clipped while they are still multiplied by the loss scale, and "
             f"{float(kept.median()):.2g} of their norm is left in the median",
-            kind="exact", first_step=int(kept.index[0]), last_step=int(kept.index[-1]), value=float(kept.median()),
+            kind="exact", steps=kept.index, value=float(kept.median()),
             threshold=self.short, place="ND904", fix="Call scaler.unscale_(optimizer) before clip_grad_norm_.",
         )  # fmt: skip
 
     def _at_the_wrong_time(self, run: Run, fact: str, fix: str) -> Finding:
         steps = run.statistic("gradients", "norm").index
-        return self.finding(
-            fact, kind="exact", first_step=int(steps[0]), last_step=int(steps[-1]), place="ND904", fix=fix
-        )
+        return self.finding(fact, kind="exact", steps=steps, place="ND904", fix=fix)
 
     def _limit_is_unscaled(self, run: Run) -> bool:
         """Whether gradients carry the loss scale when they are clipped, and the limit is none that was multiplied with it."""

@@ -82,7 +82,7 @@ class ExplodingGradients(Check):
         parameter = str(growth.idxmax())
         return self.finding(
             f"the gradient norm reaches {value:.2g}; up to {limit:.2g} would be usual here",
-            parameter=parameter, first_step=step, last_step=last, value=value, threshold=limit,
+            parameter=parameter, steps=(step, last), value=value, threshold=limit,
             causes=("ND501", "ND203", "a batch unlike the others"),
         )  # fmt: skip
 

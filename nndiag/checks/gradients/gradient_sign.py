@@ -78,7 +78,7 @@ class GradientSign(Check):
 
     def _finding(self, run: Run, fact: str, value: float, threshold: float) -> Finding:
         steps = run.statistic("gradients", "norm").index
-        return self.finding(fact, first_step=int(steps[0]), last_step=int(steps[-1]), value=value, threshold=threshold)
+        return self.finding(fact, steps=steps, value=value, threshold=threshold)
 
     @classmethod
     def _run(cls, along: float) -> Run:

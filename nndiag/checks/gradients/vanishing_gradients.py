@@ -73,7 +73,7 @@ class VanishingGradients(Check):
             f"δ in {layers[0]} is {worst:.2g} times that in {layers[-1]}: the first layers get next to no gradient"
             if worst > 0 else f"no gradient at all reaches {layers[0]}: δ there is exactly 0",
             layer=layer if middle[layer] > 0 else layers[0],
-            first_step=int(delta.index[at]), last_step=int(delta.index[np.flatnonzero(bad)[-1]]),
+            steps=(delta.index[at], delta.index[np.flatnonzero(bad)[-1]]),
             value=worst, threshold=limit,
             causes=causes, fix=fix,
         )  # fmt: skip

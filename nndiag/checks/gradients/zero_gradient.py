@@ -169,7 +169,7 @@ class ZeroGradient(Check):
     def _everywhere(self, steps: pd.Index[int], fact: str, cause: str, place: str) -> Finding:
         """What is said of all weights at once."""
         where = "loss" if place == NO_WAY_BACK else "loop"
-        return self.finding(fact, first_step=int(steps[0]), last_step=int(steps[-1]), value=0.0, threshold=0.0, causes=(cause,),
+        return self.finding(fact, steps=steps, value=0.0, threshold=0.0, causes=(cause,),
                             fix=f"Look at the {where}: {cause}.", place=place)  # fmt: skip
 
     def _zeros(self, run: Run) -> bool:
@@ -261,7 +261,7 @@ class ZeroGradient(Check):
     ) -> Finding:
         steps = run.statistic("gradients", "norm").index
         return self.finding(
-            fact, kind=kind, layer=p.layer or None, parameter=p.name, first_step=int(steps[0]), last_step=int(steps[-1]),
+            fact, kind=kind, layer=p.layer or None, parameter=p.name, steps=steps,
             value=0.0, threshold=0.0, causes=causes or ("ND301", "ND205", "a detached or unused layer"), place=place,
         )  # fmt: skip
 

@@ -109,7 +109,7 @@ class ActivationVariance(Check):
         mended = layers < self.shallow and made is not None and made.value > LEARNED
         return self.finding(
             f"the signal {change} after {layers} layers", kind="note" if mended else None,
-            layer=layer, first_step=self._step(run), last_step=self._step(run),
+            layer=layer, steps=self._step(run),
             value=end_to_end if not steep else per_layer,
             threshold=self.per_layer if steep else most if end_to_end > 1 else self.total,
             causes=causes, fix=fix,
@@ -138,9 +138,8 @@ class ActivationVariance(Check):
         others = f", and {len(bad) - 1} more are like it" if len(bad) > 1 else ""
         return self.finding(
             f"{worst.name} starts with a standard deviation of {std:.2g}, {ratio:.2g} times that of He's initialisation{others}",
-            layer=worst.layer or None, parameter=None if worst.layer else worst.name, first_step=self._step(run),
-            last_step=self._step(run), value=ratio, threshold=threshold,
-            causes=(f"weights initialised too {'large' if ratio > 1 else 'small'}",),
+            layer=worst.layer or None, parameter=None if worst.layer else worst.name, steps=self._step(run), value=ratio,
+            threshold=threshold, causes=(f"weights initialised too {'large' if ratio > 1 else 'small'}",),
             fix=self._fix(run, worst.layer or worst.name),
         )  # fmt: skip
 

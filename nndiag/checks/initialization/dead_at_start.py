@@ -52,7 +52,7 @@ class DeadAtStart(Check):
             if dead[layer] >= limit:
                 yield self.finding(
                     f"{dead[layer]:.0%} of the units of {layer} are silent on every input at the start",
-                    layer=layer, first_step=step, last_step=step, value=float(dead[layer]),
+                    layer=layer, steps=step, value=float(dead[layer]),
                     threshold=limit, causes=("negative biases", "weights all zero or of one sign"),
                 )  # fmt: skip
 

@@ -58,7 +58,7 @@ class InitialLoss(Check):
             )
             yield self.finding(
                 message, kind="note" if trained is not None and trained.value > self.recovered else "training",
-                first_step=0, last_step=0, value=first, threshold=limit,
+                steps=0, value=first, threshold=limit,
                 causes=("ND203", "ND002", "a last layer initialised too large"),
             )  # fmt: skip
 

@@ -54,7 +54,7 @@ class MeanShift(Check):
             if std > 0 and mean / std > self.ratio:
                 yield self.finding(
                     f"the output of {layer} has a mean {mean / std:.2g} times its standard deviation at the start",
-                    layer=layer, first_step=step, last_step=step, value=float(mean / std),
+                    layer=layer, steps=step, value=float(mean / std),
                     threshold=self.ratio, causes=("ND002", "biases initialised large"),
                 )  # fmt: skip
 

@@ -49,7 +49,7 @@ class SymmetricWeights(Check):
                 yield self.finding(
                     f"{units} of {parameter.layer or name} have the same weights and the same gradient{zero}",
                     layer=parameter.layer or None, parameter=name, value=1.0, threshold=1.0,
-                    first_step=int(same.index[0]), last_step=int(same[same == 1].index[-1]),
+                    steps=(same.index[0], same[same == 1].index[-1]),
                     fix=self._fix(run, name),
                 )  # fmt: skip
 

@@ -77,7 +77,7 @@ class EvaluationModeTraining(Check):
             steps = asleep.index[asleep > 0]
             yield self.finding(
                 f"the network was in evaluation mode in {len(steps)} of {len(asleep)} training iterations",
-                first_step=int(asleep.index[at]), last_step=int(steps[-1]), value=float(np.mean(asleep > 0)), threshold=0.0,
+                steps=(asleep.index[at], steps[-1]), value=float(np.mean(asleep > 0)), threshold=0.0,
                 confirm="print(model.training)  # at the beginning of a step: must be True",
             )  # fmt: skip
         else:
@@ -116,7 +116,7 @@ class EvaluationModeTraining(Check):
 
     def _finding(self, run: Run, layer: str, fact: str, value: float) -> Finding:
         steps = run.statistic("activations", "zero_fraction").index
-        return self.finding(fact, layer=layer, first_step=int(steps[0]), last_step=int(steps[-1]), value=value,
+        return self.finding(fact, layer=layer, steps=steps, value=value,
                             threshold=self.mean if value else 0.0)  # fmt: skip
 
     @classmethod

@@ -71,7 +71,7 @@ class GradientsNotCleared(Check):
         yield self.finding(
             f"gradients of before were still there when the first backward pass of an iteration began, in {share:.0%} of "
             f"{len(kept)} iterations",
-            kind=self.kind if share >= self.most else "note", first_step=int(held[0]), last_step=int(held[-1]), value=share,
+            kind=self.kind if share >= self.most else "note", steps=held, value=share,
             threshold=self.most,
         )  # fmt: skip
 
@@ -84,7 +84,7 @@ class GradientsNotCleared(Check):
             yield self.finding(
                 f"{again.mean():.0%} of {len(stepped)} updates come without a backward pass of their own: the optimiser steps "
                 "again on gradients that it has used",
-                kind="training", first_step=int(again.index[again][0]), last_step=int(again.index[again][-1]),
+                kind="training", steps=again.index[again],
                 value=float(again.mean()), threshold=self.twice, causes=("optimizer.step() called twice",),
                 fix="Call optimizer.step() once for each backward pass; with a gradient scaler, only scaler.step(optimizer).",
             )  # fmt: skip
@@ -106,7 +106,7 @@ class GradientsNotCleared(Check):
             yield self.finding(
                 f"the gradient of {bias} is not that of its own step ({ratio:.2g} times its size in the median): earlier ones "
                 "were never cleared",
-                parameter=bias, first_step=int(off.index[1]), last_step=int(off.index[-1]), value=float(off.median()),
+                parameter=bias, steps=(off.index[1], off.index[-1]), value=float(off.median()),
                 threshold=self.tolerance,
             )  # fmt: skip
 

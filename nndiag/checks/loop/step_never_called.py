@@ -56,7 +56,7 @@ class StepNeverCalled(Check):
             steps, scale = run.loop.index, run.loop["loss_scale"].median()
             yield self.finding(
                 f"the optimiser steps on gradients that are still multiplied by the loss scale, {scale:.6g}: nobody takes it off",
-                first_step=int(steps[0]), last_step=int(steps[-1]), value=float(scale), threshold=1.0,
+                steps=steps, value=float(scale), threshold=1.0,
                 causes=("optimizer.step() in place of scaler.step(optimizer)",),
                 fix="Call scaler.step(optimizer) and scaler.update() in place of optimizer.step().",
             )  # fmt: skip
@@ -69,7 +69,7 @@ class StepNeverCalled(Check):
         steps = run.loop["backward_passes"].dropna().index
         yield self.finding(
             f"{passes} backward passes and not one update: the optimiser's step is never called",
-            first_step=int(steps[0]), last_step=int(steps[-1]), value=0.0, threshold=1.0,
+            steps=steps, value=0.0, threshold=1.0,
             causes=("step() is missing from the loop, or belongs to another optimiser",),
         )  # fmt: skip
 

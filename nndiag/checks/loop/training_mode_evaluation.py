@@ -72,7 +72,7 @@ class TrainingModeEvaluation(Check):
         effects += ["batch normalisation takes the statistics of each batch, and keeps them"] * ("batch_norm" in kinds)
         yield self.finding(
             f"the network was in training mode in {len(steps)} of {len(awake)} evaluations: {', '.join(effects)}",
-            kind=self.kind if share >= self.most else "note", first_step=int(steps[0]), last_step=int(steps[-1]), value=share,
+            kind=self.kind if share >= self.most else "note", steps=steps, value=share,
             threshold=self.most, confirm="print(model.training)  # before an evaluation: must be False",
         )  # fmt: skip
 
@@ -82,7 +82,7 @@ class TrainingModeEvaluation(Check):
         if len(bad):
             yield self.finding(
                 f"dropout zeroes {bad.max():.0%} of its inputs in evaluations",
-                first_step=int(bad.index[0]), last_step=int(bad.index[-1]), value=float(bad.max()), threshold=0.0,
+                steps=bad.index, value=float(bad.max()), threshold=0.0,
             )  # fmt: skip
 
     @classmethod

@@ -69,7 +69,7 @@ class Budget(Check):
             yield self.finding(
                 f"training ends after {steps} updates with {min(left, 1):.0%} of the loss's way left"
                 + (", and the loss is still falling" if falling else ""),
-                first_step=int(run.train.index[-1]), last_step=int(run.train.index[-1]), value=left,
+                steps=run.train.index[-1], value=left,
                 threshold=self.rest if few else self.left,
                 causes=("too few epochs", "ND502", "batches that are too large"), fix=self._fix(steps),
             )  # fmt: skip

@@ -45,7 +45,7 @@ class ConstantLoss(Check):
         exactly = "exactly 0" if high == low == 0 else f"{high:.6g}"
         yield self.finding(
             f"the training loss is {exactly} on all {len(losses)} reads",
-            first_step=int(losses.index[0]), last_step=int(losses.index[-1]), value=high - low,
+            steps=losses.index, value=high - low,
             threshold=self.same * abs(high),
             causes=("ND102", "ND301", "ND502" if still else "ND503", "a loss that is not computed from the outputs"),
         )  # fmt: skip

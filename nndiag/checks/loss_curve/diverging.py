@@ -59,7 +59,7 @@ class Diverging(Check):
             yield self.finding(
                 f"the training loss begins anew at steps {int(steps[0])}, {int(steps[1])}, …, {len(anew)} times so far: what was "
                 f"learned is gone each time",
-                first_step=int(steps[0]), last_step=int(steps[-1]), value=float(len(anew)), threshold=float(self.restarts),
+                steps=steps, value=float(len(anew)), threshold=float(self.restarts),
                 causes=("a model that is made or initialised anew in the loop", "an old checkpoint that is loaded in the loop",
                         "ND501"),
                 fix="Make and initialise the model once, before the loop; watch each model of a cross-validation by itself.",
@@ -75,7 +75,7 @@ class Diverging(Check):
             at = signals.lasting_onset((train.rolling(5, min_periods=1).median() > limit).to_numpy())
             yield self.finding(
                 f"the training loss is back at {trained.now:.3g} after a best of {trained.best:.3g}",
-                first_step=int(train.index[at if at is not None else -1]), last_step=int(train.index[-1]),
+                steps=(train.index[at if at is not None else -1], train.index[-1]),
                 value=trained.value, threshold=self.kept * trained.best_value,
                 causes=("ND501", "ND402", "a change in the data"),
             )  # fmt: skip

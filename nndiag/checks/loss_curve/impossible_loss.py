@@ -90,7 +90,7 @@ class ImpossibleLoss(Check):
             how, times = ("", self.away) if self._runs_away(run) else (", in a straight line to the end", self.beyond)
             yield self.finding(
                 f"the training loss falls from {first:.3g} to {low:.3g}{how}: it has no minimum",
-                first_step=int(run.train.index[0]), last_step=int(run.train.index[-1]),
+                steps=run.train.index,
                 value=low, threshold=-times * max(1.0, abs(first)),
                 causes=("a wrong sign", "ND110"), place="ND1",
                 fix="See which term of the loss has the wrong sign, or no lower end.",
@@ -104,7 +104,7 @@ class ImpossibleLoss(Check):
                 yield self.finding(
                     f"the {name} loss is {below.iloc[0]:.3g} at step {below.index[0]}, and {run.meta.loss.get('name', 'it')} "
                     f"cannot be below {floor:.3g}",
-                    first_step=int(below.index[0]), last_step=int(below.index[-1]), value=float(below.min()),
+                    steps=below.index, value=float(below.min()),
                     threshold=floor, causes=("ND110", "ND105", "outputs that are no probabilities", "a wrong sign"),
                 )  # fmt: skip
 

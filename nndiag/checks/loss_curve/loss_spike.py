@@ -61,7 +61,7 @@ class LossSpike(Check):
         peak = float(train.iloc[at:end].max())
         yield self.finding(
             f"the training loss jumps from {usual[at]:.3g} to {peak:.3g} at step {step}",
-            first_step=step, last_step=int(train.index[end - 1]), value=(peak - usual[at]) / (trained.start - trained.floor),
+            steps=(step, train.index[end - 1]), value=(peak - usual[at]) / (trained.start - trained.floor),
             threshold=self.jump, causes=("ND501", "ND402", "a batch unlike the others"),
         )  # fmt: skip
 
@@ -71,7 +71,7 @@ class LossSpike(Check):
             yield self.finding(
                 f"of this long run one of {apart} losses is looked at: jumps of fewer than {signals.PATIENCE * apart} steps "
                 "are not seen",
-                kind="note", first_step=int(train.index[0]), last_step=int(train.index[-1]), value=float(apart), threshold=1.0,
+                kind="note", steps=train.index, value=float(apart), threshold=1.0,
             )  # fmt: skip
 
     def _above(self, train: pd.Series[float], start: float, way: float) -> tuple[Array, Array]:

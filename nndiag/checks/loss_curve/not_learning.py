@@ -64,7 +64,7 @@ class NotLearning(Check):
         climbs = self._climbs(run, trained)
         yield self.finding(
             f"after {run.steps} steps the training loss is {trained.now:.3g}{hint}; it began at {early.iloc[0]:.3g}",
-            first_step=int(early.index[0]), last_step=int(run.train.index[-1]), value=trained.value,
+            steps=(early.index[0], run.train.index[-1]), value=trained.value,
             kind=None if trained.trivial is not None or self._stands(run) or climbs else "note", threshold=self.progress,
             causes=(*(WRONG_SIGN,) * climbs, "ND501", "ND502", "labels that do not belong to the inputs"),
         )  # fmt: skip

@@ -73,7 +73,7 @@ class Oscillating(Check):
         yield self.finding(
             f"the training loss swings by {swing:.2g} around {np.median(losses):.3g}, {swing / way:.0%} of the way from its "
             f"start to its floor, and does not come down",
-            first_step=int(late.index[0]), last_step=int(late.index[-1]), value=swing / way, threshold=self.swing,
+            steps=late.index, value=swing / way, threshold=self.swing,
             causes=("ND501", "ND007", "batches that are too small"),
             fix=f"Try lr = {lr / 10:.1g} instead of {lr:.3g}, and shuffle the samples." if lr else "",
         )  # fmt: skip

@@ -47,7 +47,7 @@ class NearOverflow(Check):
                 yield self.finding(
                     f"the output of {layer} reaches {np.nanmax(size[:, column]):.2g}; {run.meta.dtype or 'float32'} ends at "
                     f"{largest:.2g}",
-                    layer=layer, first_step=int(highs.index[at]), last_step=int(highs.index[np.flatnonzero(bad)[-1]]),
+                    layer=layer, steps=(highs.index[at], highs.index[np.flatnonzero(bad)[-1]]),
                     value=float(np.nanmax(size[:, column])), threshold=limit, causes=("ND203", "ND501"),
                 )  # fmt: skip
                 return

@@ -76,7 +76,7 @@ class Nonfinite(Check):
         yield self.finding(
             f"{place} is not finite at step {step}; what went before points to {how}",
             layer=name if frame == "activations" else None, parameter=name if frame == "gradients" else None,
-            first_step=step, last_step=step, value=float("nan"), threshold=0.0,
+            steps=step, value=float("nan"), threshold=0.0,
             place="ND2" if frame == "activations" and step == run.activations.index[0] else "",
             causes=("ND001", "ND501", "ND203") if how == "an overflow" else ("ND001", "log or division by zero", *slope),
         )  # fmt: skip
@@ -86,7 +86,7 @@ class Nonfinite(Check):
         return self.finding(
             f"{place} is not finite at step {step}, with finite outputs: the loss takes the logarithm of a softmax or sigmoid, "
             f"and a probability has become 0",
-            first_step=step, last_step=step, value=float("nan"), threshold=0.0, place="ND105",
+            steps=step, value=float("nan"), threshold=0.0, place="ND105",
             causes=("log of a probability that has become 0", "ND501"),
             fix="Use a loss on logits (cross_entropy, binary_cross_entropy_with_logits, log_softmax), which never takes log(0).",
         )  # fmt: skip
@@ -102,7 +102,7 @@ class Nonfinite(Check):
     def _of_what_is_not_positive(self, step: int, low: float) -> Finding:
         return self.finding(
             f"the loss is not finite at step {step}, the first read with outputs that are not positive (down to {low:.3g})",
-            first_step=step, last_step=step, value=low, threshold=0.0, place="ND105",
+            steps=step, value=low, threshold=0.0, place="ND105",
             causes=("a loss that takes the logarithm, a root or the inverse of its outputs", "ND001"),
             fix="Give the last layer an exponential or a softplus where the loss takes logarithms of outputs, as Poisson's does; "
             "or a loss on the logarithm.",

@@ -70,7 +70,7 @@ class ScalerSkips(Check):
         yield self.finding(
             f"the gradient scaler left out {int(window.sum())} of {len(window)} updates"
             + (f"; its factor ends at {scale.iloc[-1]:.3g}" if len(scale) else ""),
-            first_step=int(window.index[window][0]), last_step=int(steps[-1]), value=float(window.mean()),
+            steps=(window.index[window][0], steps[-1]), value=float(window.mean()),
             threshold=self.share, causes=("ND402", "ND501", "a factor that is raised too often"),
         )  # fmt: skip
 

@@ -73,7 +73,7 @@ class BoundedOutput(Check):
             first, last = seen.steps
             yield self.finding(
                 f"the logits of {seen.loss} only go from {low:g} to {high:g} ({seen.head}): it cannot fall below {lowest:.2g}",
-                layer=self._layer(seen), first_step=first, last_step=last, value=lowest, threshold=self.least,
+                layer=self._layer(seen), steps=(first, last), value=lowest, threshold=self.least,
                 fix=SCALE if seen.head == "cosine" else
                 f"Leave the last layer linear (drop its {seen.head}): {seen.loss} expects logits of any size.",
             )  # fmt: skip
@@ -89,7 +89,7 @@ class BoundedOutput(Check):
             yield self.finding(
                 f"the {seen.head} at the end gets logits from {low:g} to {high:g} only ({before.kind}): {seen.loss} cannot fall "
                 f"below {lowest:.2g}",
-                layer=before.name, first_step=first, last_step=last, value=lowest, threshold=self.least,
+                layer=before.name, steps=(first, last), value=lowest, threshold=self.least,
                 fix=f"Drop the {before.kind} {before.name}: the {seen.head} wants logits of any size.",
             )  # fmt: skip
 
@@ -105,7 +105,7 @@ class BoundedOutput(Check):
             first, last = seen.steps
             yield self.finding(
                 f"targets go from {low:.3g} to {high:.3g}, the output layer ({seen.head}) only {_bounds(reach)}",
-                layer=self._layer(seen), first_step=first, last_step=last, value=float(over), threshold=self.beyond,
+                layer=self._layer(seen), steps=(first, last), value=float(over), threshold=self.beyond,
                 fix=f"Leave the last layer linear (drop its {seen.head}), or scale the targets to lie {_bounds(reach)}.",
             )  # fmt: skip
 
@@ -121,7 +121,7 @@ class BoundedOutput(Check):
         return self.finding(
             f"no layer has a bias, so that an input of zero gives 0: targets have a mean of {mean:.3g}, and the loss stays at "
             f"{made.now:.3g}, where a trivial prediction costs {made.trivial:.3g}", kind="training",
-            first_step=first, last_step=last, value=off, threshold=self.off,
+            steps=(first, last), value=off, threshold=self.off,
             fix="Give the layers biases (bias=True, use_bias=True), the last one at least.",
         )  # fmt: skip
 

@@ -52,7 +52,7 @@ class ClippedLogits(Check):
             first, last = seen.steps
             yield self.finding(
                 f"{zeros:.0%} of the outputs are exactly 0 and none is negative: a ReLU sits between them and {seen.loss}",
-                layer=run.meta.layers[-1].name if by_layer else None, first_step=first, last_step=last,
+                layer=run.meta.layers[-1].name if by_layer else None, steps=(first, last),
                 value=zeros, threshold=self.zeros, fix=self._fix(seen),
             )  # fmt: skip
         elif seen.logits_layer is not None and seen.logits_layer.kind == "relu":
@@ -65,7 +65,7 @@ class ClippedLogits(Check):
             first, last = seen.steps
             yield self.finding(
                 f"a ReLU sits before the {seen.head} at the end: no logit is negative, and {zeros.median():.0%} are exactly 0",
-                layer=relu, first_step=first, last_step=last, value=float(zeros.median()), threshold=self.zeros,
+                layer=relu, steps=(first, last), value=float(zeros.median()), threshold=self.zeros,
                 fix=f"Drop the ReLU {relu}: the {seen.head} wants logits of either sign.",
             )  # fmt: skip
 

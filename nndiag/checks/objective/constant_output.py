@@ -63,7 +63,7 @@ class ConstantOutput(Check):
             yield self.finding(
                 f"{layer}, the last layer, puts out 1 and nothing else on all {len(steps)} reads: a softmax over a single unit "
                 "is always 1",
-                layer=layer, first_step=int(steps[0]), last_step=int(steps[-1]), value=0.0, threshold=0.0, fix=self.advice,
+                layer=layer, steps=steps, value=0.0, threshold=0.0, fix=self.advice,
                 place="ND1",
             )  # fmt: skip
         if not len(variance) or variance.max() >= self.ratio * scale:
@@ -74,8 +74,7 @@ class ConstantOutput(Check):
         why += f", though what {before} puts out does" if before else ""
         yield self.finding(
             f"the outputs have a variance of {variance.max():.2g} over the inputs on all {len(variance)} reads: {why}",
-            first_step=int(variance.index[0]),
-            last_step=int(variance.index[-1]),
+            steps=variance.index,
             value=float(variance.max()),
             threshold=self.ratio * scale,
             fix=self.advice if single or ones else self._look(before),

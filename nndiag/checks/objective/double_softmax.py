@@ -79,7 +79,7 @@ class DoubleSoftmax(Check):
         steps = run.statistic("outputs", "min").index
         return self.finding(
             f"{fact}: they went through a {function}, and {run.meta.loss.get('name', 'the loss')} applies it again",
-            first_step=int(steps[0]), last_step=int(steps[-1]), value=off, threshold=self.tolerance,
+            steps=steps, value=off, threshold=self.tolerance,
             fix=f"Drop the last {function}: the loss applies its own. Or use the loss on probabilities.",
         )  # fmt: skip
 

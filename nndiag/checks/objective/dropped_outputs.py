@@ -45,7 +45,7 @@ class DroppedOutputs(Check):
             first, last = seen.steps
             yield self.finding(
                 f"{zeros:.0%} of what the last layer puts out is set to 0 at random",
-                layer=layer, first_step=first, last_step=last, value=zeros, threshold=self.zeros,
+                layer=layer, steps=(first, last), value=zeros, threshold=self.zeros,
             )  # fmt: skip
 
     def _mixed(self, seen: Objective) -> bool:

@@ -48,7 +48,7 @@ class HiddenSoftmax(Check):
             if off <= self.tolerance:
                 yield self.finding(
                     f"the {units} outputs of {layer} sum to 1 for every input: a softmax between hidden layers",
-                    layer=layer, first_step=int(means.index[0]), last_step=int(means.index[-1]), value=off,
+                    layer=layer, steps=means.index, value=off,
                     threshold=self.tolerance,
                 )  # fmt: skip
 

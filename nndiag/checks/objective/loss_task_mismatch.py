@@ -77,7 +77,7 @@ class LossTaskMismatch(Check):
             mild = self._remark(seen) or seen.normalizes or seen.task == "binary"
             kind: Kind = "exact" if proven else ("note" if mild and self._trained(run) else "training")
             late = SUGGESTED if not proven and seen.task == "real" and (seen.learned or self._remark(seen)) else ""
-            yield self.finding(message, kind=kind, first_step=first, last_step=last, fix=fix, place=late)
+            yield self.finding(message, kind=kind, steps=(first, last), fix=fix, place=late)
 
     def _shapes(self, seen: Objective) -> Seen | None:
         if seen.task == "binary" and seen.width > 1 and seen.target_width == 1:

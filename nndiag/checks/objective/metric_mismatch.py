@@ -80,7 +80,7 @@ class MetricMismatch(Check):
                     f"{name} is {values.iloc[0]:.3g} at every one of {len(values)} evaluations, while the loss falls from "
                     f"{early:.3g} to {late:.3g}",
                     kind="note" if run.meta.loss.get("task") == "real" else None,
-                    first_step=int(values.index[0]), last_step=int(values.index[-1]), value=float(values.iloc[0]),
+                    steps=values.index, value=float(values.iloc[0]),
                     threshold=float(values.iloc[0]), causes=("ND306", "labels and outputs in different encodings"),
                 )  # fmt: skip
 
@@ -99,7 +99,7 @@ class MetricMismatch(Check):
         return self.finding(
             f"{name} is {values.iloc[-1]:.3g}, and with the loss beside it at most {1 - least.iloc[-1]:.0%} of the decisions can "
             f"be wrong",
-            first_step=int(values.index[short][0]), last_step=int(values.index[-1]), value=float(values.iloc[-1]),
+            steps=(values.index[short][0], values.index[-1]), value=float(values.iloc[-1]),
             threshold=float(least.iloc[-1]),
             causes=("a shape (N, 1) beside (N,)", "a count that is not that of the samples", "a threshold at 1/2 on logits"),
         )  # fmt: skip

@@ -70,7 +70,7 @@ class OutputUnits(Check):
     def _finding(self, seen: Objective, fact: str, wanted: int, fix: str = "") -> Finding:
         first, last = seen.steps
         return self.finding(
-            fact, first_step=first, last_step=last, value=float(seen.width), threshold=float(wanted),
+            fact, steps=(first, last), value=float(seen.width), threshold=float(wanted),
             fix=fix or f"Give the last layer {wanted} units, and use a loss over classes such as softmax cross-entropy.",
         )  # fmt: skip
 

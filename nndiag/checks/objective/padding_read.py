@@ -49,20 +49,20 @@ class PaddingRead(Check):
         if padding == "shown":
             yield self.finding(
                 "attention hides every word and shows one id alone, as padding has it: its mask is the wrong way round",
-                first_step=0, last_step=run.steps, causes=("True for the places that count",),
+                steps=(0, run.steps), causes=("True for the places that count",),
             )  # fmt: skip
         elif padding == "read last":
             yield self.finding(
                 "the state of the recurrent layer is taken after the last place, and most texts end in padding: it has read that "
                 "for many steps by then", kind="training" if made is not None and made.poor else "note",
-                first_step=0, last_step=run.steps, causes=("texts padded at their end and not packed",),
+                steps=(0, run.steps), causes=("texts padded at their end and not packed",),
                 fix="Pack the texts with pack_padded_sequence, or take the output at the last word of each.",
                 confirm="print(ids[:4, -8:])",
             )  # fmt: skip
         if (share := run.meta.loss.get("padding_counted", 0.0)) > self.counted:
             yield self.finding(
                 f"{share:.0%} of the targets are those of padding, and the loss counts them: it falls as they are named",
-                kind="training", first_step=0, last_step=run.steps, value=share, threshold=self.counted,
+                kind="training", steps=(0, run.steps), value=share, threshold=self.counted,
                 causes=("no ignore_index",), confirm="print(ids[0], targets[0])",
                 fix="Leave padding out: CrossEntropyLoss(ignore_index=…) with the class that padding has, or a mask.",
             )  # fmt: skip

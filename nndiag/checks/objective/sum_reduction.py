@@ -70,7 +70,7 @@ class SumReduction(Check):
         harmless = self._adapted(run) or self._clipped(run) or (told and self._scale_free(run))
         yield self.finding(
             f"{seen.loss} is a sum over the {rows:.0f} samples of a batch: its gradient is {rows:.0f} times that of a mean",
-            kind="note" if harmless else self.kind, first_step=first, last_step=last, value=share,
+            kind="note" if harmless else self.kind, steps=(first, last), value=share,
             threshold=self.share, fix=f"Take the mean over the batch, or lower the learning rate{rate}.",
         )  # fmt: skip
 

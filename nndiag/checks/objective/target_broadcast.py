@@ -71,7 +71,7 @@ class TargetBroadcast(Check):
             yield self.finding(
                 f"the loss is {loss[at]:.4g}, the mean over all pairs of outputs and targets; over the true pairs it is "
                 f"{pairs[at]:.4g}",
-                first_step=first, last_step=last, value=float(loss[at]), threshold=float(pairs[at]),
+                steps=(first, last), value=float(loss[at]), threshold=float(pairs[at]),
             )  # fmt: skip
 
     def _shapes(self, run: Run) -> list[str]:

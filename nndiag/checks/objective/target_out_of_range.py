@@ -82,7 +82,7 @@ class TargetOutOfRange(Check):
         else:
             return
         first, last = seen.steps
-        yield self.finding(fact, first_step=first, last_step=last, value=outside, threshold=self.tolerance,
+        yield self.finding(fact, steps=(first, last), value=outside, threshold=self.tolerance,
                            causes=("ND105",), fix=fix)  # fmt: skip
 
     def _among_inputs(self, run: Run, seen: Objective) -> Finding | None:
@@ -100,7 +100,7 @@ class TargetOutOfRange(Check):
         first, last = seen.steps
         return self.finding(
             "the targets are the inputs themselves, place by place: the model has only to copy what it sees", kind="training",
-            first_step=first, last_step=last,
+            steps=(first, last),
             fix="Shift them: inputs tokens[:, :-1] and targets tokens[:, 1:], or mask what is to be predicted.",
         )  # fmt: skip
 
@@ -108,7 +108,7 @@ class TargetOutOfRange(Check):
         first, last = seen.steps
         return self.finding(
             "each target is the input that comes next, and the model sees what comes next", kind="training",
-            first_step=first, last_step=last, causes=("a causal mask left out", "a recurrent layer that reads both ways"),
+            steps=(first, last), causes=("a causal mask left out", "a recurrent layer that reads both ways"),
             fix="Mask later places in every attention (is_causal=True, or a mask of -inf above the diagonal); recurrent layers "
             "read forwards alone.",
         )  # fmt: skip
@@ -127,7 +127,7 @@ class TargetOutOfRange(Check):
         first, last = seen.steps
         return self.finding(
             f"class {ignored} is never learned: {seen.loss} ignores id {ignored}, which {share:.0%} of the targets have",
-            kind="training", first_step=first, last_step=last, value=share, threshold=0.0,
+            kind="training", steps=(first, last), value=share, threshold=0.0,
             fix=f"Leave ignore_index out: it is for padding, and {ignored} is a class here.",
         )  # fmt: skip
 

@@ -97,7 +97,7 @@ class WrongAxis(Check):
             )  # fmt: skip
         elif (fact := self._outputs(seen) or self._delta(seen)) is not None:
             first, last = seen.steps
-            yield self.finding(f"{fact}: the softmax runs over the batch", first_step=first, last_step=last)
+            yield self.finding(f"{fact}: the softmax runs over the batch", steps=(first, last))
 
     def _axis(self, run: Run) -> int | None:
         """Axis of a softmax that is known not to be that of the classes."""

@@ -84,7 +84,7 @@ class AbsurdSettings(Check):
         else:
             return
         yield self.finding(
-            f"the learning rate is {value:.3g}: below 0 every step goes uphill", first_step=first, last_step=last,
+            f"the learning rate is {value:.3g}: below 0 every step goes uphill", steps=(first, last),
             value=value, threshold=0.0, causes=("a wrong sign",), fix=f"Try lr = {-value:.3g}.",
         )  # fmt: skip
 
@@ -94,13 +94,13 @@ class AbsurdSettings(Check):
         momentum = max([_number(run.meta.optimizer.get("momentum")), *betas[:1]])
         if (largest := max([momentum, *betas])) >= 1:
             yield self.finding(
-                f"a momentum or beta of {largest:.3g} never forgets: it must be below 1", first_step=0, value=largest,
+                f"a momentum or beta of {largest:.3g} never forgets: it must be below 1", steps=0, value=largest,
                 threshold=1.0, causes=("momentum of 1 or more",), fix="Try momentum = 0.9.",
             )  # fmt: skip
         elif momentum >= self.long and (memory := 1 / (1 - momentum)) > run.steps > 0:
             yield self.finding(
                 f"a momentum of {momentum:.5g} remembers {memory:,.0f} updates, and the run has {run.steps}", kind="training",
-                first_step=0, value=momentum, threshold=self.long, causes=("momentum too close to 1",),
+                steps=0, value=momentum, threshold=self.long, causes=("momentum too close to 1",),
                 fix="Try momentum = 0.9.",
             )  # fmt: skip
 
@@ -116,8 +116,7 @@ class AbsurdSettings(Check):
             if share > self.dropped or (share > self.strong and self._hardly_learns(run)):
                 yield self.finding(
                     f"{layer} drops {share:.1%} of what it is given", layer=layer,
-                    kind=None if share > self.dropped else "training", first_step=int(dropped.index[0]),
-                    last_step=int(dropped.index[-1]), value=share, threshold=self.dropped,
+                    kind=None if share > self.dropped else "training", steps=dropped.index, value=share, threshold=self.dropped,
                     causes=("the share to keep given for the share to drop",),
                     fix=f"Try dropout = {min(1 - share, 0.5):.1g}.",
                 )  # fmt: skip
@@ -127,7 +126,7 @@ class AbsurdSettings(Check):
         if share > self.smoothed:
             yield self.finding(
                 f"label smoothing of {share:.3g} spreads more of each target over all classes than it leaves with its own",
-                first_step=0, value=share, threshold=self.smoothed,
+                steps=0, value=share, threshold=self.smoothed,
                 causes=("the share to keep given for the share to spread",), fix="Try label_smoothing = 0.1.",
             )  # fmt: skip
 
@@ -137,7 +136,7 @@ class AbsurdSettings(Check):
             rate, more = _number(norms[0].rate), f" and {len(norms) - 1} more" if len(norms) > 1 else ""
             yield self.finding(
                 f"of the running statistics of {norms[0].name}{more}, which evaluation uses, {rate:.3g} are those of the latest "
-                "batch", layer=norms[0].name, kind="training" if rate < 1 else "note", first_step=0, value=rate,
+                "batch", layer=norms[0].name, kind="training" if rate < 1 else "note", steps=0, value=rate,
                 threshold=self.latest, causes=("a momentum of the other convention, where it is the share of the past",),
                 fix=f"Try momentum = {max(1 - rate, 0.01):.1g}.",
             )  # fmt: skip
@@ -160,7 +159,7 @@ class AbsurdSettings(Check):
         yield self.finding(
             f"each batch has a share of {rate:.3g} in the running statistics of {name}{more}, which evaluation uses: "
             f"after {run.steps} steps {begun:.0%} of them are still the 0 and 1 that they began with", layer=name,
-            kind="note" if self._borne(run) else "generalisation", first_step=0, value=rate, threshold=self.slow,
+            kind="note" if self._borne(run) else "generalisation", steps=0, value=rate, threshold=self.slow,
             causes=("a momentum of the other convention, where it is the share of the past",),
             fix="Try momentum = 0.1, the share of the latest batch.",
         )  # fmt: skip

@@ -104,7 +104,7 @@ class DecayDominates(Check):
             return
         decay, usual = self._decay(run), self._is_usual(run)
         yield self.finding(
-            f"weight decay alone {said}, and {fact}", first_step=int(norms.index[0]), last_step=int(norms.index[-1]),
+            f"weight decay alone {said}, and {fact}", steps=norms.index,
             value=value, threshold=threshold, causes=("ND501",) if usual else ("weight decay too strong",),
             fix=f"Lower the learning rate, which a weight decay of {decay:.3g} is multiplied with: that is a usual one."
             if usual else f"Try weight_decay = {decay / 10:.1g} instead of {decay:.3g}.",
@@ -132,7 +132,7 @@ class DecayDominates(Check):
             yield self.finding(
                 f"all weights have shrunk to {most:.2g} of their size or less, and the optimiser has no weight decay: a penalty "
                 f"in the loss{', or the update itself,' * own} is stronger than the task",
-                first_step=int(norms.index[0]), last_step=int(norms.index[-1]), value=most,
+                steps=norms.index, value=most,
                 threshold=self.shrunk if held_down else self.gone, causes=("a penalty too strong", *(WEIGHTS_TIMES,) * own),
                 fix="Divide the penalty that is added to the loss by 100, or leave it out.",
             )  # fmt: skip

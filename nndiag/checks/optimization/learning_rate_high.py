@@ -87,7 +87,7 @@ class LearningRateHigh(Check):
         """What is said of updates of this `ratio` to the weights."""
         return self.finding(
             f"updates are {ratio:.2g} of the weights, where about {USUAL_RATIO:g} is usual{more}",
-            first_step=first_step, last_step=last_step, value=ratio, threshold=limit, fix=self._fix(run), place=place,
+            steps=(first_step, last_step), value=ratio, threshold=limit, fix=self._fix(run), place=place,
         )  # fmt: skip
 
     def _rising(self, run: Run) -> Finding | None:
@@ -111,7 +111,7 @@ class LearningRateHigh(Check):
         peak = float(early.max())
         return self.finding(
             f"the loss rises from {start:.3g} to {peak:.3g} within the first {self.early} steps",
-            first_step=int(above[0]), last_step=int(early.index[int(early.argmax())]), value=peak / start,
+            steps=(above[0], early.index[int(early.argmax())]), value=peak / start,
             threshold=self.rise, fix=self._fix(run),
             causes=(WRONG_SIGN,) if structure.by_hand(run) else (),
         )  # fmt: skip

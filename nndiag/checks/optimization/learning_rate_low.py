@@ -81,7 +81,7 @@ class LearningRateLow(Check):
             yield self.finding(
                 f"updates are {typical:.2g} of the weights, where about {USUAL_RATIO:g} is usual"
                 if tiny else f"with updates of {typical:.2g} of the weights {fact}",
-                first_step=int(ratios.index[0]), last_step=int(ratios.index[-1]), value=typical,
+                steps=ratios.index, value=typical,
                 threshold=self.ratio if tiny else self.slow if typical < self.slow else self.steady,
                 fix=self._fix(run, typical), place="" if small else UNMOVED if stays else "ND707",
             )  # fmt: skip

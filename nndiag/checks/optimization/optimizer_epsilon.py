@@ -63,7 +63,7 @@ class OptimizerEpsilon(Check):
         if eps < guard:
             yield self.finding(
                 f"eps = {eps:.2g} is below {guard:.2g}, too small to guard a division in {run.meta.dtype or 'float32'}",
-                first_step=int(rms.index[0]), value=eps, threshold=guard, causes=("eps too small for the dtype",),
+                steps=rms.index[0], value=eps, threshold=guard, causes=("eps too small for the dtype",),
                 fix=f"Take an eps above {guard:.1g}, or keep the weights in float32 and compute in {run.meta.dtype} (autocast).",
             )  # fmt: skip
             return
@@ -73,7 +73,7 @@ class OptimizerEpsilon(Check):
         if 0 < self.times * size < eps and not self._arrived(run, step, last):
             yield self.finding(
                 f"eps = {eps:.2g} is {eps / size:.2g} times the gradients, which are {size:.2g}: it decides the steps",
-                first_step=step, last_step=last, value=eps / size, threshold=self.times,
+                steps=(step, last), value=eps / size, threshold=self.times,
                 causes=("eps too large", "ND401", "a loss that is scaled down"),
                 place=GRADIENTS_GONE if eps <= self.usual else "",
                 fix=f"Leave eps at 1e-8; anything below {size / 100:.0e} would do.",

@@ -84,7 +84,7 @@ class Schedule(Check):
             return None
         return self.finding(
             f"the learning rate is 0 for the first {begin} reads, up to step {steps[begin]}",
-            first_step=int(steps[0]), last_step=int(steps[begin - 1]), value=0.0, threshold=0.0,
+            steps=(steps[0], steps[begin - 1]), value=0.0, threshold=0.0,
             causes=("a warm-up that counts epochs, or begins late",),
         )  # fmt: skip
 
@@ -97,7 +97,7 @@ class Schedule(Check):
         step, old, new = int(steps[bad[0] + 1]), float(before[bad[0]]), float(lr[bad[0] + 1])
         return self.finding(
             f"the learning rate leaps from at most {old:.3g} to {new:.3g} at step {step}",
-            first_step=step, last_step=step, value=new / old, threshold=self.leap,
+            steps=step, value=new / old, threshold=self.leap,
             causes=("a warm-up that sets in late", "parts of the schedule in the wrong order"),
             fix=f"Keep the rate at {old:.3g} or below after step {step}, or begin with a warm-up.",
         )  # fmt: skip
@@ -122,7 +122,7 @@ class Schedule(Check):
         return self.finding(
             f"the learning rate is down to {lr[at]:.2g} at step {steps[at]} of {steps[-1] + 1}, and {1 - trained.value:.0%} of "
             f"the loss's way is left",
-            first_step=int(steps[at]), last_step=int(steps[-1]), value=float(lr[at] / lr.max()), threshold=self.gone,
+            steps=(steps[at], steps[-1]), value=float(lr[at] / lr.max()), threshold=self.gone,
             causes=("a schedule made for fewer steps",),
             fix=f"Let the schedule end at step {steps[-1] + 1} instead of step {steps[at]}.",
         )  # fmt: skip
@@ -139,7 +139,7 @@ class Schedule(Check):
         return self.finding(
             f"the learning rate falls from {lr.max():.2g} to {lr[-1]:.2g}: all {total} steps come to {share * total:.0f} at the "
             f"largest, and {1 - trained.value:.0%} of the loss's way is left",
-            first_step=int(steps[np.argmax(lr < lr.max() / 2)]), last_step=int(steps[-1]), value=share, threshold=self.spent,
+            steps=(steps[np.argmax(lr < lr.max() / 2)], steps[-1]), value=share, threshold=self.spent,
             causes=("a decay that counts steps where it should count epochs",),
             fix="Let the rate fall more slowly: after half of all steps it should still be above a tenth of the largest.",
         )  # fmt: skip

@@ -50,7 +50,7 @@ class TinyBatchNorm(Check):
             if len(bad) > len(values) / 2:
                 yield self.finding(
                     f"{layer.name} averages over {values.median():.0f} values a unit", layer=layer.name,
-                    first_step=int(bad.index[0]), last_step=int(bad.index[-1]), value=float(values.median()),
+                    steps=bad.index, value=float(values.median()),
                     threshold=float(self.values), causes=("batches that are too small",),
                 )  # fmt: skip
 

@@ -81,8 +81,8 @@ class UnoptimizedParameter(Check):
     ) -> Finding:
         steps = run.statistic("gradients", "norm").index
         return self.finding(
-            fact, kind=kind, layer=(p.layer or None) if p else None, parameter=p.name if p else None, first_step=int(steps[0]),
-            last_step=int(steps[-1]), value=0.0, threshold=0.0, causes=(cause,),
+            fact, kind=kind, layer=(p.layer or None) if p else None, parameter=p.name if p else None, steps=steps, value=0.0,
+            threshold=0.0, causes=(cause,),
             fix=fix or (f"Give {p.name} to the optimiser, or freeze it on purpose." if p else ""),
         )  # fmt: skip
 

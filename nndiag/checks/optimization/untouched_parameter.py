@@ -65,7 +65,7 @@ class UntouchedParameter(Check):
             yield self.finding(
                 f"{what} changed in {int(moved.index[-1] - moved.index[0]) + 1} updates, though there are gradients",
                 parameter=None if everything else name, layer=None if everything else run.meta.parameter(name).layer or None,
-                first_step=int(moved.index[0]), last_step=int(moved.index[-1]), value=0.0, threshold=0.0,
+                steps=moved.index, value=0.0, threshold=0.0,
                 causes=(why,), place="" if everything else "ND504",  # what leaves out a few is the loop
                 fix="" if everything else f"Give {name} to the optimiser, or freeze it on purpose.",
             )  # fmt: skip

@@ -43,7 +43,7 @@ class LeftoverBatch(Check):
         yield self.finding(
             f"{len(small)} of {len(rows)} batches are a rest of as few as {least:.0f} samples, where {usual:.0f} are usual: "
             f"their gradient is {np.sqrt(usual / max(least, 1)):.1f} times as noisy",
-            first_step=int(small[0]), last_step=int(small[-1]), value=least / usual, threshold=self.share,
+            steps=small, value=least / usual, threshold=self.share,
         )  # fmt: skip
 
     @classmethod
