@@ -238,7 +238,7 @@ def clipped_while_scaled(program: Program, level: float) -> Program:
     return replace(program, epoch=loops.clipped_while_scaled)
 
 
-@fault("ND501", "ND402", on="digits-autocast digits-convnet diabetes-huber")
+@fault("ND904", "ND501", "ND402", on="digits-autocast digits-convnet diabetes-huber")
 def scaled_step(program: Program, level: float) -> Program:
     """The optimiser steps with gradients that still hold the factor of the scaler."""
     return replace(program, epoch=loops.scaled_step)
