@@ -58,7 +58,7 @@ FLOW = ("ND401", "ND402")
 PACE = ("ND501", "ND502", "NDP06")
 TINY = ("NDP02", "NDP04")
 NOTHING_MOVES = ("ND403", "ND503")
-NO_LEARNING = ("ND102", SUGGESTED, "ND6", "ND109", "ND702", "ND705", "ND707", "ND8", *TINY)
+NO_LEARNING = ("ND102", SUGGESTED, "ND6", "ND109", "ND702", "ND707", "ND8", *TINY)
 TRAINING = (*SIGNAL, *FLOW, *PACE, *NO_LEARNING)
 """What a network that cannot learn shows downstream: not what stands exactly still, which takes a cause that stops
 everything; not settings, which are facts of their own, nor ND701, which speaks of
@@ -74,7 +74,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "NDP03": ("ND",),
     "NDP01": TRAINING,
     "ND001": ("ND",),
-    SUGGESTED: ("ND6", "ND702", "ND705", *TINY),
+    SUGGESTED: ("ND6", "ND702", *TINY),
     "ND103": ("ND101", "ND110", "ND105", "ND108", *OBJECTIVE),
     "ND110": ("ND105", "ND104", *OBJECTIVE),
     "ND106": ("ND105", "ND113", *NOTHING_MOVES, *OBJECTIVE),
@@ -98,7 +98,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND009": ("ND7",),
     "ND008": ("ND7",),
     "ND007": ("ND501", "ND306", "ND402", "ND404", "ND6", "ND7"),
-    "ND005": ("ND009", "ND306", "ND7", "ND102", "ND6", "ND702", "ND705"),
+    "ND005": ("ND009", "ND306", "ND7", "ND102", "ND6", "ND702"),
     "ND006": ("ND7",),
     DRAWN: ("ND005", "ND009", "ND007", "ND102", "ND306", "ND6", "ND7"),
     "ND408": ("ND7", *TRAINING),
@@ -122,30 +122,30 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     RATE_DECAYS: ("ND502", "NDP06", "ND7", *SIGNAL, *FLOW, *NO_LEARNING),
     GRADIENTS_GONE: NO_LEARNING,
     "ND509": ("ND402", "ND6", "ND7"),
-    "NDP08": ("ND6", "ND702", "ND705"),
+    "NDP08": ("ND6", "ND702"),
     "ND404": ("ND502", "ND503", *NO_LEARNING),
     "ND501": (RATE_DECAYS, GRADIENTS_GONE, "ND502", "NDP06", "ND7", *NOTHING_MOVES, *SIGNAL, *FLOW, *NO_LEARNING),
-    "ND502": ("ND503", "NDP06", "ND705", "ND306", *FLOW, *NO_LEARNING),
-    UNMOVED: (SUGGESTED, "ND6", "ND702", "ND705", "ND707", *TINY),
+    "ND502": ("ND503", "NDP06", "ND306", *FLOW, *NO_LEARNING),
+    UNMOVED: (SUGGESTED, "ND6", "ND702", "ND707", *TINY),
     "ND305": ("ND6", "ND702", "ND707", *TINY),
     MEMORYLESS: ("ND306", *NO_LEARNING),
-    "ND307": ("ND203", "ND205", "ND207", "ND301", "ND302", "ND304", "ND306", "ND502", "ND6", "ND702", "ND705", *TINY),
+    "ND307": ("ND203", "ND205", "ND207", "ND301", "ND302", "ND304", "ND306", "ND502", "ND6", "ND702", *TINY),
     "ND301": ("ND304", "ND306", GRADIENTS_GONE, *NOTHING_MOVES, *FLOW, *NO_LEARNING),
     "ND302": ("ND304", "ND306", GRADIENTS_GONE, *NOTHING_MOVES, *FLOW, *NO_LEARNING),
     "ND303": ("ND402", *NO_LEARNING),
     "ND304": ("ND306", "ND503", "ND403", *NO_LEARNING),
-    "ND306": ("ND6", "ND702", "ND705"),
+    "ND306": ("ND6", "ND702"),
     "ND401": ("ND304", "ND306", "ND503", GRADIENTS_GONE, *NO_LEARNING),
     "ND402": ("ND6", "ND702", "ND8"),
     "ND403": ("ND503", *NO_LEARNING),
-    "ND804": ("ND503", "ND6", "ND702", "ND705", "ND707"),
-    "ND102": ("ND6", "ND109", "ND702", "ND705", "ND707", *TINY),
+    "ND804": ("ND503", "ND6", "ND702", "ND707"),
+    "ND102": ("ND6", "ND109", "ND702", "ND707", *TINY),
     "ND607": ("ND601", "ND605", "ND702", *TINY),
     "ND606": ("ND601", "ND605", "ND702", *TINY),
     "ND602": ("ND603", "ND604", "ND605", "ND702", "ND701"),
     "ND603": ("ND604",),
     "ND601": ("ND605", "ND702", *TINY),
-    "ND707": ("ND601", "ND605", "ND607", "ND701", "ND702", "ND705"),
+    "ND707": ("ND601", "ND605", "ND607", "ND701", "ND702"),
 }
 """Cause → the codes or families that it can bring about."""
 

@@ -109,7 +109,7 @@ def _broken(check: Check, run: Run) -> str:
     """Why a PASS on the curves of the losses would say nothing: they end where the loss is not finite."""
     if not check.code.startswith(CURVES) or not progress.ended_nonfinite(run):
         return ""
-    return f"the loss is not finite from step {(run.meta.first_nonfinite or {}).get('step')} on"
+    return f"the loss is not finite from step {run.meta.broken_at} on"
 
 
 def _overshadowed(result: CheckResult, findings: Iterable[Finding]) -> CheckResult:

@@ -101,8 +101,7 @@ class LiveChecks:
     def _due(self, recorder: Recorder) -> bool:
         if self._examined is None:
             self._examined = recorder.step_number - 1
-        broken = recorder.meta.first_nonfinite
-        if broken is not None and broken.get("step") == recorder.step_number - 1:
+        if recorder.meta.broken_at == recorder.step_number - 1:
             return not self._failed
         waited = recorder.step_number - self._examined >= self.every
         return waited and not self._failed and (not self._rest or time.perf_counter() >= self._free_at)

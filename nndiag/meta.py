@@ -183,6 +183,11 @@ class Meta:
     thinned: Mapping[str, int] = field(default_factory=dict)
     steps_before: int = 0
 
+    @property
+    def broken_at(self) -> int | None:
+        """The step whose loss is the first that is not finite; None where all are."""
+        return None if self.first_nonfinite is None else int(self.first_nonfinite["step"])
+
     def layer(self, name: str) -> LayerMeta:
         """The layer called `name`, of unknown kind where the run does not describe it."""
         return next((layer for layer in self.layers if layer.name == name), LayerMeta(name))

@@ -45,8 +45,8 @@ def losses(run: Run, ax: Axes | None = None) -> Axes:
     if len(validation):
         marker = "o" if len(validation) <= 50 else None
         ax.plot(validation.index, validation, color="C1", marker=marker, markersize=3, label="validation")
-    if run.meta.first_nonfinite:
-        ax.axvline(run.meta.first_nonfinite["step"], color="C3", linestyle="--", label="no longer a number")
+    if (broken := run.meta.broken_at) is not None:
+        ax.axvline(broken, color="C3", linestyle="--", label="no longer a number")
     values = np.concatenate([train.to_numpy(), validation.to_numpy()])
     if len(values) and values.min() > 0 and values.max() > 30 * values.min():
         ax.set_yscale("log")

@@ -242,7 +242,7 @@ def even(run: Run) -> float:
     if loss.get("task") == "binary":
         weights, shares = class_weights(run) or (np.ones(1), np.ones(1))
         return math.log(2.0) * float(weights.dot(shares))
-    width = latest(run, "outputs", "width", "outputs") or 1.0
+    width = run.latest("outputs", "width", "outputs") or 1.0
     return math.log(max(1.0, width)) if loss.get("task") == "classes" else 0.0
 
 
@@ -299,10 +299,8 @@ def closing(run: Run) -> bool:
 
 def ended_nonfinite(run: Run) -> bool:
     """Whether no finite training loss follows the first non-finite one."""
-    if run.meta.first_nonfinite is None:
-        return False
-    train = run.train
-    return not len(train) or int(train.index[-1]) <= int(run.meta.first_nonfinite["step"])
+    broken, train = run.meta.broken_at, run.train
+    return broken is not None and (not len(train) or int(train.index[-1]) <= broken)
 
 
 def takes_turns(run: Run) -> bool:
@@ -347,9 +345,9 @@ def trivial(run: Run) -> float | None:
 def _constant(run: Run, name: str) -> float | None:
     """What the best constant prediction costs by the loss of that plain name: entropy, variance or absolute deviation."""
     if run.meta.loss.get("task") in ("classes", "binary") and name not in NO_ENTROPY:
-        return latest(run, "data", "entropy", "target") or None  # of a single class, 0: nothing to be told apart
+        return run.latest("data", "entropy", "target") or None  # of a single class, 0: nothing to be told apart
     statistic = {"total_variance": SQUARED, "absolute_deviation": ABSOLUTE}
-    return next((latest(run, "data", which, "target") for which, names in statistic.items() if name in names), None)
+    return next((run.latest("data", which, "target") for which, names in statistic.items() if name in names), None)
 
 
 def _weighed(run: Run) -> float | None:
@@ -430,16 +428,4 @@ def smoothed_floor(smoothing: float, classes: float) -> float:
 
 
 def _smoothing(run: Run) -> tuple[float, float]:
-    return float(run.meta.loss.get("label_smoothing") or 0.0), latest(run, "outputs", "width", "outputs") or 1.0
-
-
-def latest(run: Run, frame: str, statistic: str, name: str) -> float | None:
-    """The last recorded value of one column; None without any."""
-    series = run.series(frame, statistic, name)
-    return float(series.iloc[-1]) if len(series) else None
-
-
-def first(run: Run, frame: str, statistic: str, name: str) -> float | None:
-    """The first recorded value of one column; None without any."""
-    series = run.series(frame, statistic, name)
-    return float(series.iloc[0]) if len(series) else None
+    return float(run.meta.loss.get("label_smoothing") or 0.0), run.latest("outputs", "width", "outputs") or 1.0

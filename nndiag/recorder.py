@@ -401,8 +401,7 @@ class Recorder:
     @property
     def alarmed(self) -> bool:
         """Whether the loss of the step under way is the first that is not finite."""
-        broken = self.meta.first_nonfinite
-        return broken is not None and broken["step"] == self._step
+        return self.meta.broken_at == self._step
 
     def begin_epoch(self, epoch: int) -> None:
         """Epoch `epoch`, from 0, begins."""
@@ -563,10 +562,10 @@ class Recorder:
             self._close_row()
         if step < self._step:
             self.flush()
-            broken = self.meta.first_nonfinite
+            broken = self.meta.broken_at
             self.describe(
                 went_back=(*self.meta.went_back, {"from": self._step, "to": step}),
-                first_nonfinite=broken if broken and broken["step"] < step else None,
+                first_nonfinite=self.meta.first_nonfinite if broken is not None and broken < step else None,
             )
             self.pace.back(step)
             self._read(True)

@@ -165,6 +165,16 @@ class Run:
         values = self.statistic(frame, statistic)
         return values[name].dropna() if name in values else pd.Series(dtype=float, index=values.index[:0])
 
+    def first(self, frame: str, statistic: str, name: str) -> float | None:
+        """The first recorded value of one column; None without any."""
+        series = self.series(frame, statistic, name)
+        return float(series.iloc[0]) if len(series) else None
+
+    def latest(self, frame: str, statistic: str, name: str) -> float | None:
+        """The last recorded value of one column; None without any."""
+        series = self.series(frame, statistic, name)
+        return float(series.iloc[-1]) if len(series) else None
+
     @property
     def train(self) -> pd.Series[float]:
         """Training loss by step, where recorded and a number; `metrics["nonfinite"]` counts what was none."""
@@ -264,8 +274,8 @@ class Run:
         if steps >= self.steps:
             return self
         tables = {name: _until(table, steps, name in FOLLOWING) for name, table in self.tables.items()}
-        broken = self.meta.first_nonfinite
-        known = broken if broken is not None and int(broken["step"]) < steps else None
+        broken = self.meta.broken_at
+        known = self.meta.first_nonfinite if broken is not None and broken < steps else None
         recorded = {name: min(rows, steps) for name, rows in self.meta.thinned.items()}
         return Run(replace(self.meta, ended="running", first_nonfinite=known, thinned=recorded), tables, self.path)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from nndiag.catalogue import catalogue
 from nndiag.causes import EXPLAINS, MEMORYLESS, ORDER, SLACK, UNMOVED, arrange, explains, rank
 from nndiag.check import Finding, Verdict
 
@@ -74,3 +75,11 @@ def test_codes_of_third_parties_come_last() -> None:
 
 def test_no_findings_make_no_headlines() -> None:
     assert arrange([]) == ([], [])
+
+
+def test_every_code_and_family_of_the_order_is_one_of_the_catalogue() -> None:
+    codes = set(catalogue())
+    named = {*ORDER, *EXPLAINS, *(effect for effects in EXPLAINS.values() for effect in effects)}
+    plain = {name.rstrip("?") for name in named}
+
+    assert {name for name in plain if not any(code.startswith(name) for code in codes)} == set()

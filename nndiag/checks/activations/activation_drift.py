@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nndiag import progress, signals, structure, synthetic
+from nndiag import signals, structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.objective import Objective
 from nndiag.run import Run
@@ -64,7 +64,7 @@ class ActivationDrift(Check):
     def _scale(self, run: Run) -> float:
         """Root mean square of the inputs or, if larger, of real targets; at least 1."""
         parts = ("input", "target") if Objective(run).task == "real" else ("input",)
-        return max(1.0, *(progress.first(run, "data", "rms", part) or 1.0 for part in parts))
+        return max(1.0, *(run.first("data", "rms", part) or 1.0 for part in parts))
 
     @classmethod
     def _run(cls, growth: float) -> Run:

@@ -10,7 +10,6 @@ import pandas as pd
 
 from nndiag import signals, structure, synthetic
 from nndiag.check import Check, Finding
-from nndiag.progress import latest
 from nndiag.run import Run
 from nndiag.statistics import Array
 
@@ -49,7 +48,7 @@ class CollapsedRepresentation(Check):
         if not structure.hidden(run, "batch_variance"):
             return "needs a hidden layer"
         part = (("constant_fraction", "input", 1.0), ("total_variance", "target", 0.0))
-        if any(latest(run, "data", statistic, name) == value for statistic, name, value in part):
+        if any(run.latest("data", statistic, name) == value for statistic, name, value in part):
             return "inputs or targets do not vary"
         reads = len(self._steps(run))
         return None if reads >= self.min_reads else f"needs {self.min_reads} reads of batches of 2 or more, has {reads}"

@@ -10,7 +10,6 @@ import pandas as pd
 
 from nndiag import progress, signals, structure, synthetic
 from nndiag.check import Check, Finding
-from nndiag.progress import latest
 from nndiag.run import Run
 
 
@@ -51,7 +50,7 @@ class OutputCollapse(Check):
             return "most outputs are not finite, and NaN names no class: ND801 says so"
         if self._counts(run, "outputs", "predicted ").shape[1] < 2 or self._counts(run, "data", "label ").empty:
             return "needs the counts of predicted classes and of labels"
-        width = latest(run, "outputs", "width", "outputs")
+        width = run.latest("outputs", "width", "outputs")
         if width == 1 and self._counts(run, "data", "label ").shape[1] > 2:
             return "a single output names two classes, and there are more labels: they are numbers, such as counts"
         seen = float(np.nansum(self._late(self._counts(run, "outputs", "predicted ")).to_numpy()))

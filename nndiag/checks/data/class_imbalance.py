@@ -11,7 +11,6 @@ import pandas as pd
 from nndiag import progress, synthetic
 from nndiag.check import Check, Finding, Kind
 from nndiag.checks.generalization.no_generalization import NoGeneralization
-from nndiag.progress import latest
 from nndiag.run import Run
 
 
@@ -58,7 +57,7 @@ class ClassImbalance(Check):
             return self.needs_loss(run, "a loss over classes")
         if run.meta.loss.get("adversarial"):
             return "the labels of a network that is trained against another say only which samples are made up"
-        seen = latest(run, "data", "samples", "input")
+        seen = run.latest("data", "samples", "input")
         return (
             f"needs {self.samples} samples, has seen {seen:.0f}" if seen is not None and seen < self.samples else None
         )
@@ -67,8 +66,8 @@ class ClassImbalance(Check):
         if (upside_down := self._upside_down(run)) is not None:
             yield upside_down
             return
-        classes, entropy = latest(run, "data", "classes", "target"), latest(run, "data", "entropy", "target")
-        width = latest(run, "data", "width", "target") or 1.0
+        classes, entropy = run.latest("data", "classes", "target"), run.latest("data", "entropy", "target")
+        width = run.latest("data", "width", "target") or 1.0
         if classes == 1 and width == 1:
             fix = "Look at where labels are made: a comparison that is never true, an encoding, a filter, a part of sorted data."
             yield self._finding(run, "every label is the same: there is nothing to tell apart", 0.0, fix=fix)
@@ -113,7 +112,7 @@ class ClassImbalance(Check):
         Of labels below `even` always giving their shares is nearly right: training may well have settled there, too.
         """
         made = progress.training(run)
-        shift = latest(run, "metrics", "label_shift", "validation")
+        shift = run.latest("metrics", "label_shift", "validation")
         same = shift is not None and shift < self.shift
         learned = made is not None and made.poor is False
         return (learned or entropy < self.even) and not same and bool(NoGeneralization().found(run))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from nndiag import structure, synthetic
 from nndiag.check import Check, Finding
-from nndiag.progress import latest
 from nndiag.run import Run
 
 
@@ -42,7 +41,7 @@ class ConstantFeatures(Check):
     share: float = 1e-6
 
     def not_checked(self, run: Run) -> str | None:
-        seen = latest(run, "data", "samples", "input")
+        seen = run.latest("data", "samples", "input")
         if seen is not None and seen < self.samples:
             return f"needs {self.samples} samples, has seen {seen:.0f}"
         return super().not_checked(run)
@@ -90,7 +89,7 @@ class ConstantFeatures(Check):
 
     def _zeros(self, run: Run, constant: float) -> float:
         """Share of zeros among the features that vary, taking the constant ones for zeros."""
-        rms, nonzero = latest(run, "data", "rms", "input"), latest(run, "data", "nonzero_rms", "input")
+        rms, nonzero = run.latest("data", "rms", "input"), run.latest("data", "nonzero_rms", "input")
         if not rms or not nonzero or constant >= 1:
             return 0.0
         return (1 - (rms / nonzero) ** 2 - constant) / (1 - constant)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
 from nndiag.objective import LEARNED, Objective
-from nndiag.progress import latest
 from nndiag.run import Run
 from nndiag.samples import SQUEEZED
 from nndiag.structure import NORMS
@@ -52,7 +51,7 @@ class InputScale(Check):
     squeezed: float = SQUEEZED
 
     def not_checked(self, run: Run) -> str | None:
-        seen = latest(run, "data", "samples", "input")
+        seen = run.latest("data", "samples", "input")
         if seen is not None and seen < self.samples:
             return f"needs {self.samples} samples, has seen {seen:.0f}"
         if run.meta.layers and run.meta.layers[0].kind in (*NORMS, "embedding"):
@@ -62,19 +61,19 @@ class InputScale(Check):
     def examine(self, run: Run) -> Iterator[Finding]:
         step = int(run.data.index[0])
         last = int(run.data.index[-1])
-        spread, shift = latest(run, "data", "feature_spread", "input"), latest(run, "data", "feature_shift", "input")
+        spread, shift = run.latest("data", "feature_spread", "input"), run.latest("data", "feature_shift", "input")
         rms = float(run.series("data", "nonzero_rms", "input").median())
-        squeezed = latest(run, "data", "code_spread", "input")
+        squeezed = run.latest("data", "code_spread", "input")
         if squeezed is not None and squeezed < self.squeezed:
             yield self._coded(run, squeezed)
         elif spread is not None and spread > self.spread:
-            widest = latest(run, "data", "widest_feature", "input") or 0
+            widest = run.latest("data", "widest_feature", "input") or 0
             yield self.finding(
                 f"feature {widest:.0f} (from 0) varies {spread:.2g} times as much as the others",
                 steps=(step, last), value=spread, threshold=self.spread,
             )  # fmt: skip
         elif shift is not None and shift > self.shift:
-            feature = latest(run, "data", "shifted_feature", "input") or 0
+            feature = run.latest("data", "shifted_feature", "input") or 0
             yield self.finding(
                 f"feature {feature:.0f} (from 0) has a mean {shift:.2g} times its standard deviation",
                 steps=(step, last), value=shift, threshold=self.shift,
@@ -89,7 +88,7 @@ class InputScale(Check):
     def _coded(self, run: Run, squeezed: float) -> Finding:
         """What is said of a feature in which a code for what is missing squeezes all other values."""
         code, share, feature = (
-            latest(run, "data", f"code{name}", "input") or 0.0 for name in ("", "_fraction", "_feature")
+            run.latest("data", f"code{name}", "input") or 0.0 for name in ("", "_fraction", "_feature")
         )
         return self.finding(
             f"feature {feature:.0f} (from 0) is {code:.4g} in {share:.1%} of the first samples, far from the others, which vary "

@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from nndiag import synthetic
 from nndiag.check import Check, Finding
-from nndiag.progress import latest
 from nndiag.run import Run
 
 VALIDATION_DATA = (
@@ -56,9 +55,9 @@ class SplitOverlap(Check):
         if part is None:
             return
         overlaps = run.series("metrics", "overlap", part)
-        share, samples = float(overlaps.iloc[-1]), latest(run, "metrics", "samples", part) or 0.0
-        copies = latest(run, "metrics", "duplicates", part) or 0.0
-        chance = 0.0 if (latest(run, "metrics", "distinct", part) or 0.0) > self.own else 3 * copies
+        share, samples = float(overlaps.iloc[-1]), run.latest("metrics", "samples", part) or 0.0
+        copies = run.latest("metrics", "duplicates", part) or 0.0
+        chance = 0.0 if (run.latest("metrics", "distinct", part) or 0.0) > self.own else 3 * copies
         if share > self.share + chance and share * samples >= self.rows:
             whose = "validation samples" if part == "validation" else "samples of passes without gradients"
             yield self.finding(

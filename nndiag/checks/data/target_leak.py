@@ -9,7 +9,6 @@ import numpy as np
 
 from nndiag import synthetic
 from nndiag.check import Check, Finding
-from nndiag.progress import latest
 from nndiag.run import Run
 from nndiag.samples import NOTHING_LEFT
 
@@ -45,7 +44,7 @@ class TargetLeak(Check):
     left: float = NOTHING_LEFT
 
     def not_checked(self, run: Run) -> str | None:
-        if len(run.data) and latest(run, "data", "leak_left", "target") is None:
+        if len(run.data) and run.latest("data", "leak_left", "target") is None:
             return NEEDED
         if reason := super().not_checked(run):
             return reason
@@ -55,13 +54,13 @@ class TargetLeak(Check):
 
     def _steps(self, run: Run) -> int:
         """Steps of the sequences that samples are; 0 where they are rows of a table."""
-        steps = latest(run, "data", "leak_steps", "target")
+        steps = run.latest("data", "leak_steps", "target")
         return int(steps) if steps is not None and np.isfinite(steps) else 0
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        left = latest(run, "data", "leak_left", "target")
+        left = run.latest("data", "leak_left", "target")
         if left is not None and left < self.left:
-            feature, steps = latest(run, "data", "leak_feature", "target") or 0.0, self._steps(run)
+            feature, steps = run.latest("data", "leak_feature", "target") or 0.0, self._steps(run)
             which, column = (
                 (f" of the last of {steps} steps", f"x[:, -1, {feature:.0f}]")
                 if steps

@@ -10,7 +10,6 @@ import numpy as np
 from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
 from nndiag.objective import Objective
-from nndiag.progress import first, latest
 from nndiag.run import Run
 
 
@@ -51,7 +50,7 @@ class TargetScale(Check):
     def examine(self, run: Run) -> Iterator[Finding]:
         means, rms = run.series("data", "mean", "target"), run.series("data", "rms", "target")
         mean, size = abs(float(means.mean())), float(rms.median())
-        std = (latest(run, "data", "total_variance", "target") or 0.0) ** 0.5
+        std = (run.latest("data", "total_variance", "target") or 0.0) ** 0.5
         if self._in_place(run, float(means.mean()), std):
             return
         if size > self.high or (std > 0 and mean > self.shift * std and mean > 1):
@@ -65,7 +64,7 @@ class TargetScale(Check):
 
     def _in_place(self, run: Run, mean: float, std: float) -> bool:
         """Whether the outputs are where the targets are from the start on."""
-        begun, variance = (first(run, "outputs", statistic, "outputs") for statistic in ("mean", "variance"))
+        begun, variance = (run.first("outputs", statistic, "outputs") for statistic in ("mean", "variance"))
         if begun is None or variance is None:
             return False
         return abs(begun - mean) < self.near * std and variance**0.5 > self.spread * std

@@ -12,7 +12,6 @@ from nndiag import progress, structure, synthetic
 from nndiag.causes import DRAWN
 from nndiag.check import Check, Finding
 from nndiag.objective import Objective
-from nndiag.progress import latest
 from nndiag.run import Run
 
 ONE_BATCH = "See whether the loop goes through its data: next(iter(loader)) within it gives the first batch each time."
@@ -72,7 +71,7 @@ class TooFewSamples(Check):
 
     def _drawn(self, run: Run) -> int | None:
         """How many different samples there are, where those that were looked at came time and again."""
-        looked, different = (latest(run, "data", name, "input") for name in ("examined", "distinct"))
+        looked, different = (run.latest("data", name, "input") for name in ("examined", "distinct"))
         if looked is None or different is None or not self.again * max(different, self.per_class) <= looked < math.inf:
             return None
         return int(different)
@@ -80,7 +79,7 @@ class TooFewSamples(Check):
     def _harm(self, run: Run) -> bool:
         """Whether validation ends well behind training, in shares of the way from the trivial loss to the floor."""
         validation, train = progress.validation(run), run.train
-        if latest(run, "data", "classes", "target") == 1 and len(run.validation):
+        if run.latest("data", "classes", "target") == 1 and len(run.validation):
             return True
         if validation is None or validation.trivial is None or not len(train):
             return False

@@ -9,7 +9,6 @@ import numpy as np
 
 from nndiag import structure, synthetic
 from nndiag.check import Check, Finding
-from nndiag.progress import first
 from nndiag.run import Run
 from nndiag.statistics import Array
 
@@ -87,7 +86,7 @@ class UnshuffledBatches(Check):
 
     def _each(self, run: Run) -> float:
         """How many labels come with one sample, as one for each word of a text: those of one text may be all the same."""
-        rows, inputs = first(run, "outputs", "rows", "outputs"), first(run, "data", "samples", "input")
+        rows, inputs = run.first("outputs", "rows", "outputs"), run.first("data", "samples", "input")
         return max(1.0, rows / inputs) if rows and inputs else 1.0
 
     def _between(self, run: Run, means: Array) -> float:

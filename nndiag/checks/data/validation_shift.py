@@ -10,7 +10,6 @@ import numpy as np
 from nndiag import progress, structure, synthetic
 from nndiag.check import Check, Finding, Kind
 from nndiag.checks.data.split_overlap import VALIDATION_DATA
-from nndiag.progress import latest
 from nndiag.run import Run
 
 
@@ -54,7 +53,7 @@ class ValidationShift(Check):
             return None if self._apart(run, "evaluation") else VALIDATION_DATA
         if reason := super().not_checked(run):
             return reason
-        seen = latest(run, "metrics", "samples", "validation") or 0.0
+        seen = run.latest("metrics", "samples", "validation") or 0.0
         return f"needs {self.samples} validation samples, has {seen:.0f}" if seen < self.samples else None
 
     def examine(self, run: Run) -> Iterator[Finding]:
@@ -62,7 +61,7 @@ class ValidationShift(Check):
         looks = (self._inputs, self._awakened, self._targets)
         if (finding := next((found for look in looks if (found := look(run, step)) is not None), None)) is not None:
             yield finding
-        relabelled = latest(run, "metrics", "label_shift", "validation")
+        relabelled = run.latest("metrics", "label_shift", "validation")
         if relabelled is not None and relabelled > self._labels_limit(run):
             fact = (
                 f"{relabelled:.0%} of the validation labels would have to change to match the training labels' shares"
@@ -80,7 +79,7 @@ class ValidationShift(Check):
         )  # fmt: skip
 
     def _awakened(self, run: Run, step: int) -> Finding | None:
-        away = latest(run, "metrics", "awakened", "validation") or 0.0
+        away = run.latest("metrics", "awakened", "validation") or 0.0
         if not away > self.far:
             return None
         return self._finding(
@@ -92,8 +91,8 @@ class ValidationShift(Check):
 
     def _targets(self, run: Run, step: int) -> Finding | None:
         """How many standard deviations the mean of real validation targets lies from that of the training targets."""
-        mean, seen = latest(run, "metrics", "target_mean", "validation"), run.series("data", "mean", "target")
-        variance = latest(run, "data", "total_variance", "target")
+        mean, seen = run.latest("metrics", "target_mean", "validation"), run.series("data", "mean", "target")
+        variance = run.latest("data", "total_variance", "target")
         if run.meta.loss.get("task") != "real" or mean is None or not len(seen) or not variance:
             return None
         off = abs(mean - float(seen.mean())) / float(np.sqrt(variance))
@@ -106,7 +105,7 @@ class ValidationShift(Check):
 
     def _apart(self, run: Run, part: str) -> tuple[str, float, float] | None:
         """How the inputs of this part differ from those of training, with the number and its limit, if they do."""
-        moved, scaled = (latest(run, "metrics", name, part) for name in ("shift", "scale"))
+        moved, scaled = (run.latest("metrics", name, part) for name in ("shift", "scale"))
         if scaled is not None and not 1 / self.scale <= scaled <= self.scale:
             return f"vary {scaled:.2g} times as much as training inputs", scaled, self.scale
         if moved is not None and moved > self.shift:
@@ -125,10 +124,10 @@ class ValidationShift(Check):
 
     def _labels_limit(self, run: Run) -> float:
         samples, classes = (
-            latest(run, "metrics", "samples", "validation") or 1.0,
-            latest(run, "data", "classes", "target") or 2.0,
+            run.latest("metrics", "samples", "validation") or 1.0,
+            run.latest("data", "classes", "target") or 2.0,
         )
-        if (latest(run, "metrics", "duplicates", "validation") or 0.0) > self.copies:
+        if (run.latest("metrics", "duplicates", "validation") or 0.0) > self.copies:
             return float("inf")
         chance = 0.4 * float(
             np.sqrt(max(classes - 1, 0.0) * (1 / samples + 1 / (structure.training_samples(run) or samples)))

@@ -13,7 +13,6 @@ from nndiag import progress, structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.nn.initializers import he_std, xavier_std
 from nndiag.objective import LEARNED
-from nndiag.progress import first
 from nndiag.run import Run
 
 
@@ -178,7 +177,7 @@ class ActivationVariance(Check):
         """What varies at the first read: of the input, then of every hidden block known there, up to the first silent layer."""
         now = run.activations.iloc[0]
         layers = [name for name in structure.hidden(run) if np.isfinite(now.get(("mean", name), np.nan))]
-        alone = first(run, "outputs", "rows", "outputs") == 1
+        alone = run.first("outputs", "rows", "outputs") == 1
         signal = pd.Series({name: self._varying(now, name, alone) for name in layers}, dtype=float)
         if "dead_fraction" in now.index:
             silent = [i for i, name in enumerate(layers) if now.get(("dead_fraction", name), 0.0) >= self.silent]
@@ -191,7 +190,7 @@ class ActivationVariance(Check):
         begin = next(iter(structure.recorded(run, "mean")), "")
         if structure.kind(run, begin) == "embedding" and np.isfinite(now.get(("mean", begin), np.nan)):
             return self._varying(now, begin, alone)
-        variance, rms = (first(run, "data", statistic, "input") or 0.0 for statistic in ("variance", "rms"))
+        variance, rms = (run.first("data", statistic, "input") or 0.0 for statistic in ("variance", "rms"))
         return float(np.sqrt(variance)) or rms
 
     def _varying(self, now: pd.Series[float], layer: str, alone: bool) -> float:

@@ -65,7 +65,7 @@ class InitialLoss(Check):
     def _limit(self, run: Run) -> float:
         trivial = progress.trivial(run) or 0.0
         if run.meta.loss.get("task") == "real":
-            return self.times * max(trivial, (progress.first(run, "data", "rms", "target") or 0.0) ** 2)
+            return self.times * max(trivial, (run.first("data", "rms", "target") or 0.0) ** 2)
         return max(trivial, progress.even(run)) + self.nats
 
     def _guess(self, run: Run) -> str:

@@ -9,7 +9,6 @@ import numpy as np
 
 from nndiag import synthetic
 from nndiag.check import Check, Finding
-from nndiag.progress import first
 from nndiag.run import Run
 
 
@@ -41,7 +40,7 @@ class ConstantLoss(Check):
         low, high = float(losses.min()), float(losses.max())
         if not np.isfinite(high - low) or high - low > self.same * max(abs(low), abs(high)):
             return
-        still = first(run, "metrics", "lr", "train") == 0
+        still = run.first("metrics", "lr", "train") == 0
         exactly = "exactly 0" if high == low == 0 else f"{high:.6g}"
         yield self.finding(
             f"the training loss is {exactly} on all {len(losses)} reads",

@@ -10,7 +10,6 @@ import pandas as pd
 
 from nndiag import progress, signals, synthetic
 from nndiag.check import Check, Finding
-from nndiag.progress import first
 from nndiag.run import Run
 from nndiag.statistics import Array
 
@@ -69,7 +68,7 @@ class Oscillating(Check):
         scatters = fall < by_chance and swing > self._by_sampling(run, late)
         if not way > 0 or swing < self.swing * way or not (alternates or scatters):
             return
-        lr = first(run, "metrics", "lr", "train")
+        lr = run.first("metrics", "lr", "train")
         yield self.finding(
             f"the training loss swings by {swing:.2g} around {np.median(losses):.3g}, {swing / way:.0%} of the way from its "
             f"start to its floor, and does not come down",

@@ -52,7 +52,7 @@ class Nonfinite(Check):
     masked: float = 0.9
 
     def not_checked(self, run: Run) -> str | None:
-        return None if run.meta.first_nonfinite else super().not_checked(run)
+        return None if run.meta.broken_at is not None else super().not_checked(run)
 
     def examine(self, run: Run) -> Iterator[Finding]:
         seen = self._first(run)
@@ -119,8 +119,8 @@ class Nonfinite(Check):
                 if len(bad):
                     place = f"the {word}" if frame == "outputs" else f"the {word} of {name}"
                     found.append((int(bad[0]), order, column, place, frame, str(name)))
-        if run.meta.first_nonfinite:
-            found.append((int(run.meta.first_nonfinite["step"]), 1.5, 0, "the loss", "losses", "train"))
+        if (broken := run.meta.broken_at) is not None:
+            found.append((broken, 1.5, 0, "the loss", "losses", "train"))
         if all(frame in FORWARD for *_, frame, _ in found):
             found = [one for one in found if not self._is_masked(run, *one[-2:])]
         if not found:

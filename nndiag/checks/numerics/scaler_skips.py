@@ -76,10 +76,10 @@ class ScalerSkips(Check):
 
     def _skipped(self, run: Run) -> pd.Series[float]:
         """Skipped updates by iteration, while the loss is a number."""
-        skipped, broken = run.loop["skipped_updates"].dropna(), run.meta.first_nonfinite
+        skipped, broken = run.loop["skipped_updates"].dropna(), run.meta.broken_at
         if broken is None or not progress.ended_nonfinite(run):
             return skipped
-        return skipped[skipped.index < int(broken["step"])]
+        return skipped[skipped.index < broken]
 
     def _over(self, skipped: pd.Series[float]) -> Array:
         """Where the iterations before, up to a window of them, have too many skipped ones."""

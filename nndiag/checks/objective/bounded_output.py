@@ -10,7 +10,6 @@ import numpy as np
 from nndiag import progress, structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.objective import ENDS, REACH, Objective
-from nndiag.progress import latest
 from nndiag.run import Run
 
 SCALE = "Multiply the cosines by a scale, such as 10 to 30, or divide them by a temperature, before the loss."
@@ -97,7 +96,7 @@ class BoundedOutput(Check):
         if (without := self._without_biases(run, seen)) is not None:
             yield without
         (low, high), reach = seen.target_range, seen.reach
-        spread = np.sqrt(latest(run, "data", "total_variance", "target") or 0.0) or max(abs(low), abs(high))
+        spread = np.sqrt(run.latest("data", "total_variance", "target") or 0.0) or max(abs(low), abs(high))
         if reach is None or not spread > 0:
             return
         over = max(reach[0] - low, high - reach[1]) / spread
@@ -110,7 +109,7 @@ class BoundedOutput(Check):
             )  # fmt: skip
 
     def _without_biases(self, run: Run, seen: Objective) -> Finding | None:
-        mean, variance = (latest(run, "data", statistic, "target") for statistic in ("mean", "total_variance"))
+        mean, variance = (run.latest("data", statistic, "target") for statistic in ("mean", "total_variance"))
         made = progress.training(run)
         if structure.has_biases(run) or mean is None or not variance or made is None or made.trivial is None:
             return None

@@ -174,7 +174,7 @@ class LossTaskMismatch(Check):
     def _ids(self, seen: Objective) -> Seen | None:
         if seen.task != "real" or not seen.ids or seen.width != 1 or seen.classes < 3:
             return None
-        entropy = progress.latest(seen.run, "data", "entropy", "target") or 0.0
+        entropy = seen.run.latest("data", "entropy", "target") or 0.0
         gapless = seen.target_range == (0.0, seen.classes - 1.0)
         if not gapless or not entropy >= self.even * np.log(seen.classes):
             return None

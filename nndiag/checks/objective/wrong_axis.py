@@ -11,7 +11,6 @@ from nndiag import synthetic
 from nndiag.check import Check, Finding
 from nndiag.meta import LayerMeta
 from nndiag.objective import Objective
-from nndiag.progress import first
 from nndiag.run import Run
 
 RESHAPES = {
@@ -114,7 +113,7 @@ class WrongAxis(Check):
 
     def _across(self, run: Run) -> LayerMeta | None:
         """The first layer whose steps are the samples of the batch."""
-        rows = first(run, "outputs", "rows", "outputs")
+        rows = run.first("outputs", "rows", "outputs")
         known = (layer for layer in run.meta.layers if len(layer.sequence) == 2 and min(layer.sequence) > 1)
         return next((layer for layer in known if layer.sequence[0] == rows and layer.sequence[1] % rows), None)
 

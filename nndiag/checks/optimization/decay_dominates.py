@@ -73,8 +73,8 @@ class DecayDominates(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         norms = run.statistic("updates", "weight_norm")[structure.weights(run, "updates", "update_norm")]
-        if (broken := run.meta.first_nonfinite) is not None and progress.ended_nonfinite(run):
-            norms = norms[norms.index < broken["step"]]  # later ones are of what is left of the weights
+        if (broken := run.meta.broken_at) is not None and progress.ended_nonfinite(run):
+            norms = norms[norms.index < broken]  # later ones are of what is left of the weights
         if norms.empty:
             return
         trained = progress.training(run)

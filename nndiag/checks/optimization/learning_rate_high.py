@@ -13,7 +13,6 @@ from nndiag.causes import ANEW, WRONG_SIGN
 from nndiag.check import Check, Finding
 from nndiag.checks.activations.dead_units import DeadUnits
 from nndiag.checks.loss_curve.diverging import Diverging
-from nndiag.progress import first
 from nndiag.run import Run
 from nndiag.weighing import WEIGHTED
 
@@ -70,8 +69,8 @@ class LearningRateHigh(Check):
     gained: float = 0.25
 
     def not_checked(self, run: Run) -> str | None:
-        broken = run.meta.first_nonfinite
-        if broken is not None and int(broken["step"]) < self.early and len(run.train) > 1:
+        broken = run.meta.broken_at
+        if broken is not None and broken < self.early and len(run.train) > 1:
             return None  # what is no number after a few steps is enough to judge by
         return super().not_checked(run)
 
@@ -104,8 +103,8 @@ class LearningRateHigh(Check):
             return None
         window = min(self.window, len(early) - 1)
         lasting = bool((early.iloc[1:].rolling(window).mean() > limit).any())
-        broken = run.meta.first_nonfinite
-        lost = broken is not None and int(above[0]) <= int(broken["step"]) < self.early
+        broken = run.meta.broken_at
+        lost = broken is not None and int(above[0]) <= broken < self.early
         if not lasting and not lost:
             return None
         peak = float(early.max())
@@ -194,7 +193,7 @@ class LearningRateHigh(Check):
         return next((f.layer for f in check.found(run) if f.layer and at_start[f.layer].iloc[0] < check.fraction), None)
 
     def _fix(self, run: Run) -> str:
-        lr, weights = first(run, "metrics", "lr", "train"), structure.weights(run, "updates", "ratio")
+        lr, weights = run.first("metrics", "lr", "train"), structure.weights(run, "updates", "ratio")
         if not lr or not weights:
             return self.advice
         seen = float(run.statistic("updates", "ratio")[weights].iloc[:5].median(axis=1).max())

@@ -11,7 +11,6 @@ from nndiag import progress, signals, structure, synthetic
 from nndiag.causes import UNMOVED
 from nndiag.check import Check, Finding
 from nndiag.checks.optimization.learning_rate_high import USUAL_RATIO
-from nndiag.progress import first
 from nndiag.run import Run
 
 
@@ -66,7 +65,7 @@ class LearningRateLow(Check):
         typical, trivial = float(ratio.median()), progress.trivial(run)
         if trivial is not None and run.train.iloc[0] < trivial / 2:
             return  # fine-tuning takes small steps on purpose
-        if not typical > 0 and first(run, "metrics", "lr", "train") != 0:
+        if not typical > 0 and run.first("metrics", "lr", "train") != 0:
             return  # no gradient rather than a low rate
         tiny = typical < self.ratio and not self._arrived(run)
         even = progress.steady(run)
@@ -113,7 +112,7 @@ class LearningRateLow(Check):
         return left is not None and left > way and signals.ends_at_best(run.validation.to_numpy())
 
     def _fix(self, run: Run, typical: float) -> str:
-        lr = first(run, "metrics", "lr", "train")
+        lr = run.first("metrics", "lr", "train")
         if lr == 0:
             return "The learning rate is 0: give one, such as 0.01."
         if not lr or not typical > 0:
