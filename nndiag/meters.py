@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nndiag import frames
+from nndiag import frames, losses
 from nndiag import statistics as st
 from nndiag.errors import NndiagError, ShapeError
 from nndiag.labels import Labels, integral
@@ -330,21 +330,21 @@ class OutputMeter:
             self._buffer.put_each("count", "predicted", np.bincount(named, minlength=classes).tolist())
         if y is not None:
             self._against(rows, named, y, str(loss.get("task") or ""))
-            if frames.named(loss)[1]:
-                self._buffer.put("outputs", frames.TERM, (frames.term(rows, y, loss),))
+            if losses.named(loss)[1]:
+                self._buffer.put("outputs", frames.TERM, (losses.term(rows, y, loss),))
         return nonfinite
 
     def _against(self, rows: Array, named: Array | None, y: Array, task: str) -> None:
         self._buffer.put("targets", frames.OUTPUT_TARGET, frames.output_target_entry(y))
-        self._buffer.put("outputs", frames.SQUARED_ERROR, (frames.squared_error(rows, y),))
-        ids = frames.class_ids(y, rows.shape[1]) if task in ("classes", "binary") else None
+        self._buffer.put("outputs", frames.SQUARED_ERROR, (losses.squared_error(rows, y),))
+        ids = losses.class_ids(y, rows.shape[1]) if task in ("classes", "binary") else None
         classes = max(2, rows.shape[1])
         if ids is not None and named is not None and len(ids) == len(rows) and classes <= frames.MANY_CLASSES:
             self._buffer.put_each("hits", "label", np.bincount(ids, weights=named == ids, minlength=classes).tolist())
         if task == "classes" and rows.shape[1] > 1:
             self._ids = ids
         else:
-            self._toward = frames.toward(rows, y, task)
+            self._toward = losses.toward(rows, y, task)
 
     def begin_step(self) -> None:
         """What comes next belongs to a new row."""

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from nndiag import frames, progress
+from nndiag import losses, progress
 from nndiag.meta import LayerMeta
 from nndiag.run import Run
 from nndiag.statistics import Array
@@ -70,7 +70,7 @@ class Objective:
     @property
     def squared(self) -> bool:
         """Whether the loss is a squared error."""
-        return progress.plain_name(self.run) in frames.SQUARED
+        return progress.plain_name(self.run) in losses.SQUARED
 
     def of(self, statistic: str, part: str = "outputs") -> Array:
         """Values of one statistic of the outputs, or of the "targets", by read."""

@@ -12,10 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from nndiag import signals
-from nndiag.frames import ABSOLUTE, SQUARED, named, plain
+from nndiag.losses import ABSOLUTE, DIVERGENCES, NO_ENTROPY, SQUARED, WEIGHTED, named, plain, smoothed_floor
 from nndiag.run import Run
 from nndiag.statistics import Array
-from nndiag.weighing import WEIGHTED
 
 READS = 50
 """Training losses that a judgement on training progress needs."""
@@ -24,22 +23,6 @@ LEAST = 0.02
 """Share of the way from the trivial loss to the floor below which nothing was learned. Untrained networks lie up to 1 %
 below the trivial loss by chance. Two standard errors instead would be less than that in a long run, and more than a weak
 but real signal in a short, noisy one."""
-
-DIVERGENCES = ("kldivloss", "kldivergence")
-"""Losses of which the entropy of the targets is taken off: their floor is 0."""
-
-NO_ENTROPY = frozenset(
-    (
-        *DIVERGENCES,
-        "multimarginloss",
-        "multilabelmarginloss",
-        "softmarginloss",
-        "hinge",
-        "hingeloss",
-        "squaredhingeloss",
-    )
-)
-"""Losses over classes or labels of which knowing nothing costs something else than the entropy of the labels."""
 
 EVALUATIONS = 3
 """Validation losses that a judgement on validation progress needs."""
@@ -416,15 +399,6 @@ def _entropy_of_rows(run: Run) -> float:
     if width < 2 or abs(low - 1) > 1e-3 or abs(high - 1) > 1e-3:
         return 0.0
     return max(0.0, -math.log(width * (variance + mean * mean)))
-
-
-def smoothed_floor(smoothing: float, classes: float) -> float:
-    """Entropy of a label smoothed over `classes`, the lowest cross-entropy there is against it (Szegedy et al. 2016)."""
-    if not smoothing or classes < 2:
-        return 0.0
-    other = smoothing / classes
-    own = 1 - smoothing + other
-    return -own * math.log(own) - (classes - 1) * other * math.log(other)
 
 
 def _smoothing(run: Run) -> tuple[float, float]:

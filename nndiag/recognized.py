@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nndiag import frames
+from nndiag import frames, losses
 from nndiag.statistics import Array
 
 Loss = Mapping[str, Any]
@@ -91,7 +91,7 @@ def _values(outputs: Array, targets: Array, told: Loss) -> Iterator[tuple[float,
     for kind in KINDS:
         if any(told.get(key, kind[key]) != kind[key] for key in ("task", "expects")):
             continue
-        mean = frames.term(rows, y, kind)
+        mean = losses.term(rows, y, kind)
         constant: tuple[float, ...]
         summed: tuple[float, ...]
         if kind["task"] == "classes":

@@ -8,12 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nndiag import frames
+from nndiag import frames, losses
 from nndiag import statistics as st
 from nndiag.statistics import Array
-
-WEIGHTED = ("weight", "weights", "class_weight", "class_weights", "pos_weight", "sample_weight")
-"""Keys of a loss that say it weights its samples: the entropy of the labels is no measure for it."""
 
 LOOKS, AGREE = 50, 2
 """Reads after which nothing more is looked at, and reads with all classes after which they are known."""
@@ -26,9 +23,6 @@ TWICE = 1.9
 
 APART = 1e-3
 """How far a probability must be from 0 and 1 for its error to be measured: losses clip what is nearer."""
-
-LEAST = 1e-7
-"""Where probabilities of a right class are clipped, as losses of probabilities commonly do."""
 
 
 class Weighing:
@@ -73,7 +67,7 @@ class Weighing:
             self._looks = LOOKS  # known, or of another kind
         if off <= CLOSE and not changed and self._whole >= AGREE:
             found = np.array([self._known[label] for label in range(classes)])
-            self.found = _Found(found, float(np.mean(found[ids] * plain.losses)))
+            self.found = _Found(found, float(np.mean(found[ids] * plain.costs)))
 
     def step(self, numbers: Sequence[float]) -> list[float] | None:
         """The step is over, with these `numbers` of its loss: the weights of the classes by their ids, once they are known."""
@@ -102,7 +96,7 @@ class _Plain(NamedTuple):
     gradients: list[Array]
     """What its gradient may be, of the right class of each sample or of each label: one for each way to write the loss."""
 
-    losses: Array
+    costs: Array
     ids: Array
     classes: int
 
@@ -110,7 +104,7 @@ class _Plain(NamedTuple):
 def _is_told(loss: Mapping[str, object]) -> bool:
     """Whether all is known of how the loss weights its samples: its weights, or one factor for each of a mean or sum."""
     factor = loss.get("scale", 1.0 if "reduction" in loss else None)
-    return factor is not None or any(loss.get(key) is not None for key in WEIGHTED)
+    return factor is not None or any(loss.get(key) is not None for key in losses.WEIGHTED)
 
 
 def _by_class(weights: Array, ids: Array) -> tuple[float, dict[int, float]]:
@@ -137,7 +131,7 @@ def _plain(rows: Array, y: Array | None, loss: Mapping[str, object]) -> _Plain |
     classes = 2 if binary else z.shape[1]
     if not (binary and y.size == z.size) and not (loss.get("task") == "classes" and classes > 1):
         return None
-    ids = frames.class_ids(y.reshape(-1) if binary else y, classes)
+    ids = losses.class_ids(y.reshape(-1) if binary else y, classes)
     if ids is None or (not binary and len(ids) != len(z)):
         return None
     with np.errstate(all="ignore"):
@@ -147,8 +141,8 @@ def _plain(rows: Array, y: Array | None, loss: Mapping[str, object]) -> _Plain |
         else:
             p = np.exp(z - z.max(axis=1, keepdims=True)) if logits else z
             p = right = (p / p.sum(axis=1, keepdims=True) if logits else p)[np.arange(len(z)), ids]
-        losses = -np.log(np.clip(right, LEAST, 1))
+        costs = -np.log(np.clip(right, losses.CLIPPED, 1))
         p = np.where((p > APART) & (p < 1 - APART), p, np.nan)
         error = (p - ids if binary else p - 1) / len(ids)
         gradients = [error] if logits else [error / (p * (1 - p)), *([] if binary else [error / p])]
-    return _Plain(gradients, losses, ids, classes)
+    return _Plain(gradients, costs, ids, classes)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from nndiag import Checklist, Verdict, progress, synthetic
+from nndiag import Checklist, Verdict, losses, progress, synthetic
 from nndiag.checklist import Severity
 from nndiag.run import Run
 from nndiag.statistics import Array
@@ -77,8 +77,8 @@ def test_training_needs_fifty_reads(reads: int, known: bool) -> None:
 def test_label_smoothing_has_a_floor() -> None:
     own, other = 0.91, 0.01
 
-    assert progress.smoothed_floor(0.1, 10) == pytest.approx(-own * math.log(own) - 9 * other * math.log(other))
-    assert progress.smoothed_floor(0.0, 10) == 0.0
+    assert losses.smoothed_floor(0.1, 10) == pytest.approx(-own * math.log(own) - 9 * other * math.log(other))
+    assert losses.smoothed_floor(0.0, 10) == 0.0
 
 
 # While a run goes on

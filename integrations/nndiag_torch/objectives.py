@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from nndiag.weighing import WEIGHTED
+from nndiag.losses import WEIGHTED
 from nndiag_torch import graph
 from nndiag_torch.arrays import first_tensor, same_start
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nndiag.errors import NndiagError, UnknownName
+from nndiag.losses import smoothed_floor
 from nndiag.nn import Dropout, Sequential, Trainer
 from nndiag.nn.layers import Layer
 from nndiag.nn.schedules import Constant, base_lr
 from nndiag.probes.subject import Passed, Shape, binary_entropy, entropy
-from nndiag.progress import smoothed_floor
 from nndiag.statistics import Array
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nndiag.frames import OTHER_TERMS
+from nndiag.losses import OTHER_TERMS
 from nndiag_torch.graph.nodes import nodes_of, or_unknown
 from nndiag_torch.graph.rows import Rows
 from nndiag_torch.graph.terms import Path, Term

@@ -9,7 +9,7 @@ import numpy as np
 
 from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
-from nndiag.frames import OTHER_TERMS
+from nndiag.losses import OTHER_TERMS
 from nndiag.progress import Term
 from nndiag.run import Run
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
-from nndiag.frames import named
+from nndiag.losses import named
 from nndiag.run import Run
 
 NEVER_NEGATIVE = frozenset(

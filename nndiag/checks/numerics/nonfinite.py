@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nndiag import frames, progress, synthetic
+from nndiag import losses, progress, synthetic
 from nndiag.check import Check, Finding
 from nndiag.checks.gradients.exploding_gradients import LARGEST
 from nndiag.checks.numerics.scaler_skips import scaler_at_work
@@ -93,7 +93,7 @@ class Nonfinite(Check):
 
     def _not_positive(self, run: Run, step: int) -> float | None:
         """The lowest output at `step`, where it is the first that is not positive, of a loss that may mind."""
-        lowest, easy = run.series("outputs", "min", "outputs"), (*frames.SQUARED, *frames.ABSOLUTE)
+        lowest, easy = run.series("outputs", "min", "outputs"), (*losses.SQUARED, *losses.ABSOLUTE)
         minds = run.meta.loss.get("expects") == "real" and progress.plain_name(run) not in easy
         known = minds and step in lowest.index and not run.series("outputs", "nonfinite", "outputs").get(step, 1.0)
         first = known and lowest[step] <= 0 and bool((lowest[lowest.index < step] > 0).all())

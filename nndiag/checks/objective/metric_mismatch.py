@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nndiag import frames, progress, synthetic
+from nndiag import progress, synthetic
 from nndiag.check import Check, Finding
+from nndiag.losses import BINARY, CROSS_ENTROPIES, WEIGHTED
 from nndiag.objective import Objective
 from nndiag.run import Run
-from nndiag.weighing import WEIGHTED
 
-ENTROPIES = frozenset((*frames.CROSS_ENTROPIES, *frames.BINARY, "nllloss"))
+ENTROPIES = frozenset((*CROSS_ENTROPIES, *BINARY, "nllloss"))
 """Losses that are -log of the probability given to the label, in lower case, letters only."""
 
 

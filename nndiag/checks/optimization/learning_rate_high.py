@@ -13,8 +13,8 @@ from nndiag.causes import ANEW, WRONG_SIGN
 from nndiag.check import Check, Finding
 from nndiag.checks.activations.dead_units import DeadUnits
 from nndiag.checks.loss_curve.diverging import Diverging
+from nndiag.losses import WEIGHTED
 from nndiag.run import Run
-from nndiag.weighing import WEIGHTED
 
 USUAL_RATIO = 1e-3
 """Update norm over weight norm that trains well in practice (Bottou's rule of thumb; Karpathy 2015, CS231n)."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 import nndiag  # noqa: E402
-from nndiag import frames  # noqa: E402
+from nndiag import losses  # noqa: E402
 
 pytestmark = pytest.mark.frameworks
 
@@ -34,39 +34,39 @@ LOSSES: dict[str, tuple[str, str, Tensor, Tensor, Callable[[Tensor, Tensor], Ten
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_term_is_worth_what_its_loss_says(name: str) -> None:
     task, expects, outputs, targets, loss = LOSSES[name]
-    facts = {"name": f"{name}{frames.OTHER_TERMS}", "task": task, "expects": expects}
+    facts = {"name": f"{name}{losses.OTHER_TERMS}", "task": task, "expects": expects}
 
-    assert frames.term(outputs.numpy(), targets.numpy(), facts) == pytest.approx(
+    assert losses.term(outputs.numpy(), targets.numpy(), facts) == pytest.approx(
         float(loss(outputs, targets)), rel=1e-5
     )
 
 
 def test_logits_of_any_size_have_a_term() -> None:
-    facts = {"name": f"CrossEntropyLoss{frames.OTHER_TERMS}", "expects": "logits"}
+    facts = {"name": f"CrossEntropyLoss{losses.OTHER_TERMS}", "expects": "logits"}
     large = 1e4 * LOGITS.numpy()
-    assert frames.term(large, IDS.numpy(), facts) == pytest.approx(float(F.cross_entropy(1e4 * LOGITS, IDS)), rel=1e-5)
-    facts["name"] = f"BCEWithLogitsLoss{frames.OTHER_TERMS}"
-    assert np.isfinite(frames.term(large, LABELS.numpy(), facts))
+    assert losses.term(large, IDS.numpy(), facts) == pytest.approx(float(F.cross_entropy(1e4 * LOGITS, IDS)), rel=1e-5)
+    facts["name"] = f"BCEWithLogitsLoss{losses.OTHER_TERMS}"
+    assert np.isfinite(losses.term(large, LABELS.numpy(), facts))
 
 
 @pytest.mark.parametrize("name", ["HuberLoss", "CTCLoss", ""])
 def test_a_term_of_another_kind_is_not_measured(name: str) -> None:
-    assert np.isnan(frames.term(LOGITS.numpy(), REAL.numpy(), {"name": f"{name}{frames.OTHER_TERMS}"}))
+    assert np.isnan(losses.term(LOGITS.numpy(), REAL.numpy(), {"name": f"{name}{losses.OTHER_TERMS}"}))
 
 
 def test_a_single_output_and_soft_targets_have_no_cross_entropy_over_classes() -> None:
-    facts = {"name": f"CrossEntropyLoss{frames.OTHER_TERMS}", "expects": "logits"}
-    assert np.isnan(frames.term(LOGITS[:, :1].numpy(), (IDS % 2).numpy(), facts))
-    assert np.isnan(frames.term(LOGITS.numpy(), LOGITS.softmax(1).numpy(), facts))
+    facts = {"name": f"CrossEntropyLoss{losses.OTHER_TERMS}", "expects": "logits"}
+    assert np.isnan(losses.term(LOGITS[:, :1].numpy(), (IDS % 2).numpy(), facts))
+    assert np.isnan(losses.term(LOGITS.numpy(), LOGITS.softmax(1).numpy(), facts))
     hot = F.one_hot(IDS).float()
-    assert frames.term(LOGITS.numpy(), hot.numpy(), facts) == pytest.approx(
+    assert losses.term(LOGITS.numpy(), hot.numpy(), facts) == pytest.approx(
         float(F.cross_entropy(LOGITS, hot)), rel=1e-5
     )
 
 
 def test_targets_of_another_shape_have_no_term() -> None:
     for name in ("MSELoss", "L1Loss", "BCEWithLogitsLoss", "CrossEntropyLoss"):
-        assert np.isnan(frames.term(LOGITS.numpy(), REAL[:, :2].numpy(), {"name": f"{name}{frames.OTHER_TERMS}"}))
+        assert np.isnan(losses.term(LOGITS.numpy(), REAL[:, :2].numpy(), {"name": f"{name}{losses.OTHER_TERMS}"}))
 
 
 def test_a_weak_signal_beside_a_small_penalty_is_not_swamped() -> None:
