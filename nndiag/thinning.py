@@ -153,10 +153,13 @@ class Thinner:
 
     def _in_place(self, columns: tuple[Column, ...], values: Array) -> Array:
         """`values` in the order of this frame's columns, which new ones join at the end."""
-        if new := [column for column in columns if column not in set(self.columns)] if columns != self.columns else []:
-            self._widen(tuple(new))
         if columns == self.columns:
             return values
+        known = set(self.columns)
+        if new := tuple(column for column in columns if column not in known):
+            self._widen(new)
+            if columns == self.columns:
+                return values
         at = {column: i for i, column in enumerate(self.columns)}
         whole = np.full((len(values), len(self.columns)), np.nan)
         whole[:, [at[column] for column in columns]] = values
@@ -418,9 +421,11 @@ class Extremes:
         piece = piece.finite if self._best.size else piece
         for side, sign, best in ((0, -1.0, piece.low), (1, 1.0, piece.high)):
             better = np.flatnonzero(sign * best > np.append(self._best[side], np.inf)[self._groups])
-            found = [(self._groups[c], -sign * best[c], int(np.argmax(piece.values[:, c] == best[c]))) for c in better]
-            for group, value, row in sorted(found, reverse=True):  # the best of a group comes last, the first of equals
-                self._best[side, group], self._at[side, group] = -value, index[row]
+            groups, values = self._groups[better], sign * best[better]
+            rows = np.argmax(piece.values[:, better] == best[better], axis=0)
+            order = np.lexsort((rows, -values, groups))  # the best of a group comes first, of equals the first
+            found, at = np.unique(groups[order], return_index=True)
+            self._best[side, found], self._at[side, found] = values[order[at]], index[rows[order[at]]]
 
 
 class Thinning:

@@ -481,3 +481,26 @@ def test_a_thinning_goes_on_by_itself_after_a_copy() -> None:
 
     assert other.tables()["activations"].last == 5999
     assert thinning.tables()["activations"].last == 8999
+
+
+class Name(str):
+    """A name that counts how often it is looked up."""
+
+    looked_up = 0
+
+    def __hash__(self) -> int:
+        Name.looked_up += 1
+        return super().__hash__()
+
+
+@pytest.mark.parametrize("columns", [100, 1_000])
+def test_a_column_that_comes_late_costs_as_many_lookups_as_there_are_columns(columns: int) -> None:
+    first = tuple((Name("mean"), Name(f"layer{i}")) for i in range(columns))
+    thinner = Thinner(100)
+    thinner.add(first, np.arange(3), np.ones((3, columns)))
+    late = (*first, (Name("mean"), Name("late")))
+    Name.looked_up = 0
+    thinner.add(late, np.array([3]), np.ones((1, columns + 1)))
+
+    assert thinner.columns == late
+    assert Name.looked_up < 50 * columns
