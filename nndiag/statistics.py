@@ -239,14 +239,26 @@ def magnitude(array: Array) -> tuple[float, int, int]:
     flat, squares = squared(array)
     if TINY < squares < HUGE:
         return math.sqrt(squares), len(flat), 0
-    whole = unusual(flat)
-    return whole.norm if whole.count else 0.0, whole.count, whole.nonfinite
+    return _scaled_norm(flat)
 
 
 def norm(array: Array) -> float:
     """L2 norm over the finite values; 0 for an empty array, NaN when no value is finite."""
     flat, squares = squared(array)
-    return math.sqrt(squares) if TINY < squares < HUGE else unusual(flat).norm
+    if TINY < squares < HUGE:
+        return math.sqrt(squares)
+    norm, count, nonfinite = _scaled_norm(flat)
+    return norm if count or not nonfinite else math.nan
+
+
+def _scaled_norm(flat: Array) -> tuple[float, int, int]:
+    """`magnitude` of any float array (n,), by its largest value: squares neither overflow nor vanish."""
+    if not flat.any():
+        return 0.0, len(flat), 0
+    finite = flat[np.isfinite(flat)].astype(np.float64)
+    scale = float(np.abs(finite).max(initial=0.0)) or 1.0
+    unit = finite / scale
+    return scale * math.sqrt(float(unit @ unit)), len(finite), len(flat) - len(finite)
 
 
 def _shifted(flat: Array, near: float) -> tuple[float, float]:

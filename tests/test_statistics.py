@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 from hypothesis.extra import numpy as arrays
 
 from nndiag import statistics as st
-from nndiag.statistics import Array, FeatureMoments, UnitActivity, summarize
+from nndiag.statistics import Array, FeatureMoments, UnitActivity, magnitude, norm, summarize
 
 FLOATS = arrays.arrays(
     some.sampled_from([np.float32, np.float64]),
@@ -278,3 +278,13 @@ def test_dead_units_are_those_of_a_look_at_every_value() -> None:
         spans[1] &= (rows == 0).all(axis=0)
         silent = st.silent_units(activity.begin(500), rows, rows.sum(axis=0), math.nan)
         assert activity.left(silent) == (spans[0] & spans[1]).mean()
+
+
+@pytest.mark.parametrize("size", [1e-310, 1e-200, 1e-20, 1e20, 1e160, 1e300])
+def test_a_norm_neither_overflows_nor_vanishes_with_its_squares(size: float) -> None:
+    array = size * np.array([3.0, -4.0])
+    with np.errstate(all="ignore"):
+        one, other = norm(array), magnitude(np.append(array, np.inf))
+
+    assert one == pytest.approx(5 * size, rel=1e-5)
+    assert other == (pytest.approx(5 * size, rel=1e-5), 2, 1)

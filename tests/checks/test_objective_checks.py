@@ -1058,3 +1058,15 @@ def test_what_is_evaluated_follows_training_from_afar(validations: int, last: fl
     )  # fmt: skip
 
     assert ["falls each time" in each.message for each in NoGeneralization().examine(run)] == [True] * found
+
+
+def test_a_loss_that_overflows_says_nothing_of_its_reduction() -> None:
+    """In float64 the outputs grow for long before a loss is no number, and the mass of δ is infinite on the way."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((256, 8))
+    trainer = nn.Trainer(nn.MLP([8, 16, 1], dtype=np.float64, seed=0), nn.MSE(), nn.SGD(2.0))
+    with np.errstate(all="ignore"), nndiag.watch(trainer, every=1) as recorder:
+        trainer.fit(x, x @ rng.standard_normal((8, 1)), epochs=20, batch_size=64)
+
+    assert np.isinf(recorder.run.series("outputs", "gradient_mass", "outputs")).any()
+    assert SumReduction().found(recorder.run) == []

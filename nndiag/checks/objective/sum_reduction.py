@@ -110,7 +110,7 @@ class SumReduction(Check):
         else:
             mass, rows = seen.together("gradient_mass", "rows")
             whole = {"classes": 2.0, "binary": 0.5 * seen.width}.get(seen.task, np.nan) * rows
-        known = (whole > 0) & (seen.expects != "probabilities")
+        known = (whole > 0) & np.isfinite(whole) & np.isfinite(mass) & (seen.expects != "probabilities")
         return np.asarray(mass[known] / whole[known])
 
     def _adapted(self, run: Run) -> bool:
