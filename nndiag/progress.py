@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -77,6 +77,29 @@ def training(run: Run) -> Progress | None:
         return Progress(min(start, known or start), math.inf, start, 0.0, floor(run), known)
     window = max(20, len(train) // 10)
     return _progress(run, train.to_numpy(), window, window) if len(train) >= READS else None
+
+
+def is_poor(run: Run) -> bool:
+    """Whether training is known to come to nothing (`Progress.poor`)."""
+    made = training(run)
+    return made is not None and made.poor is True
+
+
+def beats_guess(run: Run) -> bool:
+    """Whether training is known to cost less than a trivial prediction, by `LEAST` of the way (`Progress.poor`)."""
+    made = training(run)
+    return made is not None and made.poor is False
+
+
+def has_come(run: Run, share: float) -> bool:
+    """Whether training is known to have come more than `share` of its way (`Progress.value`)."""
+    made = training(run)
+    return made is not None and made.value > share
+
+
+def fault_if_poor(run: Run) -> Literal["training", "note"]:
+    """Kind of a finding on what does no harm unless training comes to nothing: a remark till then."""
+    return "training" if is_poor(run) else "note"
 
 
 class Term(NamedTuple):

@@ -54,6 +54,27 @@ def test_where_the_trivial_loss_is_not_known_nothing_is_poor() -> None:
     assert made.poor is None
 
 
+@pytest.mark.parametrize(
+    ("end", "known", "poor", "beats"), [(0.1, True, False, True), (2.3, True, True, False), (0.1, False, False, False)]
+)
+def test_what_is_not_known_is_neither_poor_nor_better_than_a_guess(
+    end: float, known: bool, poor: bool, beats: bool
+) -> None:
+    made = run(synthetic.decay(end=end), **(CLASSES if known else {}))
+
+    assert progress.is_poor(made) is poor
+    assert progress.beats_guess(made) is beats
+    assert progress.fault_if_poor(made) == ("training" if poor else "note")
+
+
+def test_a_share_of_the_way_is_come_from_it_on_where_it_is_known() -> None:
+    half = run(np.r_[np.full(50, 2.0), np.full(100, 1.0)])
+
+    assert progress.has_come(half, 0.49)
+    assert not progress.has_come(half, 0.51)
+    assert not progress.has_come(run(np.full(progress.READS - 1, 1.0)), -math.inf)
+
+
 def test_a_run_that_ends_in_nan_has_no_progress_left() -> None:
     made = progress.training(run(np.full(60, 0.1), first_nonfinite={"step": 60, "what": "loss"}, **CLASSES))
 

@@ -23,6 +23,13 @@ def test_tidy_and_wide_hold_the_same(run: Run) -> None:
     assert long["epoch"].tolist() == [step // 6 for step in long["step"]]
 
 
+def test_first_and_latest_are_those_that_were_recorded() -> None:
+    run = synthetic.run(steps=4, data={"rms": {"input": [np.nan, 1.0, 2.0, np.nan]}})
+
+    assert (run.first("data", "rms", "input"), run.latest("data", "rms", "input")) == (1.0, 2.0)
+    assert run.first("data", "rms", "target") is run.latest("outputs", "width", "outputs") is None
+
+
 @pytest.mark.parametrize("name", FRAMES)
 def test_csv_holds_every_value(name: str, whole_run: Run, tmp_path: Path) -> None:
     files = whole_run.to_csv(tmp_path / "csv")

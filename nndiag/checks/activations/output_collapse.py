@@ -60,8 +60,7 @@ class OutputCollapse(Check):
         predicted, labels = self._counts(run, "outputs", "predicted "), self._counts(run, "data", "label ")
         late = self._late(predicted)
         share, label = _top(late), _top(labels[labels.index >= late.index[0]])
-        trained = progress.training(run)
-        limit = self.rare if trained is not None and trained.poor else self.common
+        limit = self.rare if progress.is_poor(run) else self.common
         if not share > self.share or not label <= limit:
             return
         name = str(late.sum().idxmax())

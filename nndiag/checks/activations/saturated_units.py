@@ -50,7 +50,7 @@ class SaturatedUnits(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         shares, layers = run.statistic("activations", "saturated_fraction"), structure.hidden(run, "saturated_fraction")
-        learned = (trained := progress.training(run)) is not None and trained.value > self.learned
+        learned = progress.has_come(run, self.learned)
         for layer, share in zip(layers, shares[layers].to_numpy().T, strict=True):
             limit = signals.clearly_above(self.fraction, structure.units(run, layer))
             bad = share >= limit

@@ -76,11 +76,10 @@ class ClassImbalance(Check):
             missed = self._missed(run) if share < self.even else []
             if missed:
                 names = ", ".join(label.removeprefix("label ") for label in missed)
-                made = progress.training(run)
                 fact = (
                     f"class {names} is rare (labels have {share:.0%} of the entropy of equal classes) and never named"
                 )
-                poor = made is None or made.poor is not False  # then what keeps it from learning goes first
+                poor = not progress.beats_guess(run)  # then what keeps it from learning goes first
                 yield self._finding(run, fact, share, "training" if poor else "note", "ND306" if poor else "")
             elif share < self.uneven and self._carries_nothing_over(run, share):
                 fact = (
@@ -111,10 +110,9 @@ class ClassImbalance(Check):
 
         Of labels below `even` always giving their shares is nearly right: training may well have settled there, too.
         """
-        made = progress.training(run)
         shift = run.latest("metrics", "label_shift", "validation")
         same = shift is not None and shift < self.shift
-        learned = made is not None and made.poor is False
+        learned = progress.beats_guess(run)
         return (learned or entropy < self.even) and not same and bool(NoGeneralization().found(run))
 
     def _missed(self, run: Run) -> list[str]:

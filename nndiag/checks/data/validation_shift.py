@@ -119,8 +119,7 @@ class ValidationShift(Check):
 
     def _place(self, run: Run) -> str:
         """Training that comes to nothing has another cause than what it is validated on."""
-        made = progress.training(run)
-        return "ND7" if made is not None and made.poor else ""
+        return "ND7" if progress.is_poor(run) else ""
 
     def _labels_limit(self, run: Run) -> float:
         samples, classes = (

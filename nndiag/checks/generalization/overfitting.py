@@ -49,8 +49,7 @@ class Overfitting(Check):
             return reason
         if not np.isfinite(run.validation).any():
             return "no validation loss is finite"
-        trained = progress.training(run)
-        return "training itself makes no progress, there is nothing to overfit" if trained and trained.poor else None
+        return "training itself makes no progress, there is nothing to overfit" if progress.is_poor(run) else None
 
     def examine(self, run: Run) -> Iterator[Finding]:
         validation = run.validation

@@ -87,8 +87,7 @@ class VanishingGradients(Check):
         return ("ND203", cause), fix
 
     def _limit(self, run: Run, layers: int) -> float:
-        made = progress.training(run)
-        poor = layers >= 4 and made is not None and made.poor
+        poor = layers >= 4 and progress.is_poor(run)
         passed = self.per_layer if structure.squashing(run) else self.unsquashed
         return max(self.ratio, passed ** (layers - 1)) if poor else self.ratio
 

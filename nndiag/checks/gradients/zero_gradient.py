@@ -194,10 +194,10 @@ class ZeroGradient(Check):
         """A weight without a gradient in a recurrent layer whose other weights have one: its factor is 0, and nothing is cut."""
         fact = f"{p.name} has no gradient, though its layer trains: what it multiplies is 0, as the state before one step is"
         causes = ("sequences of a single step", "a loss on the output of the first step alone")
-        return self._finding(run, p, fact, self._kept(run), causes, place=MEMORYLESS)
+        return self._finding(run, p, fact, progress.fault_if_poor(run), causes, place=MEMORYLESS)
 
     def _unreached(self, run: Run, parameters: list[ParameterMeta]) -> Iterator[Finding]:
-        kind = self._kept(run) if loaded(parameters, self.errors) else None
+        kind = progress.fault_if_poor(run) if loaded(parameters, self.errors) else None
         if kind == "note":
             yield self._remark([p.name for p in parameters], "out of the reach of the loss")
             return
@@ -234,7 +234,7 @@ class ZeroGradient(Check):
         notes = []
         for p in frozen:
             head = p is weights[-1] and len(frozen) < len(weights) and not adapted(p, weights)
-            kind: Kind = "training" if p in random or head else self._kept(run)
+            kind: Kind = "training" if p in random or head else progress.fault_if_poor(run)
             how = " at its random initial values" if p in random else ", though layers before it train" if head else ""
             if kind == "note":
                 notes.append(p.name)
@@ -242,11 +242,6 @@ class ZeroGradient(Check):
                 yield self._finding(run, p, f"{p.name} is frozen{how}: it takes no part in the training", kind)
         if notes:
             yield self._remark(notes, "frozen")
-
-    def _kept(self, run: Run) -> Kind:
-        """What it is that weights with something to preserve stand still: a fault only if nothing trains."""
-        made = progress.training(run)
-        return "training" if made is not None and made.poor else "note"
 
     def _remark(self, names: list[str], how: str) -> Finding:
         """One remark, however many weights there are."""

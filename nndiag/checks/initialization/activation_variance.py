@@ -104,8 +104,7 @@ class ActivationVariance(Check):
             f"{word} {factor:.2g} times a layer, to {end_to_end:.1e} of its size" if factor else "is lost altogether"
         )
         causes, fix = self._blamed(run, layer, signal)
-        made = progress.training(run)
-        mended = layers < self.shallow and made is not None and made.value > LEARNED
+        mended = layers < self.shallow and progress.has_come(run, LEARNED)
         return self.finding(
             f"the signal {change} after {layers} layers", kind="note" if mended else None,
             layer=layer, steps=self._step(run),
@@ -161,10 +160,10 @@ class ActivationVariance(Check):
     def _too_small(self, run: Run, weights: pd.Series[float]) -> pd.Series[float]:
         """Those of `weights`, in multiples of He's, that hold training back: where nothing is learned, by Glorot's, too."""
         small = weights[(weights > 0) & (weights < self.small)]
-        left, made = progress.unfinished(run), progress.training(run)
+        left = progress.unfinished(run)
         if left is not None and left > self.left:
             return small
-        if made is None or not made.poor or run.meta.ended == "running":
+        if not progress.is_poor(run) or run.meta.ended == "running":
             return small.iloc[:0]
         fans = [structure.fans(run, run.meta.parameter(str(name))) for name in small.index]
         glorot = np.array([xavier_std(*of) / he_std(of[0]) for of in fans])

@@ -51,13 +51,13 @@ class InitialLoss(Check):
         return None
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        first, limit, trained = float(run.train.iloc[0]), self._limit(run), progress.training(run)
+        first, limit = float(run.train.iloc[0]), self._limit(run)
         if first > limit:
             message = (
                 f"the first loss is {first:.3g}; {self._guess(run)} costs no more than {limit:.3g} even with bad luck"
             )
             yield self.finding(
-                message, kind="note" if trained is not None and trained.value > self.recovered else "training",
+                message, kind="note" if progress.has_come(run, self.recovered) else "training",
                 steps=0, value=first, threshold=limit,
                 causes=("ND203", "ND002", "a last layer initialised too large"),
             )  # fmt: skip

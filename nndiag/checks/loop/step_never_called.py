@@ -84,10 +84,10 @@ class StepNeverCalled(Check):
 
     def _moves(self, run: Run) -> bool:
         """Whether weights change, or the loss falls as it cannot by itself."""
-        made, weights = progress.training(run), run.statistic("updates", "weight_norm")
+        weights = run.statistic("updates", "weight_norm")
         moved = (run.statistic("updates", "update_norm") > 0).to_numpy().any()
         changed = len(weights) > 1 and (weights.max() > (1 + self.rounding) * weights.min()).any()
-        return bool(moved or changed or (made is not None and made.value > self.learned))
+        return bool(moved or changed or progress.has_come(run, self.learned))
 
     @classmethod
     def _run(cls, updates: float) -> Run:

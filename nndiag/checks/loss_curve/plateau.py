@@ -53,7 +53,7 @@ class Plateau(Check):
         yield self.finding(
             f"the training loss has been flat at {trained.now:.3g} since step {step}, with "
             f"{min(1.0, (trained.now - trained.floor) / way):.0%} of the way to its floor left",
-            kind="training" if trained.poor else "note", steps=(step, late.index[-1]),
+            kind=progress.fault_if_poor(run), steps=(step, late.index[-1]),
             value=moved / way, threshold=self.flat,
             causes=("ND601", "ND501", "ND502", "too small a network", "noise in the labels"),
         )  # fmt: skip

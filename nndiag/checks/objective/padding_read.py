@@ -45,7 +45,7 @@ class PaddingRead(Check):
         return None if reads or told else "needs attention or a recurrent layer, and ids that go into it"
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        padding, made = run.meta.loss.get("padding"), progress.training(run)
+        padding = run.meta.loss.get("padding")
         if padding == "shown":
             yield self.finding(
                 "attention hides every word and shows one id alone, as padding has it: its mask is the wrong way round",
@@ -54,7 +54,7 @@ class PaddingRead(Check):
         elif padding == "read last":
             yield self.finding(
                 "the state of the recurrent layer is taken after the last place, and most texts end in padding: it has read that "
-                "for many steps by then", kind="training" if made is not None and made.poor else "note",
+                "for many steps by then", kind=progress.fault_if_poor(run),
                 steps=(0, run.steps), causes=("texts padded at their end and not packed",),
                 fix="Pack the texts with pack_padded_sequence, or take the output at the last word of each.",
                 confirm="print(ids[:4, -8:])",

@@ -95,9 +95,9 @@ class SumReduction(Check):
 
     def _clipped(self, run: Run) -> bool:
         """Whether gradients were clipped to a norm, and the loss has come most of the way to 0."""
-        clipping, made = run.meta.clipping or {}, progress.training(run)
+        clipping = run.meta.clipping or {}
         limited = isinstance(clipping.get("max_norm"), int | float) and clipping.get("gradients") == "before"
-        return limited and made is not None and made.value > LEARNED
+        return limited and progress.has_come(run, LEARNED)
 
     def _shares(self, run: Run) -> Array:
         """By read, the magnitudes of δ over what they sum to for a sum over the batch, before anything is learned."""

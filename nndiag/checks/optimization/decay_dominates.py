@@ -83,7 +83,7 @@ class DecayDominates(Check):
             begun = norms.iloc[-1] / norms.iloc[0].where(norms.iloc[0] > 0)  # the largest may be that of an explosion
             yield from self._by_penalty(run, norms, left.combine(begun, max), trained)
             return
-        if trained is None or trained.value <= self.learned:
+        if not progress.has_come(run, self.learned):
             yield from self._by_decay(run, norms, float(left.median()), trained)
 
     def _by_decay(

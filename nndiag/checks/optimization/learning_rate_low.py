@@ -101,10 +101,8 @@ class LearningRateLow(Check):
 
     def _stays(self, run: Run, ratios: pd.DataFrame) -> bool:
         """Whether training makes poor progress, and all updates together are less than `way` of the weights."""
-        trained = progress.training(run)
-        poor = trained is not None and trained.poor is True
         whole = float(self._moved(run, ratios).max(axis=1).mean()) * run.steps
-        return poor and run.steps >= self.updates and whole < self.way
+        return progress.is_poor(run) and run.steps >= self.updates and whole < self.way
 
     def _slow(self, run: Run, way: float) -> bool:
         """Whether the loss still falls at the end, with more than `way` of its way to go, and validation is at its best."""

@@ -73,8 +73,7 @@ class UnoptimizedParameter(Check):
         last = [p for p in run.meta.parameters if p.kind == "weight" and p.registered][-1:]
         if not loaded(parameters) or any(p in parameters for p in last):
             return self.kind
-        made = progress.training(run)
-        return "training" if made is not None and made.poor else "note"
+        return progress.fault_if_poor(run)
 
     def _finding(
         self, run: Run, fact: str, kind: Kind | None, cause: str, p: ParameterMeta | None = None, fix: str = ""
