@@ -442,7 +442,7 @@ class Clock:
 
     def __init__(self, cost: float) -> None:
         self.now, self.cost, self.step_number = 0.0, cost, 0
-        self.meta, self.pace = SimpleNamespace(first_nonfinite=None), Pace(1, 0.02)
+        self.meta, self.pace = SimpleNamespace(broken_at=None), Pace(1, 0.02)
         self.examined: list[int] = []
 
     def perf_counter(self) -> float:

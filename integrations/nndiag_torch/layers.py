@@ -204,7 +204,9 @@ def is_there(tensor: torch.Tensor) -> bool:
 
 
 def kind_of(module: nn.Module) -> str:
-    """Kind of a module, "unknown" where it descends from no class that has one."""
+    """Kind of a module, "unknown" where it descends from no class that has one; a LeakyReLU of slope 1 is the identity."""
+    if getattr(module, "negative_slope", None) == 1:
+        return "identity"
     return next((KINDS[cls.__name__] for cls in type(module).__mro__ if cls.__name__ in KINDS), "unknown")
 
 
@@ -253,7 +255,7 @@ def function_before(tensor: torch.Tensor) -> str:
             return ""
         name = node.name()
         if name not in RESHAPING:
-            return FUNCTIONS.get(name, "")
+            return "" if getattr(node, "_saved_negative_slope", 0.0) == 1 else FUNCTIONS.get(name, "")
         node = node.next_functions[0][0] if node.next_functions else None
     return ""
 

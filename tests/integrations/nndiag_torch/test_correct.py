@@ -907,3 +907,20 @@ def test_complex_parameters_are_watched_without_a_warning(recwarn):
     with nndiag.watch(model, sgd(model, lr=0.1)):
         pass
     assert not [warning for warning in recwarn if "complex" in str(warning.message)]
+
+
+@pytest.mark.parametrize(("slope", "linear"), [(True, True), (0.2, False)])
+def test_a_leaky_relu_of_slope_1_leaves_the_network_linear(slope: float, linear: bool) -> None:
+    """`LeakyReLU(True)` is what becomes of `ReLU(True)` where the name alone is changed."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.LeakyReLU(slope), nn.Linear(8, 3))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    x, y = torch.randn(64, 4), torch.randint(0, 3, (64,))
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for _ in range(10):
+            loss = nn.functional.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    assert any(found.code == "ND305" for found in recorder.check().findings) is linear
