@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from sound_programs import SOUND, noisy_digits, some_digits, sound, train
 
-from nndiag import Checklist, Finding, Verdict, nn, synthetic
+import nndiag
+from nndiag import Checklist, Finding, Verdict, datasets, nn, synthetic
 from nndiag.check import Check
 from nndiag.checks import (
     AbsurdSettings,
@@ -18,6 +19,7 @@ from nndiag.checks import (
     OptimizerEpsilon,
     Schedule,
     TinyBatchNorm,
+    TooFewSamples,
     UntouchedParameter,
 )
 from nndiag.nn.parameter import Parameter
@@ -468,3 +470,42 @@ def test_what_is_zero_behind_a_dropout_that_drops_little_has_another_reason(rate
     run = synthetic.run(activations={"zero_fraction": {"fc": 0.0, "drop": 0.97, "output": 0.0}}, layers=layers)
 
     assert len(findings(AbsurdSettings(), run)) == found
+
+
+@pytest.mark.parametrize(
+    ("frozen", "updates", "found"),
+    [((True, True), None, True), ((True, False), None, False), ((True, True), 1.0, False)],
+)
+def test_a_network_of_which_everything_is_frozen_is_named(
+    frozen: tuple[bool, bool], updates: float | None, found: bool
+) -> None:
+    """Unless an optimiser was seen to step: on an image, it may be."""
+    names = ("a.weight", "b.weight")
+    run = synthetic.run(
+        train=1.1,
+        parameters=[{"name": n, "shape": [3, 3], "frozen": f} for n, f in zip(names, frozen, strict=True)],
+        loop={"backward_passes": 1.0, "updates": updates} if updates else {},
+    )
+    seen = UntouchedParameter().found(run)
+
+    assert [(one.code, one.parameter) for one in seen] == [("ND503", None)] * found
+
+
+@pytest.mark.parametrize(("batch", "found"), [(32, True), (None, False)])
+def test_a_batch_that_never_changes_is_few_samples_however_many_there_are(batch: int | None, found: bool) -> None:
+    """Of pixels with a few values each, the different samples alone would not tell that they are few."""
+    split = datasets.digits()
+    x, y = split.x[:1184], split.y[:1184]
+    trainer = nn.Trainer(nn.MLP([64, 32, 10], seed=0), nn.SoftmaxCrossEntropy(), nn.Adam(1e-2), seed=0)
+    rows = np.arange(1184) % (batch or 1184)
+    with nndiag.watch(trainer, every=1) as recorder:
+        trainer.fit(
+            x[rows],
+            y[rows],
+            validation=(split.x_val, split.y_val),
+            epochs=3,
+            batch_size=32,
+            shuffle=False,
+        )
+
+    assert bool(TooFewSamples().found(recorder.run)) is found

@@ -27,7 +27,8 @@ class TooFewSamples(Check):
     how many of the first 512 samples that were looked at are different, where each came `again` times or more, as from a sampler
     that draws a few rows time and again; not where they are few by nature, as letters are, of which no feature is different in
     each. Fewer than `per_class` for each class, or than `per_class` for each output unit of a regression: ten of each is the
-    least that most rules of thumb ask for a single coefficient (Harrell 2015, section 4.4). It is a finding where validation
+    least that most rules of thumb ask for a single coefficient (Harrell 2015, section 4.4). Where every step has the same batch
+    of a larger set, its samples are all there are. It is a finding where validation
     shows the harm, ending `behind` of the way or more behind training, or where the few that are drawn are of one class; without
     validation, or with a good one, it is a remark: four rows are all of XOR.
     """
@@ -70,7 +71,10 @@ class TooFewSamples(Check):
             )  # fmt: skip
 
     def _drawn(self, run: Run) -> int | None:
-        """How many different samples there are, where those that were looked at came time and again."""
+        """How many different samples there are, where those that were looked at came time and again, or one batch does."""
+        if run.meta.samples and structure.has_one_batch(run):
+            batch = run.latest("outputs", "rows", "outputs") or run.meta.samples
+            return int(batch) if batch < run.meta.samples else None
         looked, different = (run.latest("data", name, "input") for name in ("examined", "distinct"))
         if looked is None or different is None or not self.again * max(different, self.per_class) <= looked < math.inf:
             return None

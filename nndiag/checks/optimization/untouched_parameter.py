@@ -30,7 +30,8 @@ class UntouchedParameter(Check):
     more: exactly 0 on every read with an update whose learning rate was not 0, while the gradient was not 0 on most of them.
     Where a step of the learning rate times the gradient is too small to change the weights in their dtype, or the largest of
     those that other parameters make, value for value, the gradient vanishes (ND401) or the rate is too low, and the optimiser is
-    not to blame. A learning rate of 0 is ND502's, a gradient of 0 ND403's.
+    not to blame. A learning rate of 0 is ND502's, a gradient of 0 ND403's. Or all parameters are frozen, over as many updates,
+    where no optimiser was seen to step on anything else, as on an image.
     """
 
     code = "ND503"
@@ -44,6 +45,8 @@ class UntouchedParameter(Check):
     updates: int = 100
 
     def not_checked(self, run: Run) -> str | None:
+        if self._all_frozen(run) and run.steps >= self.updates:
+            return None
         if reason := super().not_checked(run):
             return reason
         moved = self._moved(run)
@@ -53,6 +56,13 @@ class UntouchedParameter(Check):
         )
 
     def examine(self, run: Run) -> Iterator[Finding]:
+        if self._all_frozen(run):
+            yield self.finding(
+                f"all {len(run.meta.parameters)} parameters are frozen, and so training changes nothing", steps=run.train.index,
+                value=0.0, threshold=0.0, causes=("a switch that was meant for another network, or for some layers",),
+                fix="Unfreeze what is to be trained.",
+            )  # fmt: skip
+            return
         moved, gradients = self._moved(run), run.statistic("gradients", "norm")
         still = [str(name) for name in moved if (moved[name] == 0).all() and self._to_move(run, str(name))]
         found = [name for name in still if name in gradients and self._felt(run, name, gradients[name])]
@@ -69,6 +79,11 @@ class UntouchedParameter(Check):
                 causes=(why,), place="" if everything else "ND504",  # what leaves out a few is the loop
                 fix="" if everything else f"Give {name} to the optimiser, or freeze it on purpose.",
             )  # fmt: skip
+
+    def _all_frozen(self, run: Run) -> bool:
+        """Whether nothing can change: every parameter is frozen, and no adapter has seen an optimiser step."""
+        parameters = run.meta.parameters
+        return bool(parameters) and all(p.frozen for p in parameters) and not (run.loop["updates"] > 0).any()
 
     def _moved(self, run: Run) -> pd.DataFrame:
         """Norms of the updates on the reads with an update, as far as the loop tells, whose learning rate was not 0."""
