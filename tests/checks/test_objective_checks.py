@@ -1070,3 +1070,12 @@ def test_a_loss_that_overflows_says_nothing_of_its_reduction() -> None:
 
     assert np.isinf(recorder.run.series("outputs", "gradient_mass", "outputs")).any()
     assert SumReduction().found(recorder.run) == []
+
+
+@pytest.mark.parametrize(("first", "found"), [(0.1, 1), (0.0, 0)])
+def test_outputs_that_become_0_when_hidden_units_die_were_not_dropped(first: float, found: int) -> None:
+    zeros = np.r_[first, np.full(99, 0.1)]
+    outputs = {"width": 10.0, "min": -3.0, "max": 3.0, "zero_fraction": zeros}
+    run = synthetic.run(outputs={name: {"outputs": value} for name, value in outputs.items()}, **synthetic.CLASSES)
+
+    assert len(findings("ND113", run)) == found

@@ -20,8 +20,9 @@ class DroppedOutputs(Check):
     The network is punished for what it never said. The loss cannot fall below what the dropped outputs cost, and gradients
     are mostly noise.
 
-    Decides on the outputs as they go into the loss: of either sign, and yet `zeros` or more of them exactly 0 in the median
-    of 3 reads or more; or dropout as the last layer. A layer with weights gives an exact 0 by chance once in millions.
+    Decides on the outputs as they go into the loss: of either sign, and yet `zeros` or more of them exactly 0 at the first read
+    and in the median of 3 or more; or dropout as the last layer. A layer with weights gives an exact 0 by chance once in
+    millions; where hidden units have died, one without a bias gives nothing else, but not from the first step on.
     """
 
     code = "ND113"
@@ -37,7 +38,8 @@ class DroppedOutputs(Check):
 
     def examine(self, run: Run) -> Iterator[Finding]:
         seen, layer = Objective(run), self._layer(run)
-        zeros, mixed = float(np.median(seen.of("zero_fraction"))), self._mixed(seen)
+        shares = np.asarray(seen.of("zero_fraction"))
+        zeros, mixed = float(np.median(shares)), self._mixed(seen) and bool(shares[0] >= self.zeros)
         if layer is not None:
             inside = run.series("activations", "zero_fraction", layer)
             zeros, mixed = (float(inside.median()), True) if len(inside) else (zeros, mixed)
