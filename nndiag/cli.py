@@ -24,6 +24,9 @@ HEALTHY, SICK, UNJUDGED = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code. Bad input gives one line on stderr and 2, never a traceback."""
+    if sys.stdout is None or sys.stderr is None:  # closed by the caller: the exit code says it all
+        nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # for as long as the process lives
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     logging.basicConfig(format="nndiag: %(message)s", level=logging.WARNING)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not know every character

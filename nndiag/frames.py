@@ -29,9 +29,13 @@ TARGET = ("mean", "variance", "rms", "min", "max", "nonfinite_fraction", "intege
           "total_variance", "absolute_deviation", "leak_left", "leak_feature", "leak_steps")  # fmt: skip
 """The last three are of the first samples: the share of the variance that a single feature leaves, that feature, and of how many
 steps it is the last, 0 where samples are rows of a table."""
-MOVED = ("shift", "scale")  # also as "evaluation", of inputs of which it is not known whose they are
-SHARED = ("samples", "overlap", "duplicates", "distinct")  # also as "evaluation"
+MOVED = ("shift", "scale")
+SHARED = ("samples", "overlap", "duplicates", "distinct")
 VALIDATION = (*SHARED, *MOVED, "label_shift", "awakened", "target_mean")
+"""How the validation set compares with the training samples so far: `MOVED` and `SHARED` also of passes that are no training and
+of which it is not known whose samples they are."""
+DROPPED = ("dropped",)
+"""The share of values that dropout takes out of an evaluation."""
 OUTPUT = ("rows", "width", "dimensions", "mean", "variance", "min", "max", "zero_fraction", "nonfinite", "row_sum_min",
           "row_sum_max", "column_sum_min", "column_sum_max", "batch_variance", "predicted_classes")  # fmt: skip
 OUTPUT_TARGET = ("rows", "width", "dimensions", "mean", "variance", "min", "max", "integer", "row_sum_min",
@@ -59,6 +63,7 @@ FRAMES: dict[str, tuple[str, ...]] = {
     "updates": UPDATE,
     "losses": LOSS,
     "metrics": (),
+    "evaluations": (*VALIDATION, *DROPPED),
     "data": tuple(dict.fromkeys((*INPUT, *TARGET, "count"))),
     "outputs": tuple(
         dict.fromkeys((*OUTPUT, *OUTPUT_TARGET, *OUTPUT_GRADIENT, "squared_error", "term", "count", "hits"))
@@ -66,7 +71,11 @@ FRAMES: dict[str, tuple[str, ...]] = {
     "histograms": HISTOGRAM,
     "loop": LOOP + EVALUATION,
 }
-"""Every frame with its statistics in order; those of `metrics` are the metrics' own names, `VALIDATION` among them."""
+"""Every frame with its statistics in order; those of `metrics` are the metrics' own names, and what `OWN` lists."""
+
+OWN = ("nonfinite", "logged_loss")
+"""Columns of `metrics` that nobody else may log: how many values of a step were not finite, and losses told now and then that
+are no losses of their step."""
 
 SATURATED = 0.1
 """A unit whose slope stays below a tenth of its largest possible one on average is saturated: |tanh| > 0.95 (the 95 %

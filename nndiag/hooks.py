@@ -15,6 +15,7 @@ from nndiag.errors import NndiagError
 from nndiag.interrupts import propagates
 from nndiag.pace import Pace
 from nndiag.recorder import Recorder
+from nndiag.settings import cadence
 from nndiag.statistics import Array
 
 if TYPE_CHECKING:
@@ -323,9 +324,7 @@ class Spacing:
     """
 
     def __init__(self, every: Every, always: int = 0, *, drawn: bool = True) -> None:
-        if every != "auto" and (not isinstance(every, int) or every < 1):
-            raise ValueError(f'every={every!r}: give a number of steps, 1 or more, or "auto"')
-        self._every, self._always, self._hashed = every, always, drawn
+        self._every, self._always, self._hashed = cadence("every", every), always, drawn
         self._begin = self._end = self._from = 0  # the stretch under way, and the first step of it that is due
         self._asked = RARELY
 
@@ -476,7 +475,7 @@ class ActivationHook(Hook):
     def on_validation_forward(self, layer: LayerLike, x: Array, output: Array) -> None:
         if layer.kind == "dropout":
             self._dropped = max(self._dropped, float(np.mean((output == 0) & (x != 0))))
-            self.recorder.log(validation_dropped=self._dropped)
+            self.recorder.row.dropped(self._dropped)
 
 
 class GradientHook(Hook):
@@ -556,7 +555,7 @@ class LossHook(Hook):
 
     @property
     def fills(self) -> tuple[str, ...]:
-        return ("losses", "outputs", "metrics")
+        return ("losses", "outputs", "metrics", "evaluations")
 
     def __init__(self, every: Every = "auto", *, light: bool = False) -> None:
         self._light = light
@@ -603,6 +602,10 @@ class DataHook(Hook):
 
     frame_name = "data"
     reads = ("on_step_begin", "on_loss")
+
+    @property
+    def fills(self) -> tuple[str, ...]:
+        return ("data", "evaluations")
 
     def __init__(self, every: Every = "auto") -> None:
         self._batches = Spacing(every, always=ALWAYS)

@@ -234,5 +234,5 @@ def _last_loss(losses: Table | None) -> int | None:
 def _updates(frame: str, table: Table) -> int:
     last = table.between(len(table.steps) - 1, len(table.steps))
     seen = {column for column, value in zip(table.columns, last.values[0], strict=True) if not np.isnan(value)}
-    evaluated = frame in FOLLOWING and all(c in KEPT or c[1] == "validation" for c in seen)
+    evaluated = frame == "evaluations" or (frame in FOLLOWING and all(c in KEPT or c[1] == "validation" for c in seen))
     return int(last.steps[0]) + (not evaluated)

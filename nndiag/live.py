@@ -14,6 +14,7 @@ from nndiag.checklist import Checklist
 from nndiag.interrupts import propagates
 from nndiag.pace import LIVE
 from nndiag.plain import printable
+from nndiag.settings import steps
 
 if TYPE_CHECKING:
     from nndiag.recorder import Recorder
@@ -65,7 +66,7 @@ class LiveChecks:
         budget: float | None = None,
         strict: bool = False,
     ) -> None:
-        self.every = _steps(EVERY if every is None else every)
+        self.every = EVERY if every is None else steps("check_every", every)
         self._choose = _chooser("warn" if on_finding is None else on_finding)
         self._rest = 0.0 if budget is None else 1 / (LIVE * budget)
         self._strict = strict
@@ -217,12 +218,6 @@ def line(findings: Sequence[Finding], step: int) -> str:
 def _reason(finding: Finding) -> str:
     explained = f" (explained by {', '.join(finding.consequence_of)})" if finding.consequence_of else ""
     return printable(f"{finding.code} {finding.name}: {finding.message}{explained}")
-
-
-def _steps(every: Any) -> int:
-    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-        raise ValueError(f"check_every={every!r}: give a number of steps from 1, such as {EVERY}")
-    return every
 
 
 def _chooser(on_finding: Any) -> Callable[[Finding], Any]:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Literal
 
+from nndiag.settings import cadence
+
 ALWAYS = 50
 """Steps at the start that "auto" reads whatever they cost: most faults show there."""
 
@@ -45,10 +47,7 @@ class Pace:
     """
 
     def __init__(self, every: int | Literal["auto"], budget: float) -> None:
-        if every != "auto" and (not isinstance(every, int) or every < 1):
-            raise ValueError(f'every={every!r}: give a number of steps from 1, or "auto"')
-        if isinstance(budget, str) or not budget > 0:
-            raise ValueError(f"budget={budget!r}: give a share of the training time above 0, such as 0.02")
+        every = cadence("every", every)
         self.every = 1 if every == "auto" else every
         self.spent = self.owed = 0.0
         self.running = False

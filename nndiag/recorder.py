@@ -24,12 +24,14 @@ import numpy as np
 
 from nndiag import store, stored
 from nndiag.errors import NndiagError, ShapeError
+from nndiag.frames import OWN
 from nndiag.interrupts import propagates, uninterrupted
 from nndiag.journal import Journal
 from nndiag.meta import Meta, versions
 from nndiag.pace import LIVE, Pace
 from nndiag.recognized import RecognizedLoss
 from nndiag.row import Row
+from nndiag.settings import number
 from nndiag.statistics import Array
 from nndiag.table import STEPS, Column, Table
 from nndiag.weighing import Weighing
@@ -101,7 +103,7 @@ PARTS = {"before_update": ("after_update",), "outputs": ("output_gradient",)}
 FILLS = {"activation": ("activations",), "activation_gradient": ("activations",), "gradient": ("gradients",),
          "before_update": ("updates",), "after_update": ("updates",), "outputs": ("outputs",),
          "output_gradient": ("outputs",), "data": ("data",), "histogram": ("histograms",),
-         "log": ("losses", "metrics")}  # fmt: skip
+         "validation_data": ("evaluations",), "log": ("losses", "metrics", "evaluations")}  # fmt: skip
 """Frames that are not whole without a method."""
 
 
@@ -158,6 +160,10 @@ class Recorder:
         check_every: int | None = None,
         on_finding: OnFinding | None = None,
     ) -> None:
+        budget = number("budget", budget, "a share of the training time above 0, such as 0.02", lambda share: share > 0)
+        flush_seconds = number(
+            "flush_seconds", flush_seconds, "seconds from 0, such as 5", lambda seconds: seconds >= 0
+        )
         self.strict = strict
         self._shown_by: int | None = None  # the process that has told the exporters of a step
         self._broken: set[str] = set()
@@ -356,7 +362,8 @@ class Recorder:
         """Record numbers of this step: `loss`, `validation_loss`, `epoch`, and any metric, also as `validation_…`.
 
         An adapter may take more: that of PyTorch, which sees the loss anyway, a `loss` tensor, and before its backward pass
-        beside it `outputs` and `targets`. Raises TypeError on anything that is not a number.
+        beside it `outputs` and `targets`. Raises TypeError on anything that is not a number, and NndiagError
+        on the names that nndiag's own columns of `run.metrics` have (`nndiag.frames.OWN`).
         """
         self._must_be_open("log")
         for translate in self._translators:
@@ -374,7 +381,7 @@ class Recorder:
         self._translators.append(translate)
 
     def _log_one(self, split: str, metric: str, value: float) -> None:
-        if metric == "epoch":
+        if (metric, split) == ("epoch", "train"):
             self.row.epoch = _epoch(value)
         elif metric != "loss":
             self.row.metric(split, metric, value)
@@ -798,11 +805,13 @@ def _array(value: Any, what: str) -> Array:
 
 @lru_cache(maxsize=1024)
 def _place(name: str) -> tuple[str, str]:
-    """Split and metric that `name` of `log` stands for."""
-    for prefix, split in (("validation_", "validation"), ("val_", "validation"), ("train_", "train")):
-        if name.startswith(prefix):
-            return split, name.removeprefix(prefix)
-    return "train", name
+    """Split and metric that `name` of `log` stands for. Raises NndiagError where that is a column of nndiag's own."""
+    prefixes = (("validation_", "validation"), ("val_", "validation"), ("train_", "train"))
+    prefix, split = next((pair for pair in prefixes if name.startswith(pair[0])), ("", "train"))
+    metric = name.removeprefix(prefix)
+    if metric in OWN:
+        raise NndiagError(f"log({name}=…): nndiag itself records {metric} in run.metrics; give yours another name")
+    return split, metric
 
 
 def _number(name: str, value: Any) -> float:

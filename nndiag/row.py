@@ -125,13 +125,13 @@ class Row:
         """The inputs (samples, …) of a pass that is no training, after some that are: how they compare with those."""
         train = self._data.features
         if train is not None and (compared := self._evaluated.add(x, train)):
-            self.buffers["metrics"].put("evaluation", frames.MOVED, compared)
+            self.buffers["evaluations"].put("unknown", frames.MOVED, compared)
         if self.shared is not None and x.ndim:
             self._share(self.shared.evaluate(x))
 
     def _share(self, known: tuple[float, ...] | None) -> None:
         if known is not None:
-            self.buffers["metrics"].put("evaluation", frames.SHARED, known)
+            self.buffers["evaluations"].put("unknown", frames.SHARED, known)
 
     def activation(self, name: str, array: Array, slope: Array | None, *, whole: bool = True) -> None:
         """What layer `name` put out: (batch, …, units) or (batch,); unless `whole`, extremes and zeros only if it has grown."""
@@ -215,7 +215,11 @@ class Row:
         if self._held_out is not None and self._samples.count > self._compared:
             self._compared = self._samples.count
             compared = self._held_out.compared(self._samples, self._data.features, self._data.labels)
-            self.buffers["metrics"].put("validation", frames.VALIDATION, compared)
+            self.buffers["evaluations"].put("validation", frames.VALIDATION, compared)
+
+    def dropped(self, share: float) -> None:
+        """The share of the values that dropout has taken out of an evaluation, 0 where it rested."""
+        self.buffers["evaluations"].put("validation", frames.DROPPED, (share,))
 
     def histogram(self, name: str, array: Array) -> None:
         """A histogram of the finite values of `array`."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,8 +21,8 @@ from nndiag.statistics import Array
 from nndiag.table import KEPT, Column, Table
 from nndiag.thinning import FOLLOWING, ROWS, thin
 
-LEVELS = {"activations": "layer", "gradients": "parameter", "updates": "parameter", "metrics": "split", "data": "part",
-          "outputs": "part", "histograms": "tensor", "loop": "part"}  # fmt: skip
+LEVELS = {"activations": "layer", "gradients": "parameter", "updates": "parameter", "metrics": "split",
+          "evaluations": "part", "data": "part", "outputs": "part", "histograms": "tensor", "loop": "part"}  # fmt: skip
 """What the second column level of each frame names; the first is the statistic."""
 
 FLAT = {"losses": "split", "loop": "statistic"}
@@ -86,6 +87,14 @@ class Run:
     def metrics(self) -> pd.DataFrame:
         """Columns (metric, split)."""
         return self.frame("metrics")
+
+    @cached_property
+    def evaluations(self) -> pd.DataFrame:
+        """How the samples of evaluations compare with those of training, and what dropout did there (`nndiag.frames`).
+
+        Columns (statistic, part): of the "validation" set, and of passes of which it is "unknown" whose samples they are.
+        """
+        return self.frame("evaluations")
 
     @cached_property
     def data(self) -> pd.DataFrame:
@@ -252,9 +261,11 @@ class Run:
         return files
 
     def _to_csv(self, name: str, path: Path) -> None:
+        broken = any("\r" in part for column in self._table(name).columns for part in column)  # a line, to who reads it
+        quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if broken else csv.QUOTE_MINIMAL
         with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             for number, part in enumerate(self.tidied(name)):
-                part.to_csv(file, index=False, header=number == 0)
+                part.to_csv(file, index=False, header=number == 0, quoting=quoting)
 
     def rows(self) -> Iterator[tuple[int, dict[str, tuple[tuple[Column, ...], Array]]]]:
         """Every step with what each frame holds of it: columns and values."""

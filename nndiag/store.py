@@ -41,7 +41,7 @@ def claim(path: Path) -> Path:
 
 def _claims(path: Path) -> Iterator[Path]:
     """Folders that were made or are empty."""
-    if not path.name:
+    if path.name in ("", ".."):
         raise RunError(f"{str(path)!r} names no folder to make; give one such as runs/digits")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,7 @@ def run(
     gradients: Statistics | None = None,
     updates: Statistics | None = None,
     metrics: Statistics | None = None,
+    evaluations: Statistics | None = None,
     data: Statistics | None = None,
     outputs: Statistics | None = None,
     loop: Mapping[str, ArrayLike] | None = None,
@@ -44,7 +45,8 @@ def run(
     Raises ValueError where a series is neither a number nor `steps` long.
     """
     given = {"activations": activations, "gradients": gradients, "updates": updates, "metrics": metrics,
-             "data": data, "outputs": outputs, "loop": {name: {"": values} for name, values in (loop or {}).items()}}  # fmt: skip
+             "evaluations": evaluations, "data": data, "outputs": outputs,
+             "loop": {name: {"": values} for name, values in (loop or {}).items()}}  # fmt: skip
     tables = {name: _table(statistics, steps) for name, statistics in given.items() if statistics}
     if train is not None or validation:
         tables["losses"] = _losses(np.nan if train is None else train, validation or {}, steps, epoch)

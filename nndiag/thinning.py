@@ -39,8 +39,8 @@ WIDER = 4
 KINDS = 8
 """Kinds of rows that are thinned apart: by which columns hold a value, those of later kinds together, and the broken ones."""
 
-FOLLOWING = ("losses", "metrics", "loop")
-"""Frames with rows of nearly all steps: they keep what rows of the other frames are read beside."""
+FOLLOWING = ("losses", "metrics", "evaluations", "loop")
+"""Frames with rows of nearly all steps, or of none that is read: they keep what rows of the other frames are read beside."""
 
 APART = ("histograms",)
 """Frames whose rows need no rows of other frames at the same steps."""

@@ -76,7 +76,7 @@ def test_samples_of_the_validation_set_are_found_whatever_the_cadence(every: int
     with nndiag.watch(watched, every=every) as recorder:
         watched.fit(x, y, validation=held_out, epochs=2, batch_size=16)
 
-    assert recorder.run.series("metrics", "overlap", "validation").iloc[-1] == pytest.approx(0.1)
+    assert recorder.run.series("evaluations", "overlap", "validation").iloc[-1] == pytest.approx(0.1)
 
 
 def test_targets_that_broke_the_loss_are_seen_on_a_step_whose_batch_was_not_looked_at() -> None:

@@ -316,3 +316,13 @@ def test_what_the_terminal_cannot_write_is_escaped(encoding: str) -> None:
     assert told.returncode == 0
     assert b"\\u03b4" in told.stdout
     assert not told.stderr
+
+
+@pytest.mark.parametrize(("command", "code"), [(["check"], 1), (["report"], 0)])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_verdict_stands_with_nobody_to_read_it(command: list[str], code: int, closed: str, sick: Path) -> None:
+    line = [sys.executable, "-m", "nndiag", *command, str(sick)]
+    told = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *line], capture_output=True, check=False)
+
+    assert told.returncode == code
+    assert not told.stderr

@@ -120,7 +120,7 @@ def test_of_training_rows_that_were_not_all_looked_at_nothing_is_known(unread: i
         if step != unread:
             row.data(TRAIN[40 * (step % 15) :][:40], None)
         row.close(step, step != unread)
-    assert (("overlap", "evaluation") in row.buffers["metrics"].columns) == known
+    assert (("overlap", "unknown") in row.buffers["evaluations"].columns) == known
 
 
 def test_of_training_sets_that_are_too_large_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,7 @@ def test_a_fit_records_the_comparison_once_and_never_for_itself(trainer: nn.Trai
     with nndiag.watch(trainer, every=1, strict=True) as recorder:
         trainer.fit(x[:60], y[:60], validation=(x[40:], y[40:]), epochs=3, batch_size=20)
 
-    overlap = recorder.run.metrics["overlap"]["validation"].dropna()
+    overlap = recorder.run.evaluations["overlap"]["validation"].dropna()
     assert overlap.index.tolist() == [3]
     assert overlap.iloc[0] == pytest.approx(20 / 56)
 
@@ -244,7 +244,7 @@ def test_dropout_in_an_evaluation_is_seen(data: tuple[Array, Array]) -> None:
         trainer = nn.Trainer(model, nn.SoftmaxCrossEntropy(), nn.SGD(0.1))
         with nndiag.watch(trainer, every=1, strict=True) as recorder:
             trainer.fit(*data, validation=data)
-        assert least <= recorder.run.metrics["dropped"]["validation"].dropna().iloc[0] <= most
+        assert least <= recorder.run.evaluations["dropped"]["validation"].dropna().iloc[0] <= most
 
 
 def test_until_is_the_run_as_it_was(run: nndiag.Run) -> None:
@@ -271,12 +271,12 @@ def test_another_validation_set_is_compared_with_all_training_rows_so_far(data: 
     trainer = nn.Trainer(nn.MLP([x.shape[1], 8, 10], seed=0), nn.SoftmaxCrossEntropy(), nn.SGD(0.1), seed=0)
     with nndiag.watch(trainer) as recorder:
         trainer.fit(x[:half], y[:half], validation=(x[half:], y[half:]), epochs=2)
-        apart = float(recorder.run.series("metrics", "overlap", "validation").iloc[-1])
+        apart = float(recorder.run.series("evaluations", "overlap", "validation").iloc[-1])
         trainer.fit(x[half:], y[half:], validation=(x[:half], y[:half]), epochs=2)
 
     assert apart == 0
-    assert len(recorder.run.series("metrics", "overlap", "validation").dropna()) == 2
-    assert recorder.run.series("metrics", "overlap", "validation").iloc[-1] == 1
+    assert len(recorder.run.series("evaluations", "overlap", "validation").dropna()) == 2
+    assert recorder.run.series("evaluations", "overlap", "validation").iloc[-1] == 1
 
 
 def test_a_trainer_that_has_trained_before_has_a_validation_set_too(data: tuple[Array, Array]) -> None:

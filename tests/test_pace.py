@@ -158,10 +158,10 @@ def test_time_is_counted_once() -> None:
     assert recorder.pace.spent > 0
 
 
-@pytest.mark.parametrize(("every", "budget"), [(0, 0.02), ("often", 0.02), (1.5, 0.02), ("auto", 0), ("auto", -1)])
-def test_a_cadence_that_is_none_is_refused(every: Any, budget: float) -> None:
-    with pytest.raises(ValueError, match=r"every=|budget="):
-        Pace(every, budget)
+@pytest.mark.parametrize("every", [0, "often", 1.5, True, None])
+def test_a_cadence_that_is_none_is_refused(every: Any) -> None:
+    with pytest.raises(ValueError, match="every="):
+        Pace(every, 0.02)
 
 
 def test_without_a_clock_the_steps_are_those_of_any_process() -> None:

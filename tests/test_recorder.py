@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import nndiag
-from nndiag import NndiagError, Recorder, ShapeError, open_run
+from nndiag import NndiagError, Recorder, ShapeError, frames, open_run
 
 
 def test_a_row_holds_what_happened_in_its_step() -> None:
@@ -150,10 +153,62 @@ def test_after_update_needs_before_update() -> None:
         Recorder().after_update("w", np.zeros(2))
 
 
-@pytest.mark.parametrize(("every", "budget"), [(0, 0.02), ("often", 0.02), (1.5, 0.02), ("auto", 0.0)])
-def test_a_cadence_that_makes_no_sense_is_refused(every: object, budget: float) -> None:
-    with pytest.raises(ValueError, match=r"every=|budget="):
-        Recorder(every=every, budget=budget)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        *(("every", value) for value in (0, "often", 1.5, True, None)),
+        *(("budget", value) for value in (0.0, -1, math.nan, None, "0.02", True)),
+        *(("flush_seconds", value) for value in (-1, math.nan, None, "5")),
+        *(("check_every", value) for value in (0, 2.5, True)),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused(setting: str, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"^{setting}={re.escape(repr(value))}: give "):
+        Recorder(tmp_path / "run", **{setting: value})
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_may_be_numbers_of_numpy() -> None:
+    recorder = Recorder(every=np.int64(3), check_every=np.int32(5), budget=np.float32(0.5), flush_seconds=np.int8(1))  # type: ignore[arg-type]
+    for _ in range(7):
+        recorder.gradient("w", np.ones(3))
+        recorder.step()
+
+    assert recorder.run.gradients.index.tolist() == [0, 3, 6]
+
+
+def codes(run: nndiag.Run) -> list[str]:
+    return [finding.code for finding in nndiag.Checklist().examine(run).findings]
+
+
+OWN_NAMES = [*frames.VALIDATION, *frames.DROPPED, "epoch"]
+
+
+@pytest.mark.parametrize("name", OWN_NAMES)
+def test_a_metric_may_be_called_what_nndiag_calls_something_of_its_own(name: str) -> None:
+    def watched(metrics: dict[str, Any]) -> nndiag.Run:
+        x = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)
+        y = np.arange(40) % 3
+        trainer = nndiag.nn.Trainer(
+            nndiag.nn.MLP([6, 8, 3], seed=0), nndiag.nn.SoftmaxCrossEntropy(), nndiag.nn.SGD(0.1), metrics=metrics
+        )
+        with nndiag.watch(trainer, every=1, strict=True) as recorder:
+            trainer.fit(x[:30], y[:30], validation=(x[30:], y[30:]), epochs=3, batch_size=10)
+        return recorder.run
+
+    alone, beside = watched({}), watched({name: lambda outputs, targets: 0.99})
+
+    assert beside.metrics[name, "validation"].dropna().tolist() == [0.99] * 3
+    assert beside.losses.equals(alone.losses)
+    assert beside.evaluations.equals(alone.evaluations)
+    assert codes(beside) == codes(alone)
+
+
+@pytest.mark.parametrize("name", ["nonfinite", "validation_nonfinite", "train_logged_loss"])
+def test_a_name_of_a_column_of_nndiags_own_among_the_metrics_is_refused(name: str) -> None:
+    with pytest.raises(nndiag.NndiagError, match="give yours another name"):
+        Recorder().log(**{name: 1.0})
 
 
 def test_empty_and_scalar_arrays_are_taken() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import pickle
 from pathlib import Path
 
@@ -38,6 +39,22 @@ def test_csv_holds_every_value(name: str, whole_run: Run, tmp_path: Path) -> Non
     assert tmp_path / "csv" / f"{name}.csv" in files
     assert len(read) == whole_run.frame(name).drop(columns="epoch", errors="ignore").notna().sum().sum()
     assert {"step", "epoch", "value"} <= set(read)
+
+
+@pytest.mark.parametrize("name", ["two\rlines", "two\nlines", 'a "name", quoted'])
+def test_csv_holds_names_as_they_are(name: str, tmp_path: Path) -> None:
+    run = synthetic.run(steps=2, gradients={"norm": {name: [1.0, 2.0], "w": 3.0}})
+    run.to_csv(tmp_path)
+
+    with (tmp_path / "gradients.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    assert [(row["parameter"], float(row["value"])) for row in rows] == [
+        (name, 1.0),
+        (name, 2.0),
+        ("w", 3.0),
+        ("w", 3.0),
+    ]
 
 
 def test_csv_into_what_is_no_folder_is_refused(run: Run, tmp_path: Path) -> None:

@@ -363,7 +363,7 @@ class TorchLoop:
         if x is None:
             return
         if (dropped := self._dropout.evaluation_ends()) is not None:
-            self.recorder.row.metric("validation", "dropped", dropped)
+            self.recorder.row.dropped(dropped)
         self.teller.evaluated(x)
 
     @guarded

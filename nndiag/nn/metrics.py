@@ -7,7 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from nndiag.errors import UnknownName
+from nndiag.errors import NndiagError, UnknownName
+from nndiag.frames import OWN
 from nndiag.nn.losses import Loss
 from nndiag.statistics import Array
 
@@ -20,9 +21,12 @@ Metrics = Sequence[str] | Mapping[str, Metric]
 def resolve(metrics: Metrics | None, loss: Loss) -> dict[str, Metric]:
     """The functions for `metrics`; None stands for accuracy where `loss` has classes, and for nothing where it has not.
 
-    Raises `UnknownName` for a name other than "accuracy", which in turn needs a loss over classes.
+    Raises `UnknownName` for a name other than "accuracy", which in turn needs a loss over classes, and NndiagError for functions
+    under names that stand for something else where they are recorded.
     """
     if isinstance(metrics, Mapping):
+        if taken := [name for name in ("loss", *OWN) if name in metrics]:
+            raise NndiagError(f"a metric is called {taken[0]!r}, which nndiag itself records; give it another name")
         return dict(metrics)
     if metrics is None:
         metrics = () if loss.task == "real" else ("accuracy",)

@@ -142,7 +142,7 @@ def test_a_layer_in_evaluation_mode_while_the_network_trains_is_a_remark() -> No
 @pytest.mark.parametrize(("share", "kind"), [(1.0, "exact"), (0.5, "exact"), (0.4, "note"), (0.0, None)])
 def test_evaluations_in_training_mode_are_counted(share: float, kind: str | None) -> None:
     mode = np.where(np.arange(100) % 10 == 0, np.repeat(every(share, 10), 10), np.nan)
-    run = synthetic.run(**loop(training_mode=mode), layers=DROPOUT, metrics={"dropped": {"validation": 1.0}})
+    run = synthetic.run(**loop(training_mode=mode), layers=DROPOUT, evaluations={"dropped": {"validation": 1.0}})
 
     assert TrainingModeEvaluation().not_checked(run) is None
     assert [found.kind for found in TrainingModeEvaluation().examine(run)] == [kind] * (kind is not None)

@@ -246,7 +246,7 @@ def test_copies_of_rows_that_are_measured_are_no_chance(
     share: float, copies: float, distinct: float, found: int
 ) -> None:
     values = {"overlap": share, "samples": 400.0, "duplicates": copies, "distinct": distinct}
-    run = synthetic.run(metrics={name: {"validation": value} for name, value in values.items()})
+    run = synthetic.run(evaluations={name: {"validation": value} for name, value in values.items()})
 
     assert len(findings("ND008", run)) == found
 
@@ -285,7 +285,7 @@ def test_an_imbalance_shows_in_a_validation_that_gains_nothing(
     run = synthetic.run(
         train=synthetic.decay(100, start=0.4, end=0.05), validation=dict.fromkeys(range(10, 100, 10), validation),
         data={"entropy": {"target": entropy}, "classes": {"target": 2.0}},
-        metrics={} if label_shift is None else {"label_shift": {"validation": label_shift}}, **synthetic.CLASSES,
+        evaluations={} if label_shift is None else {"label_shift": {"validation": label_shift}}, **synthetic.CLASSES,
     )  # fmt: skip
 
     assert Checklist(select="ND005").examine(run).headlines == headlines
@@ -809,9 +809,9 @@ def test_a_frozen_embedding_at_its_random_initial_values_is_named(std: float, fo
 def test_features_that_awaken_and_targets_that_lie_elsewhere_are_another_validation(
     more: dict[str, float], words: str
 ) -> None:
-    metrics = {"shift": 0.1, "scale": 1.0, "samples": 400.0} | more
+    evaluations = {"shift": 0.1, "scale": 1.0, "samples": 400.0} | more
     run = synthetic.run(
-        train=synthetic.decay(), metrics={name: {"validation": value} for name, value in metrics.items()},
+        train=synthetic.decay(), evaluations={name: {"validation": value} for name, value in evaluations.items()},
         data={"mean": {"target": 4.0}, "total_variance": {"target": 4.0}},
         loss={"name": "MSE", "task": "real", "expects": "real"},
     )  # fmt: skip
@@ -824,10 +824,10 @@ def test_features_that_awaken_and_targets_that_lie_elsewhere_are_another_validat
 def test_a_series_with_a_trend_is_a_remark_where_validation_comes_most_of_its_way(
     shift: float, scale: float, end: float, found: int
 ) -> None:
-    metrics = {"shift": shift, "scale": scale, "label_shift": np.nan, "samples": 400.0}
+    evaluations = {"shift": shift, "scale": scale, "label_shift": np.nan, "samples": 400.0}
     run = synthetic.run(
         train=synthetic.decay(start=1.0, end=0.05), validation={20 * (i + 1): end + 0.02 * (4 - i) for i in range(5)},
-        metrics={name: {"validation": value} for name, value in metrics.items()},
+        evaluations={name: {"validation": value} for name, value in evaluations.items()},
         data={"total_variance": {"target": 1.0}}, loss={"name": "MSELoss", "task": "real", "expects": "real"},
     )  # fmt: skip
 
@@ -986,7 +986,7 @@ def test_the_rate_of_a_batch_norm_is_known_of_the_trainer() -> None:
 def test_training_that_comes_to_nothing_is_not_explained_by_the_validation_set(end: float, first: str) -> None:
     run = synthetic.run(
         train=synthetic.decay(end=end), validation={50: 3.0, 75: 3.0, 100: 3.0},
-        metrics={"shift": {"evaluation": 1.5}, "scale": {"evaluation": 1.0}},
+        evaluations={"shift": {"unknown": 1.5}, "scale": {"unknown": 1.0}},
         data={"entropy": {"target": 2.3}}, loss={"name": "CrossEntropyLoss", "task": "classes", "expects": "logits"},
     )  # fmt: skip
 

@@ -107,9 +107,9 @@ def test_a_loop_that_tells_no_epochs_counts_its_rows_once() -> None:
             recorder.step()
     recorder.log(validation_loss=0.5)
 
-    metrics = recorder.run.metrics
-    assert metrics["duplicates"]["validation"].dropna().iloc[-1] == 0
-    assert metrics["overlap"]["validation"].dropna().iloc[-1] == 1  # whatever their type
+    evaluations = recorder.run.evaluations
+    assert evaluations["duplicates"]["validation"].dropna().iloc[-1] == 0
+    assert evaluations["overlap"]["validation"].dropna().iloc[-1] == 1  # whatever their type
     assert codes(recorder.run, "ND006,ND008") == ["ND008"]
 
 

@@ -252,6 +252,12 @@ def test_metric_that_there_is_not_is_refused(loss, name):
         trainer(loss=loss, metrics=[name])
 
 
+@pytest.mark.parametrize("name", ["loss", "nonfinite"])
+def test_a_function_under_a_name_that_stands_for_something_else_is_refused(name):
+    with pytest.raises(errors.NndiagError, match=f"'{name}'.*another name"):
+        trainer(metrics={name: lambda outputs, targets: 0.0})
+
+
 def test_predictions_belong_to_the_caller():
     asked = trainer()
 

@@ -117,7 +117,7 @@ def assert_true(run: nndiag.Run, but: tuple[str, ...] = ()) -> None:
 
 def assert_whole(run: nndiag.Run, without: tuple[str, ...] = ()) -> None:
     """`run` holds every frame of the healthy run, but for those that the fault took."""
-    assert_true(run, but=("metrics",) if "data" in without else ())
+    assert_true(run, but=("evaluations",) if "data" in without else ())
     for frame in set(FRAMES) - set(without):
         kept, whole = getattr(run, frame), getattr(healthy(), frame)
         assert kept.index.equals(whole.index), f"{frame} lacks {whole.index.difference(kept.index).tolist()}"
@@ -172,9 +172,9 @@ OURS = [
 """Every method of our own hooks."""
 
 FILLS: dict[type[Hook], tuple[str, ...]] = {
-    nndiag.LossHook: ("losses", "metrics", "outputs"),
-    nndiag.DataHook: ("data", "metrics"),
-    nndiag.ActivationHook: ("activations", "metrics"),
+    nndiag.LossHook: ("losses", "metrics", "outputs", "evaluations"),
+    nndiag.DataHook: ("data", "metrics", "evaluations"),
+    nndiag.ActivationHook: ("activations", "metrics", "evaluations"),
     StepHook: tuple(FRAMES),
 }
 """Frames that lose something when a hook fails, where they are more than its own."""
@@ -323,7 +323,7 @@ def test_any_method_of_the_recorder_may_fail(
     assert told(caplog)
     assert all(record.exc_info for record in told(caplog))
     monkeypatch.undo()
-    assert_true(recorder.run, but=("metrics",) if method in ("data", "validation_data") else ())
+    assert_true(recorder.run, but=("evaluations",) if method in ("data", "validation_data") else ())
     assert recorder.meta.faults or (method in ("describe", "fault") and not once), "the run does not say so"
 
 

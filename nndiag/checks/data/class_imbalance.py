@@ -110,7 +110,7 @@ class ClassImbalance(Check):
 
         Of labels below `even` always giving their shares is nearly right: training may well have settled there, too.
         """
-        shift = run.latest("metrics", "label_shift", "validation")
+        shift = run.latest("evaluations", "label_shift", "validation")
         same = shift is not None and shift < self.shift
         learned = progress.beats_guess(run)
         return (learned or entropy < self.even) and not same and bool(NoGeneralization().found(run))

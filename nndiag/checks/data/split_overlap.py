@@ -33,31 +33,31 @@ class SplitOverlap(Check):
     code = "ND008"
     name = "split-overlap"
     kind = "generalisation"
-    needs = ("metrics.overlap",)
+    needs = ("evaluations.overlap",)
     min_reads = 1
     advice = "Split before anything else, by what must not be shared (patient, document, day), and drop copies."
     confirm = "train = {r.tobytes() for r in x}; print(np.mean([r.tobytes() in train for r in x_val]))"
     passed = "training and validation share no samples"
 
-    parts: ClassVar[tuple[str, ...]] = ("validation", "evaluation")
+    parts: ClassVar[tuple[str, ...]] = ("validation", "unknown")
 
     share: float = 0.01
     rows: int = 3
     own: float = 0.9
 
     def not_checked(self, run: Run) -> str | None:
-        if len(run.validation) and not any(len(run.series("metrics", "overlap", part)) for part in self.parts):
+        if len(run.validation) and not any(len(run.series("evaluations", "overlap", part)) for part in self.parts):
             return VALIDATION_DATA
         return super().not_checked(run)
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        part = next((part for part in self.parts if len(run.series("metrics", "overlap", part))), None)
+        part = next((part for part in self.parts if len(run.series("evaluations", "overlap", part))), None)
         if part is None:
             return
-        overlaps = run.series("metrics", "overlap", part)
-        share, samples = float(overlaps.iloc[-1]), run.latest("metrics", "samples", part) or 0.0
-        copies = run.latest("metrics", "duplicates", part) or 0.0
-        chance = 0.0 if (run.latest("metrics", "distinct", part) or 0.0) > self.own else 3 * copies
+        overlaps = run.series("evaluations", "overlap", part)
+        share, samples = float(overlaps.iloc[-1]), run.latest("evaluations", "samples", part) or 0.0
+        copies = run.latest("evaluations", "duplicates", part) or 0.0
+        chance = 0.0 if (run.latest("evaluations", "distinct", part) or 0.0) > self.own else 3 * copies
         if share > self.share + chance and share * samples >= self.rows:
             whose = "validation samples" if part == "validation" else "samples of passes without gradients"
             yield self.finding(
@@ -67,12 +67,12 @@ class SplitOverlap(Check):
 
     @classmethod
     def _run(cls, share: float) -> Run:
-        metrics = {
+        evaluations = {
             "overlap": {"validation": share},
             "samples": {"validation": 400.0},
             "duplicates": {"validation": 0.0},
         }
-        return synthetic.run(metrics=metrics)
+        return synthetic.run(evaluations=evaluations)
 
     @classmethod
     def healthy(cls) -> Run:

@@ -34,7 +34,7 @@ class ValidationShift(Check):
     code = "ND009"
     name = "validation-shift"
     kind = "generalisation"
-    needs = ("metrics.shift",)
+    needs = ("evaluations.shift",)
     min_reads = 1
     advice = "Send both through the same preprocessing, with the training set's numbers, and split at random."
     confirm = "print(x.mean(axis=0), x_val.mean(axis=0), x.std(axis=0), x_val.std(axis=0))"
@@ -49,19 +49,19 @@ class ValidationShift(Check):
     learned: float = 0.5
 
     def not_checked(self, run: Run) -> str | None:
-        if len(run.validation) and not len(run.series("metrics", "shift", "validation")):
-            return None if self._apart(run, "evaluation") else VALIDATION_DATA
+        if len(run.validation) and not len(run.series("evaluations", "shift", "validation")):
+            return None if self._apart(run, "unknown") else VALIDATION_DATA
         if reason := super().not_checked(run):
             return reason
-        seen = run.latest("metrics", "samples", "validation") or 0.0
+        seen = run.latest("evaluations", "samples", "validation") or 0.0
         return f"needs {self.samples} validation samples, has {seen:.0f}" if seen < self.samples else None
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        step = int(run.statistic("metrics", "shift").index[-1])
+        step = int(run.statistic("evaluations", "shift").index[-1])
         looks = (self._inputs, self._awakened, self._targets)
         if (finding := next((found for look in looks if (found := look(run, step)) is not None), None)) is not None:
             yield finding
-        relabelled = run.latest("metrics", "label_shift", "validation")
+        relabelled = run.latest("evaluations", "label_shift", "validation")
         if relabelled is not None and relabelled > self._labels_limit(run):
             fact = (
                 f"{relabelled:.0%} of the validation labels would have to change to match the training labels' shares"
@@ -69,8 +69,8 @@ class ValidationShift(Check):
             yield self._finding(fact, relabelled, self._labels_limit(run), step)
 
     def _inputs(self, run: Run, step: int) -> Finding | None:
-        told = len(run.series("metrics", "shift", "validation"))
-        if (apart := self._apart(run, "validation" if told else "evaluation")) is None:
+        told = len(run.series("evaluations", "shift", "validation"))
+        if (apart := self._apart(run, "validation" if told else "unknown")) is None:
             return None
         fact, value, limit = apart
         return self._finding(
@@ -79,7 +79,7 @@ class ValidationShift(Check):
         )  # fmt: skip
 
     def _awakened(self, run: Run, step: int) -> Finding | None:
-        away = run.latest("metrics", "awakened", "validation") or 0.0
+        away = run.latest("evaluations", "awakened", "validation") or 0.0
         if not away > self.far:
             return None
         return self._finding(
@@ -91,7 +91,7 @@ class ValidationShift(Check):
 
     def _targets(self, run: Run, step: int) -> Finding | None:
         """How many standard deviations the mean of real validation targets lies from that of the training targets."""
-        mean, seen = run.latest("metrics", "target_mean", "validation"), run.series("data", "mean", "target")
+        mean, seen = run.latest("evaluations", "target_mean", "validation"), run.series("data", "mean", "target")
         variance = run.latest("data", "total_variance", "target")
         if run.meta.loss.get("task") != "real" or mean is None or not len(seen) or not variance:
             return None
@@ -105,7 +105,7 @@ class ValidationShift(Check):
 
     def _apart(self, run: Run, part: str) -> tuple[str, float, float] | None:
         """How the inputs of this part differ from those of training, with the number and its limit, if they do."""
-        moved, scaled = (run.latest("metrics", name, part) for name in ("shift", "scale"))
+        moved, scaled = (run.latest("evaluations", name, part) for name in ("shift", "scale"))
         if scaled is not None and not 1 / self.scale <= scaled <= self.scale:
             return f"vary {scaled:.2g} times as much as training inputs", scaled, self.scale
         if moved is not None and moved > self.shift:
@@ -123,10 +123,10 @@ class ValidationShift(Check):
 
     def _labels_limit(self, run: Run) -> float:
         samples, classes = (
-            run.latest("metrics", "samples", "validation") or 1.0,
+            run.latest("evaluations", "samples", "validation") or 1.0,
             run.latest("data", "classes", "target") or 2.0,
         )
-        if (run.latest("metrics", "duplicates", "validation") or 0.0) > self.copies:
+        if (run.latest("evaluations", "duplicates", "validation") or 0.0) > self.copies:
             return float("inf")
         chance = 0.4 * float(
             np.sqrt(max(classes - 1, 0.0) * (1 / samples + 1 / (structure.training_samples(run) or samples)))
@@ -139,8 +139,8 @@ class ValidationShift(Check):
 
     @classmethod
     def _run(cls, scale: float) -> Run:
-        metrics = {"shift": 0.1, "scale": scale, "label_shift": 0.1, "samples": 400.0}
-        return synthetic.run(metrics={name: {"validation": value} for name, value in metrics.items()})
+        evaluations = {"shift": 0.1, "scale": scale, "label_shift": 0.1, "samples": 400.0}
+        return synthetic.run(evaluations={name: {"validation": value} for name, value in evaluations.items()})
 
     @classmethod
     def healthy(cls) -> Run:

@@ -32,7 +32,7 @@ class TrainingModeEvaluation(Check):
     code = "ND903"
     name = "training-mode-evaluation"
     kind = "exact"
-    needs = ("metrics.dropped",)
+    needs = ("evaluations.dropped",)
     min_reads = 1
     advice = (
         "Switch to evaluation mode before evaluating: model.eval(), or forward(x, training=False); "
@@ -44,7 +44,7 @@ class TrainingModeEvaluation(Check):
     most: float = 0.5
 
     def not_checked(self, run: Run) -> str | None:
-        measured = len(run.series("metrics", "dropped", "validation")) > 0
+        measured = len(run.series("evaluations", "dropped", "validation")) > 0
         if len(self._awake(run)) and not measured:
             return None if modal(run.meta.layers) else SAME
         if len(run.validation) and not measured:
@@ -77,7 +77,7 @@ class TrainingModeEvaluation(Check):
         )  # fmt: skip
 
     def _measured(self, run: Run) -> Iterator[Finding]:
-        dropped = run.series("metrics", "dropped", "validation")
+        dropped = run.series("evaluations", "dropped", "validation")
         bad = dropped[dropped > 0]
         if len(bad):
             yield self.finding(
@@ -87,8 +87,8 @@ class TrainingModeEvaluation(Check):
 
     @classmethod
     def healthy(cls) -> Run:
-        return synthetic.run(metrics={"dropped": {"validation": 0.0}})
+        return synthetic.run(evaluations={"dropped": {"validation": 0.0}})
 
     @classmethod
     def sick(cls) -> Run:
-        return synthetic.run(metrics={"dropped": {"validation": 1e-3}})
+        return synthetic.run(evaluations={"dropped": {"validation": 1e-3}})
