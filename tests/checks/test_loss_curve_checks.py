@@ -205,6 +205,16 @@ def test_what_sampling_explains_is_no_swing() -> None:
     assert not findings(Oscillating(), run)
 
 
+@pytest.mark.parametrize(("deviation", "found"), [(0.7, 1), (0.6, 0)])
+def test_targets_with_a_heavy_tail_make_batches_swing(deviation: float, found: int) -> None:
+    swinging = np.random.default_rng(0).uniform(0.2, 1.0, 200)
+    data = {"absolute_deviation": {"target": deviation}, "total_variance": {"target": 1.0}}
+    run = synthetic.run(steps=200, train=swinging, data=data, outputs={"rows": {"outputs": 64.0}},
+                        loss={"name": "MSE", "task": "real", "expects": "real"})  # fmt: skip
+
+    assert len(findings(Oscillating(), run)) == found
+
+
 @pytest.mark.parametrize(("validation", "found"), [(0.5, 1), (0.4, 0)])
 def test_batches_that_are_mixed_up_swing_while_validation_makes_its_way(validation: float, found: int) -> None:
     swinging = np.random.default_rng(0).uniform(0.2, 2.2, 200)

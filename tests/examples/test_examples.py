@@ -55,6 +55,13 @@ def test_own_hook_lands_in_the_metrics_and_tells_sound_steps_from_wild_ones(tmp_
     assert cosines["1.0"] < 0
 
 
+def test_own_parts_pass_and_their_gradients_agree(tmp_path: Path):
+    printed = output_of("own_parts.py", cwd=tmp_path)
+
+    assert printed.startswith("PASS  run: 1200 steps, completed; healthy")
+    assert "gradients: gradients agree with finite differences" in printed
+
+
 def test_live_checks_end_two_of_three_trainings_and_the_one_with_a_nan(tmp_path: Path):
     printed = output_of("live_checks.py", cwd=tmp_path)
 
