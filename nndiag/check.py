@@ -87,6 +87,11 @@ RECORDED_BY = {
 }
 """How a frame comes into a run, where that is not plain from its name."""
 
+VALIDATION_DATA = (
+    "needs the validation set: recorder.validation_data(x, y) in a loop of your own, before the first validation"
+)
+"""Why validations alone say nothing of how their samples compare with those of training."""
+
 LOGGED = "log(loss=…, outputs=…, targets=…), before the backward pass"
 """How PyTorch is told what the graph of a loss does not show; after that pass, only the values are left."""
 

@@ -9,17 +9,23 @@ from nndiag.statistics import Array
 PATIENCE = 3
 """Reads in a row that open a finding: two outliers in a row are common, three are a state."""
 
+POINTS = 200
+"""Points between which slopes are taken: all of more would take seconds, and tell no more."""
+
+NEAR = 0.02
+"""Part of the way down to the lowest value up to which another is as good."""
+
 
 def warm_up(reads: int) -> int:
     """Reads at the start that relative rules leave out: 5 %, at least 5 and at most 50."""
     return max(5, min(reads // 20, 50))
 
 
-def onset(bad: Array, patience: int = PATIENCE) -> int | None:
-    """Position where the first run of `patience` true values in a row begins; None without one."""
-    if len(bad) < patience:
+def onset(bad: Array) -> int | None:
+    """Position where the first run of `PATIENCE` true values in a row begins; None without one."""
+    if len(bad) < PATIENCE:
         return None
-    runs = np.convolve(np.asarray(bad, int), np.ones(patience, int), "valid") == patience
+    runs = np.convolve(np.asarray(bad, int), np.ones(PATIENCE, int), "valid") == PATIENCE
     return int(np.argmax(runs)) if runs.any() else None
 
 
@@ -48,9 +54,9 @@ def blocks(values: Array, count: int = 8) -> Array:
     return np.array([part.mean() for part in parts])
 
 
-def theil_sen(x: Array, y: Array, most: int = 200) -> float:
-    """Median of the slopes between all pairs of points, on at most `most` evenly spaced points (Theil 1950, Sen 1968)."""
-    at = np.unique(np.linspace(0, len(x) - 1, min(most, len(x))).astype(int))
+def theil_sen(x: Array, y: Array) -> float:
+    """Median of the slopes between all pairs of points, on at most `POINTS` evenly spaced points (Theil 1950, Sen 1968)."""
+    at = np.unique(np.linspace(0, len(x) - 1, min(POINTS, len(x))).astype(int))
     i, j = np.triu_indices(len(at), 1)
     if not len(i):
         return 0.0
@@ -83,9 +89,9 @@ def descends(values: Array) -> bool:
     return len(values) > 1 and bool((np.diff(values) < 0).all())
 
 
-def ends_at_best(falling: Array, near: float = 0.02) -> bool:
-    """Whether one of the last three values is the lowest, to `near` of the way down to it; true of fewer than three."""
+def ends_at_best(falling: Array) -> bool:
+    """Whether one of the last three values is the lowest, to `NEAR` of the way down to it; true of fewer than three."""
     if len(falling) < 3:
         return True
     lowest = float(falling.min())
-    return bool(falling[-3:].min() - lowest <= near * max(float(falling[0]) - lowest, 0.0))
+    return bool(falling[-3:].min() - lowest <= NEAR * max(float(falling[0]) - lowest, 0.0))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from nndiag.meta import DENSE, ParameterMeta
+from nndiag.meta import DENSE, LayerMeta, ParameterMeta
 from nndiag.nn.initializers import he_std
 from nndiag.run import Run
 from nndiag.statistics import Array
@@ -37,6 +37,32 @@ def scale_free(optimizer: str) -> bool:
 def kind(run: Run, layer: str) -> str:
     """Kind of `layer`, "unknown" where the run does not say."""
     return run.meta.layer(layer).kind
+
+
+LARGEST = {"float16": 65504.0, "float32": 3.4e38, "float64": 1.8e308}
+"""Largest finite number of each type."""
+
+
+def largest(run: Run) -> float:
+    """The largest finite number of the type that the run computes in, float32 where it does not say."""
+    return LARGEST.get(run.meta.dtype or "", LARGEST["float32"])
+
+
+def scaler_at_work(run: Run) -> bool:
+    """Whether the loss is scaled for half precision, by a factor that a gradient scaler changes."""
+    return bool((run.loop["loss_scale"].dropna() != 1).any() or (run.loop["skipped_updates"] > 0).any())
+
+
+MODAL = ("dropout", "batch_norm")
+"""Kinds of layers that do something else in evaluation."""
+
+MODELESS = "no dropout or batch normalisation: the mode makes no difference"
+"""What is said of a network that has none of them."""
+
+
+def modal(layers: Iterable[LayerMeta]) -> set[str]:
+    """Kinds of the `layers` that do something else in evaluation than in training; dropout with a rate of 0 does not."""
+    return {layer.kind for layer in layers if layer.kind in MODAL and layer.rate != 0}
 
 
 def recorded(run: Run, statistic: str) -> list[str]:
@@ -140,8 +166,12 @@ def training_samples(run: Run) -> int | None:
     return int(read.iloc[-1]) if len(read) and whole and np.isfinite(read.iloc[-1]) else None
 
 
-def has_one_batch(run: Run, looks: int = 20) -> bool:
-    """Whether every step had the same batch: inputs, targets and labels of `looks` or more are alike to the last digit."""
+LOOKS = 20
+"""Looks at the data that all show the same where there is one batch."""
+
+
+def has_one_batch(run: Run) -> bool:
+    """Whether every step had the same batch: inputs, targets and labels of `LOOKS` or more are alike to the last digit."""
     data = run.data
     columns = [(name, part) for part in ("input", "target") for name in ("mean", "variance", "rms", "min", "max")]
     if any(column not in data for column in columns):
@@ -151,7 +181,7 @@ def has_one_batch(run: Run, looks: int = 20) -> bool:
         data[columns].notna().all(axis=1), statistics.isin(["count", "entropy", *(name for name, _ in columns)])
     ]
     seen = seen.dropna(axis=1, how="all")
-    return len(seen) >= looks and bool((seen["variance"].min() > 0).all() and (seen.min() == seen.max()).all())
+    return len(seen) >= LOOKS and bool((seen["variance"].min() > 0).all() and (seen.min() == seen.max()).all())
 
 
 def _adds_up(seen: pd.Series[float], last: int) -> bool:

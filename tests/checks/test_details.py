@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nndiag
-from nndiag import Checklist, Finding, Verdict, nn, structure, synthetic
+from nndiag import Checklist, Finding, Verdict, nn, pretrained, structure, synthetic
 from nndiag.checks import (
     AbsurdSettings,
     ActivationVariance,
@@ -30,7 +30,6 @@ from nndiag.checks import (
     TargetScale,
     VanishingGradients,
 )
-from nndiag.checks.gradients.zero_gradient import fresh
 from nndiag.meta import ParameterMeta
 from nndiag.run import Run
 from nndiag.statistics import Array
@@ -265,13 +264,16 @@ def test_few_inputs_make_glorots_weights_small_beside_hes(std: float, found: int
 @pytest.mark.parametrize(("shape", "std"), [
     ([32, 16, 3, 3], math.sqrt(2 / (16 * 9 + 32 * 9))),  # Glorot: a kernel has as many places on the way out
     ([32, 16], math.sqrt(2 / (16 + 32))),
+    ([16, 48], math.sqrt(2 / 16)),  # He, of a layer that keeps its weights as (in, out)
 ])  # fmt: skip
 def test_fresh_weights_are_known_by_the_schemes_in_use(shape: list[int], std: float) -> None:
-    def parameter(factor: float) -> ParameterMeta:
-        return ParameterMeta("w", kind="weight", shape=tuple(shape), std=factor * std)
+    run = synthetic.run(train=1.0, layers=[{"name": "layer", "kind": "affine", "shape": [48]}])
 
-    assert fresh(parameter(1.0))
-    assert not fresh(parameter(0.6))
+    def parameter(factor: float) -> ParameterMeta:
+        return ParameterMeta("w", kind="weight", layer="layer", shape=tuple(shape), std=factor * std)
+
+    assert pretrained.fresh(run, parameter(1.0))
+    assert not pretrained.fresh(run, parameter(0.6))
 
 
 # ND002

@@ -73,7 +73,7 @@ class Bottleneck(Check):
         """Number of input features; 0 where it is not known: recurrent layers and convolutions take them bit by bit."""
         first = next((p for p in run.meta.parameters if p.kind in ("weight", "embedding")), None)
         whole = first is not None and structure.kind(run, first.layer) in (*DENSE, "unknown")
-        return first.fan_in if first is not None and whole else 0
+        return structure.fans(run, first)[0] if first is not None and whole else 0
 
     @classmethod
     def _run(cls, units: int) -> Run:

@@ -94,7 +94,7 @@ class LinearStack(Check):
 
     def _into(self, run: Run, layer: str) -> float:
         weight = structure.weight_into(run, layer)
-        return float(weight.fan_in) if weight is not None and weight.fan_in else math.inf
+        return float(structure.fans(run, weight)[0] or math.inf) if weight is not None else math.inf
 
     @classmethod
     def _run(cls, *kinds: str) -> Run:

@@ -7,13 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nndiag import synthetic
-from nndiag.check import Check, Finding
+from nndiag.check import VALIDATION_DATA, Check, Finding
 from nndiag.run import Run
-
-VALIDATION_DATA = (
-    "needs the validation set: recorder.validation_data(x, y) in a loop of your own, before the first validation"
-)
-"""Why validations alone say nothing of how their samples compare with those of training."""
 
 
 @dataclass(frozen=True)

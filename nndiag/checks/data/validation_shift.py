@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nndiag import progress, structure, synthetic
-from nndiag.check import Check, Finding, Kind
-from nndiag.checks.data.split_overlap import VALIDATION_DATA
+from nndiag.check import VALIDATION_DATA, Check, Finding, Kind
 from nndiag.run import Run
 
 

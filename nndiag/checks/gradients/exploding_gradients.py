@@ -8,13 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nndiag import signals, synthetic
+from nndiag import signals, structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 from nndiag.statistics import Array
-
-LARGEST = {"float16": 65504.0, "float32": 3.4e38, "float64": 1.8e308}
-"""Largest finite number of each dtype."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class ExplodingGradients(Check):
         norms = run.statistic("gradients", "norm")
         total = norms.pow(2).sum(axis=1).pow(0.5)
         total = total[total > 0]
-        limit = self.headroom * LARGEST.get(run.meta.dtype or "float32", LARGEST["float32"])
+        limit = self.headroom * structure.largest(run)
         near = np.flatnonzero(norms.max(axis=1).to_numpy() > limit)
         if len(near):
             step = int(norms.index[near[0]])

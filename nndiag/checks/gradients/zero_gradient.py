@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-from nndiag import progress, structure, synthetic
+from nndiag import pretrained, progress, structure, synthetic
 from nndiag.causes import MEMORYLESS, NO_WAY_BACK
 from nndiag.check import Check, Finding, Kind
 from nndiag.meta import ParameterMeta
 from nndiag.run import Run
-
-ERRORS = 2.0
-"""Standard errors of its standard deviation within which a weight counts as freshly initialised."""
-
-
-FEW = 150
-"""Numbers of which the standard deviation says nothing: within its errors, a third of all values fit one scheme or another."""
-
-OFF = 4.0
-"""Standard errors that the mean of fresh weights keeps to in all but 6 of 100,000 cases."""
-
-HELD = ("weight", "embedding")
-"""Kinds of parameters that can hold something learned elsewhere."""
-
 
 NUMBER, SEVERAL = re.compile(r"(?<=\.)\d+(?=\.)"), 4
 """Numbers in the names of parameters that are one of several, and how many make a choice of them, as experts are."""
@@ -38,41 +22,6 @@ NUMBER, SEVERAL = re.compile(r"(?<=\.)\d+(?=\.)"), 4
 def _alike(parameter: ParameterMeta) -> tuple[str, tuple[int, ...]]:
     """What parameters that are numbered and of one shape share."""
     return NUMBER.sub("#", parameter.name), tuple(parameter.shape)
-
-
-def fresh(parameter: ParameterMeta, errors: float = ERRORS) -> bool:
-    """Whether a weight has the standard deviation of a usual initialisation: He, Glorot, LeCun or PyTorch's default.
-
-    The default of an embedding is 1. All draw around 0: a mean of more than `OFF` standard errors has come by training.
-    """
-    if not parameter.std or not parameter.fan_in or math.prod(parameter.shape) < FEW:
-        return False
-    fan_in, fan_out, size = parameter.fan_in, parameter.fan_out, math.prod(parameter.shape)
-    if abs(parameter.mean or 0.0) > OFF * parameter.std / math.sqrt(size):
-        return False
-    schemes = [2 / fan_in, 2 / (fan_in + fan_out), 1 / fan_in, 1 / (3 * fan_in)]
-    usual = np.sqrt([1.0] if parameter.kind == "embedding" else schemes)
-    error = errors / math.sqrt(2 * size) + 0.005
-    return bool(np.any(np.abs(parameter.std / usual - 1) <= error))
-
-
-def loaded(parameters: Sequence[ParameterMeta], errors: float = ERRORS) -> bool:
-    """Whether the weights among these hold something to preserve: most of their numbers do not look freshly initialised.
-
-    Of many trained weights a few have such a standard deviation by chance, mostly those of few numbers, whose errors are wide:
-    numbers are counted and not weights. Less than `FEW` say nothing.
-    """
-    sizes = {p: math.prod(p.shape) for p in parameters if p.kind in HELD and p.std and math.prod(p.shape) >= FEW}
-    return 2 * sum(size for p, size in sizes.items() if fresh(p, errors)) < sum(sizes.values())
-
-
-def adapted(frozen: ParameterMeta, weights: Sequence[ParameterMeta]) -> bool:
-    """Whether two trainable weights beside a frozen one are of low rank and of its shape together (Hu et al. 2022, LoRA)."""
-    beside = frozen.name.rpartition(".")[0].rpartition(".")[0]
-    trainable = [p for p in weights if not p.frozen and len(p.shape) == 2]
-    pair = [p.shape for p in trainable if (p.name.startswith(f"{beside}.") if beside else "." not in p.name)]
-    ranks = [(a[0], a[1], b[0]) for a in pair for b in pair if a[0] == b[1] < min(a[1], b[0])]
-    return any(frozen.shape == (outputs, inputs) for _, inputs, outputs in ranks)
 
 
 @dataclass(frozen=True)
@@ -110,7 +59,7 @@ class ZeroGradient(Check):
     confirm = "print(run.gradients['norm'].max())"
     passed = "every weight gets a gradient"
 
-    errors: float = ERRORS
+    errors: float = pretrained.ERRORS
 
     def examine(self, run: Run) -> Iterator[Finding]:
         largest = self._at_updates(run)
@@ -174,7 +123,7 @@ class ZeroGradient(Check):
 
     def _zeros(self, run: Run) -> bool:
         """Whether there are two trainable weights or more, and all are 0."""
-        held, norms = [p.name for p in run.meta.parameters if p.kind in HELD and not p.frozen], run.updates
+        held, norms = [p.name for p in run.meta.parameters if p.kind in pretrained.HELD and not p.frozen], run.updates
         if len(held) < 2 or any(("weight_norm", name) not in norms for name in held):
             return False
         return not norms["weight_norm"][held].iloc[0].to_numpy().any()
@@ -197,7 +146,7 @@ class ZeroGradient(Check):
         return self._finding(run, p, fact, progress.fault_if_poor(run), causes, place=MEMORYLESS)
 
     def _unreached(self, run: Run, parameters: list[ParameterMeta]) -> Iterator[Finding]:
-        kind = progress.fault_if_poor(run) if loaded(parameters, self.errors) else None
+        kind = progress.fault_if_poor(run) if pretrained.loaded(run, parameters, self.errors) else None
         if kind == "note":
             yield self._remark([p.name for p in parameters], "out of the reach of the loss")
             return
@@ -226,14 +175,18 @@ class ZeroGradient(Check):
         return [p.name for p in unused if 2 * used[_alike(p)] >= several[_alike(p)] >= SEVERAL]
 
     def _frozen(self, run: Run) -> Iterator[Finding]:
-        weights = [p for p in run.meta.parameters if p.kind in HELD]
+        weights = [p for p in run.meta.parameters if p.kind in pretrained.HELD]
         trained = self._at_updates(run).max()
         moves = {p.name for p in weights if p.written or trained.get(p.name, 0.0) > 0}  # some before they were frozen
         frozen = [p for p in weights if p.frozen and p.name not in moves]
-        random = [] if loaded(frozen, self.errors) else [p for p in frozen if fresh(p, self.errors)]
+        random = (
+            []
+            if pretrained.loaded(run, frozen, self.errors)
+            else [p for p in frozen if pretrained.fresh(run, p, self.errors)]
+        )
         notes = []
         for p in frozen:
-            head = p is weights[-1] and len(frozen) < len(weights) and not adapted(p, weights)
+            head = p is weights[-1] and len(frozen) < len(weights) and not pretrained.adapted(p, weights)
             kind: Kind = "training" if p in random or head else progress.fault_if_poor(run)
             how = " at its random initial values" if p in random else ", though layers before it train" if head else ""
             if kind == "note":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,15 +14,7 @@ from nndiag.check import Check, Finding
 from nndiag.meta import LayerMeta
 from nndiag.run import Run
 
-SAME = "no dropout or batch normalisation: the mode makes no difference"
 KEPT = "dropout and batch normalisation are in a frozen base alone, which is best kept in evaluation mode"
-MODAL = ("dropout", "batch_norm")
-"""Kinds of layers that do something else in evaluation."""
-
-
-def modal(layers: Iterable[LayerMeta]) -> set[str]:
-    """Kinds of the `layers` that do something else in evaluation than in training; dropout with a rate of 0 does not."""
-    return {layer.kind for layer in layers if layer.kind in MODAL and layer.rate != 0}
 
 
 def trained(run: Run) -> Sequence[LayerMeta]:
@@ -61,13 +53,13 @@ class EvaluationModeTraining(Check):
 
     def not_checked(self, run: Run) -> str | None:
         if len(self._asleep(run)) >= self.min_reads:
-            if modal(trained(run)):
+            if structure.modal(trained(run)):
                 return None
-            return KEPT if modal(run.meta.layers) else SAME
+            return KEPT if structure.modal(run.meta.layers) else structure.MODELESS
         if reason := super().not_checked(run):
             return reason
         kinds = {structure.kind(run, layer) for layer in structure.recorded(run, "zero_fraction")}
-        return None if kinds & {*MODAL} else SAME
+        return None if kinds & {*structure.MODAL} else structure.MODELESS
 
     def examine(self, run: Run) -> Iterator[Finding]:
         asleep = self._asleep(run)

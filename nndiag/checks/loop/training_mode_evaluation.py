@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nndiag import synthetic
+from nndiag import structure, synthetic
 from nndiag.check import Check, Finding
-from nndiag.checks.loop.evaluation_mode_training import SAME, modal
 from nndiag.run import Run
 
 
@@ -46,13 +45,13 @@ class TrainingModeEvaluation(Check):
     def not_checked(self, run: Run) -> str | None:
         measured = len(run.series("evaluations", "dropped", "validation")) > 0
         if len(self._awake(run)) and not measured:
-            return None if modal(run.meta.layers) else SAME
+            return None if structure.modal(run.meta.layers) else structure.MODELESS
         if len(run.validation) and not measured:
             return "no dropout layer was seen in an evaluation"
         return super().not_checked(run)
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        kinds = modal(run.meta.layers)
+        kinds = structure.modal(run.meta.layers)
         if kinds:
             yield from self._told(run)
         if "dropout" not in kinds or not len(self._awake(run)):  # else the mode says all there is
@@ -67,7 +66,7 @@ class TrainingModeEvaluation(Check):
         steps = awake.index[awake > 0]
         if not len(steps):
             return
-        share, kinds = float(np.mean(awake > 0)), modal(run.meta.layers)
+        share, kinds = float(np.mean(awake > 0)), structure.modal(run.meta.layers)
         effects = ["dropout goes on dropping"] * ("dropout" in kinds)
         effects += ["batch normalisation takes the statistics of each batch, and keeps them"] * ("batch_norm" in kinds)
         yield self.finding(

@@ -9,7 +9,6 @@ import numpy as np
 
 from nndiag import signals, structure, synthetic
 from nndiag.check import Check, Finding
-from nndiag.checks.gradients.exploding_gradients import LARGEST
 from nndiag.run import Run
 
 
@@ -37,8 +36,8 @@ class NearOverflow(Check):
     half: float = 0.1
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        largest = LARGEST.get(run.meta.dtype or "float32", LARGEST["float32"])
-        limit = (self.half if largest == LARGEST["float16"] else self.headroom) * largest
+        largest = structure.largest(run)
+        limit = (self.half if largest == structure.LARGEST["float16"] else self.headroom) * largest
         highs, lows = run.statistic("activations", "max"), run.statistic("activations", "min")
         size = np.maximum(highs.to_numpy(), -lows.reindex_like(highs).to_numpy())
         for column, layer in enumerate(structure.recorded(run, "max")):

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nndiag import losses, progress, synthetic
+from nndiag import losses, progress, structure, synthetic
 from nndiag.check import Check, Finding
-from nndiag.checks.gradients.exploding_gradients import LARGEST
-from nndiag.checks.numerics.scaler_skips import scaler_at_work
 from nndiag.run import Run
 
 PLACES = (("activations", "output"), ("outputs", "output of the network"), ("gradients", "gradient"))
@@ -111,7 +109,7 @@ class Nonfinite(Check):
     def _first(self, run: Run) -> tuple[int, str, str, str] | None:
         """Step, description, frame and name of the first non-finite tensor."""
         found: list[tuple[int, float, int, str, str, str]] = []
-        scaled = scaler_at_work(run)
+        scaled = structure.scaler_at_work(run)
         for order, (frame, word) in enumerate(PLACES):
             counts = run.statistic(frame, "nonfinite").iloc[: 0 if scaled and frame == "gradients" else None]
             for column, name in enumerate(counts):
@@ -142,7 +140,7 @@ class Nonfinite(Check):
             series.append(run.activations.loc[:, [("max", name), ("min", name)]].abs().max(axis=1))
         elif frame == "gradients":
             series.append(run.gradients["norm", name])
-        limit = 1e-4 * LARGEST.get(run.meta.dtype or "float32", LARGEST["float32"])
+        limit = 1e-4 * structure.largest(run)
         for values in series:
             before = values[values.index <= step].dropna()
             if len(before) and (before.max() > limit or before.max() > self.growth * max(float(before.iloc[0]), 1e-30)):

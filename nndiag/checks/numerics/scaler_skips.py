@@ -8,18 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nndiag import progress, synthetic
+from nndiag import progress, structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 from nndiag.statistics import Array
 
 EXTREMES = 1 / 9
 """Share of the rows of a thinned frame that are there for their size (`nndiag.thinning`): any of them may be a skipped one."""
-
-
-def scaler_at_work(run: Run) -> bool:
-    """Whether the loss is scaled for half precision, by a factor that a gradient scaler changes."""
-    return bool((run.loop["loss_scale"].dropna() != 1).any() or (run.loop["skipped_updates"] > 0).any())
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class ScalerSkips(Check):
         skipped = self._skipped(run)
         if not len(skipped):
             return "the loss is no number from the start (ND801)"
-        if not scaler_at_work(run):
+        if not structure.scaler_at_work(run):
             return "no gradient scaler is at work"
         short = len(skipped) < self.window and not self._over(skipped).any()
         return f"needs {self.window} iterations with a gradient scaler, has {len(skipped)}" if short else None

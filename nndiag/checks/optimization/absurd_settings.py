@@ -8,9 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from nndiag import progress, structure, synthetic
+from nndiag import pretrained, progress, structure, synthetic
 from nndiag.check import Check, Finding
-from nndiag.checks.gradients.zero_gradient import loaded
 from nndiag.run import Run
 
 
@@ -146,7 +145,7 @@ class AbsurdSettings(Check):
         rates = {layer.name: _number(layer.rate) for layer in run.meta.layers if layer.kind == "batch_norm"}
         slow = {name: rate for name, rate in rates.items() if 0 < rate <= self.slow}
         evaluated = "evaluation_mode" in run.loop and bool(run.loop["evaluation_mode"].any())
-        if not slow or evaluated or loaded(run.meta.parameters):
+        if not slow or evaluated or pretrained.loaded(run, run.meta.parameters):
             return
         passes = float(run.loop["backward_passes"].mean()) if "backward_passes" in run.loop else 1.0
         (name, rate), more = (

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nndiag import progress, synthetic
+from nndiag import pretrained, progress, synthetic
 from nndiag.check import Check, Finding, Kind
-from nndiag.checks.gradients.zero_gradient import loaded
 from nndiag.meta import ParameterMeta
 from nndiag.run import Run
 
@@ -71,7 +70,7 @@ class UnoptimizedParameter(Check):
 
     def _kind(self, run: Run, parameters: list[ParameterMeta]) -> Kind:
         last = [p for p in run.meta.parameters if p.kind == "weight" and p.registered][-1:]
-        if not loaded(parameters) or any(p in parameters for p in last):
+        if not pretrained.loaded(run, parameters) or any(p in parameters for p in last):
             return self.kind
         return progress.fault_if_poor(run)
 
