@@ -26,9 +26,11 @@ INPUT = ("mean", "variance", "rms", "min", "max", "nonfinite_fraction", "feature
 """The last six are of the first samples, one by one: how many were looked at and are different, and of a feature with a code for
 what is missing its number, the code, the share of the samples that have it, and the spread of the others over that of all."""
 TARGET = ("mean", "variance", "rms", "min", "max", "nonfinite_fraction", "integer", "width", "classes", "entropy",
-          "total_variance", "absolute_deviation", "leak_left", "leak_feature", "leak_steps")  # fmt: skip
-"""The last three are of the first samples: the share of the variance that a single feature leaves, that feature, and of how many
-steps it is the last, 0 where samples are rows of a table."""
+          "total_variance", "absolute_deviation", "leak_left", "leak_feature", "leak_steps",
+          "code", "code_fraction", "code_spread")  # fmt: skip
+"""The last six are of the first samples: the share of the variance that a single feature leaves, that feature, and of how many
+steps it is the last, 0 where samples are rows of a table; and of single targets with a code for what is missing what is said of
+such a feature."""
 MOVED = ("shift", "scale")
 SHARED = ("samples", "overlap", "duplicates", "distinct")
 VALIDATION = (*SHARED, *MOVED, "label_shift", "awakened", "target_mean")

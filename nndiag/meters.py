@@ -409,7 +409,7 @@ class DataMeter:
         over_all = (labels.classes, labels.entropy, labels.variance, labels.deviation)
         width = y.shape[1] if y.ndim > 1 else 1
         self._first.targets(y)
-        entry = (*frames.scale(summary), integral(y), width, *over_all, *self._first.leak)
+        entry = (*frames.scale(summary), integral(y), width, *over_all, *self._first.leak, *self._first.target_code)
         self._buffer.put("target", frames.TARGET, entry)
         if task != "real" and labels.classes <= frames.MANY_CLASSES:
             self._label_counts()

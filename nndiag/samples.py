@@ -13,7 +13,7 @@ from nndiag.statistics import Array, all_finite
 class FirstSamples:
     """The first `MOST` samples that are looked at, and evenly spaced features of each; of sequences the last step and the first.
 
-    `code` and `leak` are the values of `frames.INPUT` and `frames.TARGET` of those names; features count from 0. They are worked
+    `code`, `leak` and `target_code` are the values of `frames.INPUT` and `frames.TARGET`; features count from 0. They are worked
     out at `LEAST` samples, at four times as many and so on, and at `MOST`; then all samples are forgotten.
     """
 
@@ -25,9 +25,11 @@ class FirstSamples:
         self.distinct = math.nan
         self.code: tuple[float, ...] = (math.nan,) * 4
         self.leak = math.nan, math.nan, math.nan
+        self.target_code: tuple[float, ...] = (math.nan,) * 3
         self._different: dict[int, Array] = {}
         self._x: list[Array] = []
         self._paired: list[tuple[Array, Array]] = []
+        self._y: list[Array] = []
         self._latest: Array | None = None
         self._known, self._stride, self._steps = 0, 1, 0
         self._due = False
@@ -74,10 +76,14 @@ class FirstSamples:
 
     def _forget(self) -> None:
         if self.count >= self.MOST:
-            self._x, self._paired, self._different, self._latest = [], [], {}, None
+            self._x, self._y, self._paired, self._different, self._latest = [], [], [], {}, None
 
     def targets(self, y: Array) -> None:
         """The targets (samples, …) of the inputs that came last."""
+        if self.count and y.size == len(y) and y.dtype.kind == "f":
+            self._y.append(y.reshape(-1)[: self.MOST].astype(np.float64))
+            if self._due and all(map(all_finite, self._y)):
+                self.target_code = coded(np.concatenate(self._y)[:, None])[1:]
         self._pair(y)
         self._forget()
 

@@ -203,6 +203,18 @@ def test_a_code_for_what_is_missing_is_named_where_it_harms() -> None:
         assert ["a code for what is missing" in message for message in said] == [True] * found
 
 
+@pytest.mark.parametrize(("code", "found"), [(-999.0, True), (None, False)])
+def test_a_code_among_the_targets_is_named(code: float | None, found: bool) -> None:
+    x = table().astype(np.float64)
+    y = np.sign(x[:, 0]) + np.sin(3 * x[:, 2])
+    if code is not None:
+        y[RNG(2).random(len(y)) < 0.04] = code
+    report = trained(x.astype(np.float32), ((y - y.mean()) / y.std()).astype(np.float32))
+
+    said = [f.message for f in report.findings if f.code == "ND004"]
+    assert ["a code for what is missing" in message for message in said] == [True] * found
+
+
 def test_sequences_of_several_lengths_are_samples_like_others() -> None:
     rng, first = np.random.default_rng(0), FirstSamples()
     for length in (4, 9, 6, 7, 5):

@@ -758,6 +758,25 @@ def test_large_targets_are_nothing_to_outputs_that_are_in_place_from_the_start(
     assert len(findings(TargetScale(), run)) == found
 
 
+@pytest.mark.parametrize(("std", "spread", "end", "found"), [
+    (0.025, 1.0, 0.25, 1), (0.035, 1.5, 0.5, 0),  # no smaller than others
+    (0.025, 0.7, 0.5, 0), (0.025, None, 0.5, 0),  # beside outputs that begin as small, or were not recorded
+    (0.025, 1.0, 0.15, 0),  # learned
+])  # fmt: skip
+def test_targets_far_below_what_the_outputs_begin_with(
+    std: float, spread: float | None, end: float, found: int
+) -> None:
+    data = {"mean": {"target": 0.0}, "rms": {"target": std}, "total_variance": {"target": std**2}}
+    errors = np.where(np.arange(100) < 50, 2.0, end) * std**2
+    outputs = {} if spread is None else {"mean": {"outputs": 0.0}, "variance": {"outputs": spread**2}}
+    outputs |= {"squared_error": {"outputs": errors}}
+    run = synthetic.run(
+        train=errors, data=data, outputs=outputs, loss={"name": "MSE", "task": "real", "expects": "real"}
+    )
+
+    assert len(findings(TargetScale(), run)) == found
+
+
 def test_a_learning_rate_of_zero_is_named() -> None:
     run = synthetic.run(train=2.3, metrics={"lr": {"train": 0.0}}, updates={"ratio": {"w": 0.0}})
     (found,) = findings(LearningRateLow(), run)
