@@ -576,16 +576,22 @@ def test_whatever_else_is_found_goes_before_an_even_descent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("evaluations", "select", "codes"),
-    [(9, "ND502,ND707", ("ND502",)), (6, "ND502", ("ND502",)), (5, "ND502", ())],
+    ("evaluations", "broken", "select", "codes"),
+    [
+        (9, None, "ND502,ND707", ("ND502",)),
+        (6, None, "ND502", ("ND502",)),
+        (5, None, "ND502", ()),
+        (9, 199, "ND502", ()),
+    ],
 )
-def test_an_even_descent_that_has_hardly_begun_is_too_slow(
-    evaluations: int, select: str, codes: tuple[str, ...]
+def test_an_even_descent_that_has_hardly_begun_is_too_slow_unless_it_was_cut_off(
+    evaluations: int, broken: int | None, select: str, codes: tuple[str, ...]
 ) -> None:
     validation = {20 * (i + 1): 2.3 - 2e-3 * i for i in range(evaluations)}
     run = synthetic.run(
         steps=200, train=np.full(200, 2.3), validation=validation, updates={"ratio": {"w": 5e-3}},
         data={"entropy": {"target": 2.3}}, **synthetic.CLASSES,
+        first_nonfinite=None if broken is None else {"step": broken, "what": "loss"},
     )  # fmt: skip
     report = Checklist(select=select).examine(run)
 

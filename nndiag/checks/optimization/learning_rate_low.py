@@ -97,7 +97,7 @@ class LearningRateLow(Check):
         """Whether `several` validations are each better than the last, of a training that has come nowhere, or hardly."""
         trained = progress.training(run)
         nowhere = trained is not None and (trained.poor is True or trained.value < self.hardly)
-        return nowhere and progress.steady(run, self.several)
+        return nowhere and progress.steady(run, self.several) and not progress.ended_nonfinite(run)
 
     def _stays(self, run: Run, ratios: pd.DataFrame) -> bool:
         """Whether training makes poor progress, and all updates together are less than `way` of the weights."""
