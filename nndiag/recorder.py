@@ -494,7 +494,7 @@ class Recorder:
     def _finish_step(self) -> None:
         if self.recognized.fed and (loss := self.recognized.step(self.row.train)):
             self.describe(loss={**loss, **self.meta.loss})
-        if self.weighing.found and (weights := self.weighing.step(self.row.train)):
+        if self.weighing.found and (weights := self.weighing.step(self.row.train or self.row.seen)):
             self.describe(loss={**self.meta.loss, "class_weights": weights})
         self._close_row()
         self._step += 1

@@ -74,7 +74,7 @@ class Weighing:
         if self.found is None:
             return None
         (found, whole), self.found = self.found, None
-        number = numbers[-1] if math.isnan(self._number) and numbers else self._number
+        number = numbers[-1] if numbers else self._number
         times = number / whole if whole > 0 else math.nan  # of outputs that are all right, 0
         if 0 < times <= 1 / TWICE or TWICE <= times < math.inf:
             if np.ptp(found) <= CLOSE * found.min():

@@ -207,14 +207,24 @@ def forget(model: torch.nn.Module) -> None:
             frames.reset_code(code)
 
 
+_quieted = 0
+"""How many loops have silenced `WARNINGS`: a filter that is there already is not added once more."""
+
+
 def quiet() -> None:
     """Silence `WARNINGS`."""
+    global _quieted
+    _quieted += 1
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message)
 
 
 def loud() -> None:
-    """Take the filters of one `quiet` off."""
+    """Take the filters off, with the last loop."""
+    global _quieted
+    _quieted -= 1
+    if _quieted:
+        return
     filters: Any = warnings.filters
     for message in WARNINGS:
         for entry in filters:

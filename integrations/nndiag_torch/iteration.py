@@ -42,6 +42,16 @@ class Iteration:
 
 
 @dataclass(slots=True)
+class Aside:
+    """Passes in evaluation mode with gradients on, behind an iteration that is over: of training, if an optimiser steps on it."""
+
+    goes_back: bool = False
+    """Whether a backward pass went through them."""
+    loss: Any = None
+    """The first loss that went back, as a number, where it lies."""
+
+
+@dataclass(slots=True)
 class Pass:
     """One training pass of a batch: forward, the loss, and backward."""
 

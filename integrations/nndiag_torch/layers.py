@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -230,16 +231,21 @@ def layers_of(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
             yield module, name or type(module).__name__.lower()
 
 
-def parameters_of(model: nn.Module, known: Mapping[int, Parameter]) -> Iterator[Parameter]:
+def parameters_of(model: nn.Module, layers: Mapping[int, Layer], known: Mapping[int, Parameter]) -> Iterator[Parameter]:
     """Every parameter once, by its first name, with the module and layer that own it; of `known` ones by id what is there."""
     seen: set[int] = set()
     for place, module in model.named_modules():
-        path = _uncompiled(place)
+        path = layers[id(module)].name if place and id(module) in layers else _uncompiled(place)
         for name, tensor in module.named_parameters(recurse=False):
             if id(tensor) not in seen:
                 seen.add(id(tensor))
                 whole = f"{path}.{name}" if path else name
                 yield known.get(id(tensor)) or Parameter(whole, tensor, module, path or type(model).__name__.lower())
+
+
+def free(name: str, taken: Collection[str]) -> str:
+    """`name`, or with the first number behind it that is not taken: a module that was put in may have the path of another."""
+    return name if name not in taken else next(n for i in count(2) if (n := f"{name} ({i})") not in taken)
 
 
 def _uncompiled(path: str) -> str:

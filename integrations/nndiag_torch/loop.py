@@ -28,7 +28,7 @@ from nndiag_torch.arrays import first_tensor, hook_of, on_gradient, same_start, 
 from nndiag_torch.device import Later, is_for
 from nndiag_torch.dropping import FunctionalDropout
 from nndiag_torch.gradients import Gradients, is_cleared
-from nndiag_torch.iteration import Iteration, Pass
+from nndiag_torch.iteration import Aside, Iteration, Pass
 from nndiag_torch.layers import ALIKE, PASSING, Layer, Parameter, function_before, reshapes
 from nndiag_torch.objectives import LOOKED, Objectives
 from nndiag_torch.optimizers import moving, moving_group
@@ -116,6 +116,8 @@ class TorchLoop:
         """Whether not all optimisers step in each iteration, and whether each has a loss of its own."""
         self._parts = False
         """Whether the losses that go back in one iteration are parts of one."""
+        self._ends_elsewhere = False
+        """Whether what goes into the loss comes from a part that is not the model's."""
         self._told_in_time = self._passes_through = False
         """Whether a loss was ever logged before it went back, and whether one passed through to parameters of another model."""
         self._epoch: Any = 0
@@ -123,10 +125,11 @@ class TorchLoop:
         self._never_steps = False
         """Whether no optimiser stepped in the latest iteration."""
         self._trains_in_evaluation_mode = False
+        self._aside: Aside | None = None
         self._reads = False
         """Whether the latest pass is read."""
         self._evaluated_in_training_mode: bool | None = None
-        """The mode of the latest pass without gradients, until a validation is logged."""
+        """Whether all passes without gradients were in training mode, until a validation is logged; None without any."""
         self._looked = False
         self._looks = self._validations = 0
         """Training passes before which one had no gradients, in training mode, and nothing was told of it; and validations."""
@@ -159,7 +162,8 @@ class TorchLoop:
         self._take_off()
         self.compiled.reading = False
         compiled.loud()
-        self._finish()
+        if self.iteration.finished or self.iteration.stepped or not any(self.optimizers.values()):
+            self._finish()  # else nothing has come of its passes yet
         self.teller.leave()
         self.hooks.remove(self.recorder)
         self._pass.output = None
@@ -217,6 +221,7 @@ class TorchLoop:
         """A training pass begins: of a new iteration, or one more of the iteration under way."""
         if self._is_over():
             self._finish()
+        self._aside = None
         self._looks += self._looked
         self._looked = False
         self._collect_gradients()
@@ -264,6 +269,7 @@ class TorchLoop:
         if math.isinf(now.evaluation_mode):  # without a pass in training mode: this loop trains in the other
             self._trains_in_evaluation_mode = now.goes_back_in_evaluation_mode
             now.evaluation_mode = float(now.goes_back_in_evaluation_mode)
+            now.backward_passes = max(now.backward_passes, int(now.goes_back_in_evaluation_mode and now.finished))
         self._trains_in_evaluation_mode &= now.evaluation_mode > 0
         if self.teller.reading:
             self.teller.iteration(now, self._gradients_kept(), self.gradients.scale, by_hand=self._never_steps)
@@ -331,17 +337,20 @@ class TorchLoop:
         """A module of the model, or the model itself, has been called."""
         if root := id(module) in self.parts.roots:
             self._entering, self._within = (), False
-        if (root or not (self._pass.inside or self._within)) and not torch.is_grad_enabled():
+        alone = root or not (self._within or torch.is_grad_enabled() or patches.is_checkpointing())
+        if alone and not torch.is_grad_enabled():
             if root:
                 self._evaluates(first_tensor(args, floating=False))
             elif (layer := self.parts.layers.get(id(module))) and layer.kind in MODAL:
-                self._evaluated_in_training_mode = self._looked = module.training
+                self._without_gradients(training=module.training)
         elif self.model.training or self._trains_in_evaluation_mode or not self.parts.in_evaluation_mode:
             self._train_forward(self.parts.layers.get(id(module)), root, args, output)
             if compiled.is_region(module):
                 self.compiled.collect(self.teller.measured, "output", among=module)
                 self._pass.collected = self._pass.collected or root
         elif (tensor := first_tensor(output)) is not None and tensor.requires_grad:
+            if self.iteration.finished and self._aside is None:
+                self._aside = Aside()
             tensor.register_hook(self._evaluation_pass_goes_back)
 
     def _meet(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -358,7 +367,7 @@ class TorchLoop:
 
     def _evaluates(self, x: torch.Tensor | None) -> None:
         """A pass of the whole model without gradients; `x` is what went in, if that is a tensor."""
-        self._evaluated_in_training_mode = self._looked = self.model.training
+        self._without_gradients(training=self.model.training)
         self.recorder.pause()
         if x is None:
             return
@@ -366,10 +375,26 @@ class TorchLoop:
             self.recorder.row.dropped(dropped)
         self.teller.evaluated(x)
 
+    def _without_gradients(self, *, training: bool) -> None:
+        """A pass without gradients was made in training mode, or was not."""
+        self._evaluated_in_training_mode = training and self._evaluated_in_training_mode is not False
+        self._looked = training
+
     @guarded
     def _evaluation_pass_goes_back(self, gradient: torch.Tensor) -> None:
-        """A pass in evaluation mode was one of training after all."""
-        self.iteration.goes_back_in_evaluation_mode = True
+        """A pass in evaluation mode was one of training after all, or will have been once an optimiser steps."""
+        if self.iteration.finished and self._aside is not None:
+            self._aside.goes_back = True
+        else:
+            self.iteration.goes_back_in_evaluation_mode = True
+
+    def _was_training(self, aside: Aside) -> None:
+        """An optimiser steps on passes in evaluation mode: they are of an iteration of their own, and those to come are heard."""
+        self._finish()
+        self._trains_in_evaluation_mode = True
+        self.iteration.evaluation_mode, self.iteration.backward_passes = 1.0, 1
+        if aside.loss is not None:
+            self.teller.loss(aside.loss, Origin(told=False, seen=True), None, None)
 
     def _train_forward(self, layer: Layer | None, root: bool, args: tuple[Any, ...], output: Any) -> None:
         if _backward_under_way() != -1:
@@ -506,7 +531,7 @@ class TorchLoop:
         if self._pass.begun and self.teller.reading and not self.iteration.backward_passes and not trains:
             self._take_back()
         training, self._evaluated_in_training_mode = self._evaluated_in_training_mode, None
-        self._looked, self._validations = False, self._validations + 1
+        self._looked, self._validations, self._aside = False, self._validations + 1, None
         unclear = training and self._looks > self._validations  # nobody knows whether it was the validation or a look
         if training is not None and not unclear:
             self.recorder.row.buffers["loop"].put("", EVALUATION, (float(training),))
@@ -531,6 +556,15 @@ class TorchLoop:
         their own, none of them is that of the run.
         """
         now, current = self.iteration, self._pass
+        if self._aside is not None and now.finished:
+            if (
+                not current.unscaled
+                and loss.numel() == 1
+                and self._aside.loss is None
+                and self._reached_by(loss) is not None
+            ):
+                self._aside.loss = self.teller.mean(loss)
+            return
         if self.steps < ALWAYS and (self._strangers or len(self.optimizers) > 1):
             self._objectives.mind_opponents(loss)
         unheard = now.finished and (bool(self.compiled.traced) or not self.parts.order)
@@ -576,7 +610,10 @@ class TorchLoop:
         self, loss: torch.Tensor, outputs: Any, targets: Any, *, told: bool = True, again: bool = False
     ) -> None:
         known = self._pass.loss_is_in or (self._pass.loss_seen and not told)
-        if self.iteration.finished and known and (self.compiled.traced or not self.parts.order):
+        if self._aside is not None and self.iteration.finished and loss.requires_grad:
+            self._begin_pass(())  # in evaluation mode, and of training, since its loss is told before it goes back
+            self._trains_in_evaluation_mode = True
+        elif self.iteration.finished and known and (self.compiled.traced or not self.parts.order):
             self._begin_pass(())  # one that was compiled as a whole, or whose modules nobody calls
         self._begin()
         self._collect_outputs()
@@ -592,6 +629,8 @@ class TorchLoop:
             return
         found = graph.objective(loss, self._pass.output)
         self._objectives.look(found, loss, self._pass.output)
+        if self.steps < LOOKED:
+            self._ends_elsewhere = graph.ends_elsewhere(found, self._pass.output, loss, self.parts.parameters)
         self._pass.output = None
         if self.steps < LOOKED:
             self.reached |= graph.reached(loss)
@@ -600,7 +639,7 @@ class TorchLoop:
         seen = found.outputs if given[0] is None else given[0]
         wanted = found.targets if given[1] is None else given[1]
         if seen is not None:
-            self._head(found.head, seen)
+            self._head(found.head or ("unknown" if self._ends_elsewhere else ""), seen)
         self.teller.loss(value, origin, seen, wanted)
         if seen is not None and found.gradient_source is not None and self.teller.wants("on_output_gradient"):
             found.gradient_source.register_hook(hook_of(self._output_goes_back, found.delta))
@@ -638,11 +677,11 @@ class TorchLoop:
             self._collect_outputs()
             current = self._pass
             current.in_backward, current.inside, current.output, current.collected = True, False, None, False
-            self.iteration.backward_passes += 1
             if not any(self.optimizers.values()):
                 self.iteration.versions = self.holders.versions
         self._pass.adds_up = not self.teller.reading or self.holders.gather()  # what nobody reads need not be known
         if self._pass.adds_up:
+            self.iteration.backward_passes += 1
             if self._never_steps and self.teller.wants("on_gradients"):
                 torch.autograd.Variable._execution_engine.queue_callback(self._backward_ends)
             if self.teller.reading:
@@ -717,7 +756,9 @@ class TorchLoop:
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._is_within(optimizer) or not self._is_ours(optimizer):
             return
-        if optimizer in self.iteration.stepped:
+        if self._aside is not None and self._aside.goes_back and self.iteration.finished:
+            self._was_training(self._aside)
+        elif optimizer in self.iteration.stepped:
             self._finish()
             self._take_turns()
         self.iteration.stepping = optimizer

@@ -37,6 +37,8 @@ class Objectives:
         self._kinds: list[dict[str, Any]] = []
         self._looked: dict[str, Any] = {}
         """The objective as it was when it was looked at last."""
+        self._factor = 1.0
+        """The number that the whole of that loss was multiplied with."""
         self.adversarial = False
         self._trained_by: set[frozenset[int | None]] = set()
         """Ids of the optimisers that hold what a loss reaches, None for a stranger's, of each kind of loss."""
@@ -71,6 +73,7 @@ class Objectives:
         Of a kind that is known only an ignored class is news, of which the first batches had none: of all else, a last batch of a
         single sample says less than the first.
         """
+        self._factor = graph.factor_on(loss)
         self._looked = facts = found.loss | self._of_texts(found, loss) | self._of_axes(loss, output)
         same = next((one for one in self._kinds if one.get("name") == facts.get("name")), None)
         if same is None and facts and len(self._kinds) < MANY:
@@ -121,10 +124,11 @@ class Objectives:
         """Whether losses that go back were divided by the number of passes, or sums by that of the samples of all passes."""
         scale, reduction = self._looked.get("scale"), self._looked.get("reduction")
         divided = reduction == "mean" and scale is not None and math.isclose(scale * passes, 1.0, rel_tol=1e-4)
+        whole = math.isclose(self._factor * passes, 1.0, rel_tol=1e-4)
         if divided and self._kinds[-1].get("scale") == scale:
             self._kinds[-1] = {key: fact for key, fact in self._kinds[-1].items() if key != "scale"}
             self._loop.recorder.describe(loss=self.latest)
-        return divided or (reduction == "sum" and scale is not None and scale < 1)
+        return divided or whole or (reduction == "sum" and scale is not None and scale < 1)
 
     def mind_opponents(self, loss: torch.Tensor) -> None:
         """A loss that reaches what two optimisers hold, beside one that only one of both holds, is adversarial.

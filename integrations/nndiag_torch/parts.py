@@ -11,7 +11,7 @@ from torch.autograd.graph import get_gradient_edge
 from torch.optim import Optimizer
 
 from nndiag_torch.arrays import version_of
-from nndiag_torch.layers import Layer, Parameter, is_there, kind_of, layers_of, parameters_of
+from nndiag_torch.layers import Layer, Parameter, free, is_there, kind_of, layers_of, parameters_of
 
 MANY = 8
 """Modules that a model calls and does not have of which the parameters are looked at: some are made anew in every pass."""
@@ -40,10 +40,12 @@ class Parts:
         """Find the layers and parameters of the model, also those that it has got since."""
         self.modules |= {id(module): module for module in self.model.modules()}
         self.inner = self.modules.keys() - self.roots.keys()
-        for module, name in layers_of(self.model):
+        found_layers = list(layers_of(self.model))
+        taken = {self.layers[id(module)].name for module, _ in found_layers if id(module) in self.layers}
+        for module, name in found_layers:
             if id(module) not in self.layers:
-                self.layers[id(module)] = Layer(name, kind_of(module), module)
-        found = {id(p.tensor): p for p in parameters_of(self.model, self.parameters)}
+                self.layers[id(module)] = Layer(free(name, taken), kind_of(module), module)
+        found = {id(p.tensor): p for p in parameters_of(self.model, self.layers, self.parameters)}
         self.parameters = self._borrowed | found
 
     def is_foreign(self, module: nn.Module) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
 from torch.amp import grad_scaler
 from torch.nn.utils import clip_grad
+from torch.utils.checkpoint import CheckpointFunction
 
 from nndiag_torch import compiled
 from nndiag_torch.graph import nodes
@@ -71,6 +73,7 @@ def remove(watcher: Watcher) -> None:
 def _install() -> None:
     _wrap(torch.autograd, "backward", _goes_back)  # what `Tensor.backward` calls
     _wrap(clip_grad, "_clip_grads_with_norm_", _clips_norm)  # what clip_grad_norm_ calls, whoever has imported that
+    _wrap(torch.nn.utils, "clip_grads_with_norm_", _clips_norm)  # the same under its public name
     for owner in (clip_grad, torch.nn.utils):
         _wrap(owner, "clip_grad_value_", _clips_value)
     _wrap(torch, "_foreach_clamp_min_", _clamps)  # what that calls with -limit, whoever has imported it
@@ -89,6 +92,19 @@ def _wrap(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[.
     elif original is not None:
         setattr(owner, name, functools.wraps(original)(make(original)))
         _ORIGINALS.append((owner, name, original))
+
+
+_CHECKPOINT = CheckpointFunction.forward.__code__
+
+
+def is_checkpointing() -> bool:
+    """Whether a reentrant checkpoint runs what is called just now, which it does without gradients at first."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code is _CHECKPOINT:
+            return True
+    return False
 
 
 def _chain(function: Any) -> Iterator[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -90,10 +90,11 @@ def inputs_of(node: Node) -> list[tuple[int, Edge]]:
     return [(place, edge) for place, edge in enumerate(node.next_functions) if edge[0] is not None]
 
 
-def nodes_of(loss: Tensor) -> Iterator[Node]:
-    """Every node of the graph of `loss`, those of the last layers first; nothing where it has none."""
+def nodes_of(loss: Tensor, ends: Iterable[Node] = ()) -> Iterator[Node]:
+    """Every node of the graph of `loss` down to `ends`, those of the last layers first; nothing where it has none."""
     start = getattr(loss, "grad_fn", None)
-    seen, stack = {start}, [] if start is None else [start]
+    seen = {start, *ends}
+    stack = [] if start is None or start in ends else [start]
     while stack:
         node = stack.pop()
         yield node

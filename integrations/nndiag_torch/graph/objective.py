@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nndiag.losses import OTHER_TERMS
 from nndiag_torch.graph.nodes import nodes_of, or_unknown
 from nndiag_torch.graph.rows import Rows
 from nndiag_torch.graph.terms import Path, Term
-from nndiag_torch.graph.values import Step, Values, applied, head_of
+from nndiag_torch.graph.values import Step, Values, applied, candidates, head_of
 from nndiag_torch.graph.walk import is_weighed_either_way, terms_of
 
 TERMS = 32
@@ -118,6 +118,18 @@ def objective(loss: Tensor, output: Any = None) -> Found:
     if len(terms) > 1 or outputs is None or targets is None or source is None or source.grad_fn is None:
         return Found(facts, outputs, targets, head)
     return Found(facts, outputs, targets, head, source, partial(_delta, (*main.value.steps, rows[0])))
+
+
+@or_unknown(bool)
+def ends_elsewhere(found: Found, output: Any, loss: Tensor, ours: Container[int]) -> bool:
+    """Whether parameters that are not `ours`, by id, lie between what the model put out and what goes into the loss."""
+    if found.gradient_source is None:
+        return False
+    ends = {tensor.grad_fn for tensor in candidates(output, loss)}
+    return bool(ends) and any(
+        isinstance(leaf := getattr(node, "variable", None), nn.Parameter) and id(leaf) not in ours
+        for node in nodes_of(found.gradient_source, ends)
+    )
 
 
 def reached(loss: Tensor) -> set[int]:

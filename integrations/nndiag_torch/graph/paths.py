@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nndiag_torch.graph.nodes import Edge, Node, inputs_of, name_of, number_in, saved_by, shape_of, signed
+from nndiag_torch.graph.nodes import Edge, Node, inputs_of, name_of, number_in, or_unknown, saved_by, shape_of, signed
 from nndiag_torch.graph.terms import Path
 from nndiag_torch.graph.values import RESHAPES
 
@@ -22,6 +22,19 @@ def through(edge: Edge, path: Path) -> list[tuple[Edge, Path]] | None:
         return None
     further = rule(edge[0], path)
     return None if further is None or any(following[0] is None for following, _ in further) else further
+
+
+@or_unknown(lambda: 1.0)
+def factor_on(loss: Tensor) -> float:
+    """The number that the whole of a `loss` is multiplied with; 1 where there is none, or it is not known."""
+    edge: Edge = (loss.grad_fn, 0)
+    path = Path()
+    while edge[0] is not None and edge[0].name().startswith(("MulBackward", "DivBackward")):
+        passed = through(edge, path)
+        if passed is None or len(passed) > 1 or passed[0][1].factor is None:
+            break
+        ((edge, path),) = passed
+    return path.factor or 1.0
 
 
 Passed = list[tuple[Edge, Path]] | None

@@ -147,7 +147,7 @@ def applied(steps: Iterable[Step], tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _candidates(output: Any, loss: Tensor) -> Iterator[Tensor]:
+def candidates(output: Any, loss: Tensor) -> Iterator[Tensor]:
     """Tensors with a graph among what the model returned, two levels deep."""
     stack = [(output, 0)]
     while stack:
@@ -202,7 +202,7 @@ class Values:
 
     def __init__(self, output: Any, loss: Tensor) -> None:
         # The nodes themselves are held: a node's Python object is the same one only as long as somebody holds it
-        tensors = [t for t, _ in zip(_candidates(output, loss), range(CANDIDATES), strict=False)]
+        tensors = [t for t, _ in zip(candidates(output, loss), range(CANDIDATES), strict=False)]
         self.outputs = [(t.grad_fn, t.output_nr, t) for t in tensors]
 
     def returned(self, edge: Edge) -> Tensor | None:

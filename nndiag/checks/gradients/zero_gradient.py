@@ -65,7 +65,7 @@ class ZeroGradient(Check):
         largest = self._at_updates(run)
         names = structure.weights(run, "gradients", "norm")
         zero = [name for name in names if largest[name].dropna().max() == 0]
-        still = [p for name in zero if not (p := run.meta.parameter(name)).frozen]
+        still = [p for name in zero if not self._kept_out(p := run.meta.parameter(name))]
         if len(zero) < len(names):
             living = {run.meta.parameter(name).layer for name in names if name not in zero}
             idle = [p for p in still if p.layer in living and structure.kind(run, p.layer) == "recurrent"]
@@ -75,6 +75,10 @@ class ZeroGradient(Check):
         elif names:
             yield from self._nowhere(run)
         yield from self._frozen(run)
+
+    def _kept_out(self, p: ParameterMeta) -> bool:
+        """Whether a weight is frozen: declared so, or no optimiser holds it and the loss does not lead back to it."""
+        return p.frozen or (p.optimized is False and p.reached is False)
 
     def _at_updates(self, run: Run) -> pd.DataFrame:
         """Norms of the gradients, without those that no update has come after where updates are told."""
@@ -178,7 +182,7 @@ class ZeroGradient(Check):
         weights = [p for p in run.meta.parameters if p.kind in pretrained.HELD]
         trained = self._at_updates(run).max()
         moves = {p.name for p in weights if p.written or trained.get(p.name, 0.0) > 0}  # some before they were frozen
-        frozen = [p for p in weights if p.frozen and p.name not in moves]
+        frozen = [p for p in weights if self._kept_out(p) and p.name not in moves]
         random = (
             []
             if pretrained.loaded(run, frozen, self.errors)

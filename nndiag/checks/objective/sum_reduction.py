@@ -28,7 +28,8 @@ class SumReduction(Check):
     Gradients, and with them the size of a step, then grow with the batch size: a learning rate that suits one sample is 64
     times too high for 64 of them, and changes again with the last, smaller batch.
 
-    Decides on what the loss was seen to do, where that is known: a mean times the samples of the batch is a sum, too. Else on
+    Decides on what the loss was seen to do, where that is known: a mean times the samples of the batch is a sum, too, and a sum
+    that comes to no more than `little` means is none, as where it is divided by the tokens of all micro-batches. Else on
     δ of the outputs, the gradient that the loss sends back. For a mean over N samples, its magnitudes sum to at most 2 for
     classes, to at most the number of labels for binary ones, and to twice the mean error for squared error; for a sum they
     are N times that. More than `share` of the sum's own value, in the median of the first reads with N of 8 or more, is a
@@ -50,6 +51,7 @@ class SumReduction(Check):
 
     share: float = 0.3
     samples: int = 8
+    little: float = 2.0
 
     def not_checked(self, run: Run) -> str | None:
         seen, told = Objective(run), self._told(run)
@@ -79,10 +81,14 @@ class SumReduction(Check):
         return Objective(run).reduction in ("mean", "sum")
 
     def _summed(self, run: Run) -> bool:
-        """Whether the loss was seen to take the sum, or the mean times as many as there are samples."""
-        scale, rows = run.meta.loss.get("scale"), self._rows(run)
-        times = isinstance(scale, int | float) and rows > 1 and abs(scale / rows - 1) < 1e-3
-        return Objective(run).reduction == "sum" or bool(times)
+        """Whether the loss was seen to take the sum, or the mean times as many as there are samples.
+
+        A sum that is divided by a number of samples, as by those of all micro-batches of an update, is none.
+        """
+        scale, rows = run.meta.loss.get("scale", 1.0), self._rows(run)
+        if Objective(run).reduction == "sum":
+            return not isinstance(scale, int | float) or scale * rows > self.little
+        return isinstance(scale, int | float) and rows > 1 and abs(scale / rows - 1) < 1e-3
 
     def _rows(self, run: Run) -> float:
         """Samples of a typical batch."""
