@@ -104,7 +104,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND408": ("ND7", *TRAINING),
     NO_WAY_BACK: ("ND504", "ND7", *NOTHING_MOVES, *TRAINING),
     "ND904": ("ND504", "ND7", *NOTHING_MOVES, *TRAINING),
-    "ND504": ("ND502", "ND503", "ND304", "ND306", "ND7", *NO_LEARNING),
+    "ND504": ("ND403", "ND502", "ND503", "ND304", "ND306", "ND7", *NO_LEARNING),
     "ND901": ("ND404", "ND7", *TRAINING),
     ANEW: ("ND7", *TRAINING),
     "ND902": ("ND7",),

@@ -25,6 +25,8 @@ class Iteration:
     surveyed: bool = False
     """Whether the model was gone through for modules that it has got since."""
     backward_passes: int = 0
+    went_back: int = 0
+    """Passes that a gradient went back through: some by `torch.autograd.grad`, which is no backward pass where another is."""
     updates: int = 0
     stepping: Optimizer | None = None
     stepped: set[Optimizer] = field(default_factory=set)

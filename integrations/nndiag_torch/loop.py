@@ -27,6 +27,7 @@ from nndiag_torch import compiled, description, graph, patches
 from nndiag_torch.arrays import first_tensor, hook_of, on_gradient, same_start, version_of
 from nndiag_torch.device import Later, is_for
 from nndiag_torch.dropping import FunctionalDropout
+from nndiag_torch.evaluations import Evaluations
 from nndiag_torch.gradients import Gradients, is_cleared
 from nndiag_torch.iteration import Aside, Iteration, Pass
 from nndiag_torch.layers import ALIKE, PASSING, Layer, Parameter, function_before, reshapes
@@ -128,11 +129,7 @@ class TorchLoop:
         self._aside: Aside | None = None
         self._reads = False
         """Whether the latest pass is read."""
-        self._evaluated_in_training_mode: bool | None = None
-        """Whether all passes without gradients were in training mode, until a validation is logged; None without any."""
-        self._looked = False
-        self._looks = self._validations = 0
-        """Training passes before which one had no gradients, in training mode, and nothing was told of it; and validations."""
+        self._evaluations = Evaluations()
         self._dropout = FunctionalDropout()
         self._entering: tuple[Any, ...] = ()
         """What the model was called with, until its first module has been called."""
@@ -163,7 +160,9 @@ class TorchLoop:
         self.compiled.reading = False
         compiled.loud()
         if self.iteration.finished or self.iteration.stepped or not any(self.optimizers.values()):
-            self._finish()  # else nothing has come of its passes yet
+            self._finish()
+        else:
+            self._settle_losses()  # nothing has come of the passes under way
         self.teller.leave()
         self.hooks.remove(self.recorder)
         self._pass.output = None
@@ -222,8 +221,7 @@ class TorchLoop:
         if self._is_over():
             self._finish()
         self._aside = None
-        self._looks += self._looked
-        self._looked = False
+        self._evaluations.training_goes_on()
         self._collect_gradients()
         self._pass = Pass(begun=True)
         self._reads = self.teller.reading
@@ -239,11 +237,11 @@ class TorchLoop:
     def _is_over(self) -> bool:
         """Whether a pass that begins is one of the next iteration."""
         now = self.iteration
-        if now.finished or now.stepped or not now.backward_passes:
+        if now.finished or now.stepped or not now.went_back:
             return now.finished or (self.in_turn and bool(now.stepped))
         by_hand = not (now.stepping or any(self.optimizers.values())) and now.versions != self.holders.versions
         self._by_hand = self._by_hand + 1 if by_hand else 0
-        return self._never_steps or self._by_hand >= BY_HAND or now.backward_passes >= ENDLESS
+        return self._never_steps or self._by_hand >= BY_HAND or now.went_back >= ENDLESS
 
     def _begin(self) -> None:
         """Training begins, unless it has."""
@@ -256,9 +254,10 @@ class TorchLoop:
     def _finish(self) -> None:
         """The iteration under way is over, if there is one."""
         now = self.iteration
-        if not (now.finished or now.backward_passes or now.stepped):
+        if not (now.finished or now.went_back or now.stepped):
             return
         if not now.finished:
+            now.backward_passes = now.backward_passes or now.went_back
             self._never_steps = not now.updates
             if not (now.updates and self.in_turn) and any(p.tensor.grad is not None for p in self.parameters):
                 self.gradients.tell(self.parameters)
@@ -342,7 +341,7 @@ class TorchLoop:
             if root:
                 self._evaluates(first_tensor(args, floating=False))
             elif (layer := self.parts.layers.get(id(module))) and layer.kind in MODAL:
-                self._without_gradients(training=module.training)
+                self._evaluations.passed(training=module.training)
         elif self.model.training or self._trains_in_evaluation_mode or not self.parts.in_evaluation_mode:
             self._train_forward(self.parts.layers.get(id(module)), root, args, output)
             if compiled.is_region(module):
@@ -367,18 +366,13 @@ class TorchLoop:
 
     def _evaluates(self, x: torch.Tensor | None) -> None:
         """A pass of the whole model without gradients; `x` is what went in, if that is a tensor."""
-        self._without_gradients(training=self.model.training)
+        self._evaluations.passed(training=self.model.training)
         self.recorder.pause()
         if x is None:
             return
         if (dropped := self._dropout.evaluation_ends()) is not None:
             self.recorder.row.dropped(dropped)
         self.teller.evaluated(x)
-
-    def _without_gradients(self, *, training: bool) -> None:
-        """A pass without gradients was made in training mode, or was not."""
-        self._evaluated_in_training_mode = training and self._evaluated_in_training_mode is not False
-        self._looked = training
 
     @guarded
     def _evaluation_pass_goes_back(self, gradient: torch.Tensor) -> None:
@@ -528,17 +522,15 @@ class TorchLoop:
         if self.iteration.finished:
             self._finish()
         self.teller.catch_up()
-        if self._pass.begun and self.teller.reading and not self.iteration.backward_passes and not trains:
+        if self._pass.begun and self.teller.reading and not self.iteration.went_back and not trains:
             self._take_back()
-        training, self._evaluated_in_training_mode = self._evaluated_in_training_mode, None
-        self._looked, self._validations, self._aside = False, self._validations + 1, None
-        unclear = training and self._looks > self._validations  # nobody knows whether it was the validation or a look
-        if training is not None and not unclear:
-            self.recorder.row.buffers["loop"].put("", EVALUATION, (float(training),))
+        self._aside = None
+        if (training := self._evaluations.validated()) is not None:
+            self.recorder.row.buffers["loop"].put("", EVALUATION, (training,))
 
     def _take_back(self) -> None:
         """The passes since the last step had gradients on and no backward pass: they were those of the validation."""
-        self._evaluated_in_training_mode = self.model.training
+        self._evaluations.took(training=self.model.training)
         self.recorder.row.take_back(loss=self._pass.loss_is_in)
         self._pass.begun = self._pass.inside = self._pass.loss_is_in = False
         self._pass.output = None
@@ -677,11 +669,12 @@ class TorchLoop:
             self._collect_outputs()
             current = self._pass
             current.in_backward, current.inside, current.output, current.collected = True, False, None, False
+            self.iteration.went_back += 1
             if not any(self.optimizers.values()):
                 self.iteration.versions = self.holders.versions
         self._pass.adds_up = not self.teller.reading or self.holders.gather()  # what nobody reads need not be known
+        self.iteration.backward_passes += self._pass.adds_up
         if self._pass.adds_up:
-            self.iteration.backward_passes += 1
             if self._never_steps and self.teller.wants("on_gradients"):
                 torch.autograd.Variable._execution_engine.queue_callback(self._backward_ends)
             if self.teller.reading:
