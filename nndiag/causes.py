@@ -40,7 +40,7 @@ WRONG_SIGN = "a gradient of the wrong sign: this backward pass is your own"
 
 ORDER = (
     "NDP03", "NDP01", "ND001",
-    "ND103", "ND110", "ND106", "ND111", ALIKE, "ND107", "ND101", "ND113", "ND114", "ND105", "ND104", "ND112", "ND108", "ND1",
+    "ND103", "ND110", "ND106", "ND111", "ND114", ALIKE, "ND107", "ND101", "ND113", "ND105", "ND104", "ND112", "ND108", "ND1",
     "NDP05",
     "ND011", "ND012", "ND002", "ND003", "ND004", DRAWN, "ND005", "ND009", "ND008", "ND007", "ND0",
     "ND408", NO_WAY_BACK, "ND904", "ND504", "ND901", "ND902", "ND903", "ND9", ANEW, "ND508",
@@ -89,7 +89,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND104": OBJECTIVE,
     "ND112": ("ND203", "ND205", "ND207", *OBJECTIVE),
     "ND113": ("ND105", *OBJECTIVE),
-    "ND114": ("ND2", *NOTHING_MOVES, *OBJECTIVE),
+    "ND114": (ALIKE, "ND2", *NOTHING_MOVES, *OBJECTIVE),
     "ND108": ("ND404", *OBJECTIVE),
     "ND012": ("ND002", "ND009", "ND6", "ND7"),
     "ND002": ("ND7", *START, *TRAINING),

@@ -140,6 +140,20 @@ def test_xavier_with_relu_is_sound() -> None:
     assert not findings(ActivationVariance(), run)
 
 
+@pytest.mark.parametrize(("gain", "end", "found"), [(0.27, 0.05, 0), (0.27, 0.2, 1), (0.2, 0.05, 1)])
+def test_a_signal_that_shrinks_a_little_is_a_remark_where_training_arrives(gain: float, end: float, found: int) -> None:
+    rms = gain ** np.arange(1, 6)
+    layers = [{"name": f"h{i}", "kind": "affine"} for i in range(5)] + [{"name": "output", "kind": "affine"}]
+    activations = {"mean": {f"h{i}": 0.0 for i in range(5)} | {"output": 0.0},
+                   "variance": {f"h{i}": rms[i] ** 2 for i in range(5)} | {"output": 1.0}}  # fmt: skip
+    run = synthetic.run(
+        train=synthetic.decay(end=end, rate=50.0), activations=activations, layers=layers,
+        data={"variance": {"input": 1.0}, "entropy": {"target": 2.3}}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings(ActivationVariance(), run)) == found
+
+
 @pytest.mark.parametrize(("kind", "found"), [("embedding", 0), ("affine", 1)])
 def test_ids_are_no_signal_that_could_shrink(kind: str, found: int) -> None:
     layers = [{"name": "first", "kind": kind}, {"name": "h", "kind": "affine"}, {"name": "h.relu", "kind": "relu"},
@@ -497,6 +511,36 @@ def test_a_leap_at_the_first_steps_loses_the_initialisation_where_there_is_one(
     )  # fmt: skip
 
     assert len(findings(LearningRateHigh(), run)) == found
+
+
+@pytest.mark.parametrize(("optimizer", "end", "found"), [("Adam", 1.0, 1), ("Adagrad", 1.0, 0), ("Adagrad", 2.29, 1)])
+def test_the_first_steps_of_adagrad_are_large_by_nature(optimizer: str, end: float, found: int) -> None:
+    layers = [{"name": "h1", "kind": "affine", "shape": [256]}, {"name": "h1.relu", "kind": "relu", "shape": [256]},
+              {"name": "output", "kind": "affine", "shape": [10]}]  # fmt: skip
+    ratios = np.where(np.arange(100) < 10, 0.11, 1e-3)
+    run = synthetic.run(
+        train=synthetic.decay(end=end), updates={"ratio": {"w": ratios}, "weight_norm": {"w": 11.0}}, layers=layers,
+        activations={"mean": {str(layer["name"]): 0.1 for layer in layers}}, data={"entropy": {"target": 2.3}},
+        parameters=[{"name": "w", "shape": [256, 64], "layer": "h1"}], optimizer={"name": optimizer}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert len(findings(LearningRateHigh(), run)) == found
+
+
+@pytest.mark.parametrize(("ratio", "begun", "found"), [(0.04, 0.1, 1), (0.03, 0.1, 0), (0.04, 1e-4, 0)])
+def test_gradients_that_large_first_steps_have_cut_off(ratio: float, begun: float, found: int) -> None:
+    steps = np.arange(100)
+    layers = [{"name": name, "kind": "affine", "shape": [64]} for name in ("a", "b", "output")]
+    first = np.where(steps < 4, begun, 1e-5) * 1e-2
+    run = synthetic.run(
+        train=np.full(100, 2.3), updates={"ratio": {"w": np.where(steps < 10, ratio, 1e-3)}}, layers=layers,
+        activations={"gradient_rms": {"a": first, "b": 1e-3, "output": 1e-2}, "mean": {"a": 0.0, "b": 0.0, "output": 0.0}},
+        data={"entropy": {"target": 2.3}}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert [
+        "cut off" in each.message or "next to no gradient" in each.message for each in findings(LearningRateHigh(), run)
+    ] == [True] * found
 
 
 @pytest.mark.parametrize(("end", "found"), [(0.25, 1), (0.2, 0)])

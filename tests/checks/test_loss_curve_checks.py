@@ -205,6 +205,17 @@ def test_what_sampling_explains_is_no_swing() -> None:
     assert not findings(Oscillating(), run)
 
 
+@pytest.mark.parametrize(("rare", "found"), [(2.0, 0), (30.0, 1)])
+def test_a_rare_class_makes_batches_swing(rare: float, found: int) -> None:
+    shares = np.array([64 - rare, rare]) / 64
+    swinging = np.random.default_rng(0).uniform(0.2, 1.0, 200) * float(-(shares * np.log(shares)).sum())
+    data = {"entropy": {"target": float(-(shares * np.log(shares)).sum())}, "classes": {"target": 2.0},
+            "count": {"label 0": 64 - rare, "label 1": rare}}  # fmt: skip
+    run = synthetic.run(steps=200, train=swinging, data=data, outputs={"rows": {"outputs": 64.0}}, **synthetic.CLASSES)
+
+    assert len(findings(Oscillating(), run)) == found
+
+
 @pytest.mark.parametrize(("deviation", "found"), [(0.7, 1), (0.6, 0)])
 def test_targets_with_a_heavy_tail_make_batches_swing(deviation: float, found: int) -> None:
     swinging = np.random.default_rng(0).uniform(0.2, 1.0, 200)

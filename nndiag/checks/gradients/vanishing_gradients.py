@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from nndiag import progress, signals, structure, synthetic
 from nndiag.check import Check, Finding
@@ -52,10 +53,8 @@ class VanishingGradients(Check):
         return None if len(structure.linear(run, "gradient_rms")) > 2 else "needs three layers with weights or more"
 
     def examine(self, run: Run) -> Iterator[Finding]:
-        delta = run.statistic("activations", "gradient_rms")
-        layers = structure.linear(run, "gradient_rms")
-        sizes = np.sqrt([structure.units(run, layer) for layer in layers])
-        delta = delta[layers].mul(sizes)[delta[layers[-1]] > 0].iloc[signals.warm_up(len(delta)) :]
+        layers, delta = self._delta(run)
+        delta = delta.iloc[signals.warm_up(len(delta)) :]
         if len(delta) < signals.PATIENCE:
             return
         ratio = (delta[layers[0]] / delta[layers[-1]]).rolling(self.window, min_periods=1).median()
@@ -77,6 +76,21 @@ class VanishingGradients(Check):
             value=worst, threshold=limit,
             causes=causes, fix=fix,
         )  # fmt: skip
+
+    def cut_off(self, run: Run) -> int | None:
+        """The step from which on next to no gradient reaches the first layers, if one did at the first read."""
+        layers, delta = self._delta(run)
+        found = next(iter(self.found(run)), None)
+        if found is None or not len(delta) or self.not_checked(run):
+            return None
+        begun = delta[layers[0]].iloc[0] / delta[layers[-1]].iloc[0]
+        return found.first_step if begun >= self._limit(run, len(layers)) else None
+
+    def _delta(self, run: Run) -> tuple[list[str], pd.DataFrame]:
+        """The layers with weights, and the norm of δ in each at reads with a gradient."""
+        delta, layers = run.statistic("activations", "gradient_rms"), structure.linear(run, "gradient_rms")
+        sizes = np.sqrt([structure.units(run, layer) for layer in layers])
+        return layers, delta[layers].mul(sizes)[delta[layers[-1]] > 0] if layers else delta
 
     def _blamed(self, run: Run) -> tuple[tuple[str, ...], str]:
         """Causes and fix: the activation functions, where some let through a quarter at most, or what else is usual."""

@@ -36,9 +36,9 @@ class ActivationVariance(Check):
     which go by the number of their units, and what is no layer's, are left out. Weights of a hidden layer below `small` times
     He's, if not zero, count where the loss then still falls at the end with more than `left` of its way left, and beside
     Glorot's, which few inputs make small, where it has not come down from what a guess costs. A signal that is lost in fewer
-    than `shallow` layers is a remark where training comes more than half of its way: a few updates mend it there. Networks
-    with normalisation are exempt. From the first layer on with 90 % of its units silent the signal is not followed: that is
-    ND205's.
+    than `shallow` layers is a remark where training comes more than half of its way, as a few updates mend it there, and so
+    is one within 1/`total` … `total` where it comes `arrived` of it. Networks with normalisation are exempt. From the first
+    layer on with 90 % of its units silent the signal is not followed: that is ND205's.
     """
 
     code = "ND203"
@@ -60,6 +60,7 @@ class ActivationVariance(Check):
     small: float = 0.15
     size: int = 32
     left: float = 0.25
+    arrived: float = 0.95
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
@@ -104,7 +105,10 @@ class ActivationVariance(Check):
             f"{word} {factor:.2g} times a layer, to {end_to_end:.1e} of its size" if factor else "is lost altogether"
         )
         causes, fix = self._blamed(run, layer, signal)
-        mended = layers < self.shallow and progress.has_come(run, LEARNED)
+        mild = 1 / self.total <= end_to_end <= most
+        mended = (layers < self.shallow and progress.has_come(run, LEARNED)) or (
+            mild and progress.has_come(run, self.arrived)
+        )
         return self.finding(
             f"the signal {change} after {layers} layers", kind="note" if mended else None,
             layer=layer, steps=self._step(run),

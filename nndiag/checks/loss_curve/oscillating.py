@@ -21,17 +21,18 @@ class Oscillating(Check):
     Each update overshoots the valley that the one before overshot from the other side (Goodfellow, Bengio & Courville
     2016, section 4.3.1), or the batches are so unlike each other that each undoes what the last has learned.
 
-    Decides on the second half of the reads, of neighbouring steps, where less than `little` of the way from start to floor
-    is made and the swing, a robust standard deviation of the loss around a straight line, is above `swing` of the way. Either
-    the loss alternates (differences of neighbours have an autocorrelation below `alternating`; pure noise has -0.5, a loss that
-    goes up and down in turn -1) and does not fall by `flat` of the way any more; or the swing is more than `noise` times what
-    sampling explains (the losses of single samples scatter by about 1 to 1.4 times their mean, exponential, or squares of normal
-    errors; those of a batch of n by √n less), and the fall is no more than such a swing gives by chance: two standard errors of
-    a straight line through n values, times its length, are 2·√(12/n) of it. What sampling explains is not known where real
-    targets have a heavy tail: their mean absolute deviation is below `tail` of their standard deviation (0.80 of a normal
-    distribution, 0.69 of an exponential one, 0.52 of a lognormal one). Full batches at the edge of stability
-    swing while they fall, and small batches scatter: both pass. So does a run whose validation has made the way: its batches
-    are made harder at random, as by mixing them up.
+    Decides on the second half of the reads, of neighbouring steps, where less than `little` of the way from start to floor is
+    made and the swing, a robust standard deviation of the loss around a straight line, is above `swing` of the way. Either
+    the loss alternates (differences of neighbours have an autocorrelation below `alternating`; pure noise has -0.5, a loss
+    that goes up and down in turn -1) and does not fall by `flat` of the way any more; or the swing is more than `noise` times
+    what sampling explains (the losses of single samples scatter by about 1 to 1.4 times their mean, exponential, or squares
+    of normal errors; those of a batch of n by √n less), and the fall is no more than such a swing gives by chance: two
+    standard errors of a straight line through n values, times its length, are 2·√(12/n) of it. What sampling explains is not
+    known where real targets have a heavy tail: their mean absolute deviation is below `tail` of their standard deviation
+    (0.80 of a normal distribution, 0.69 of an exponential one, 0.52 of a lognormal one). Of labels with less than `uneven` of
+    the entropy of equal classes, the rarest counts as the samples that the loss is made of. Full batches at the edge of
+    stability swing while they fall, and small batches scatter: both pass. So does a run whose validation has made the way:
+    its batches are made harder at random, as by mixing them up.
     """
 
     code = "ND604"
@@ -49,6 +50,7 @@ class Oscillating(Check):
     alternating: float = -0.8
     noise: float = 3.0
     tail: float = 0.65
+    uneven: float = 0.5
 
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run) or progress.no_measure(run):
@@ -93,7 +95,16 @@ class Oscillating(Check):
             return np.inf
         rows = run.series("outputs", "rows", "outputs")
         batch = float(rows.median()) if len(rows) else float(run.meta.batch_size or 0)
+        batch *= self._rare(run)
         return self.noise * float(late.median()) / np.sqrt(batch) if batch > 0 else np.inf
+
+    def _rare(self, run: Run) -> float:
+        """Share of the samples that most of the loss may be of: those of the rarest class where classes are uneven, else 1."""
+        entropy, classes = (run.latest("data", name, "target") for name in ("entropy", "classes"))
+        counts = run.statistic("data", "count").sum()
+        if not entropy or not classes or classes < 2 or entropy > self.uneven * np.log(classes) or not counts.sum() > 0:
+            return 1.0
+        return float(counts[counts > 0].min() / counts.sum())
 
     @classmethod
     def _run(cls, swing: float) -> Run:

@@ -12,6 +12,7 @@ from nndiag import progress, signals, structure, synthetic
 from nndiag.causes import ANEW, WRONG_SIGN
 from nndiag.check import Check, Finding
 from nndiag.checks.activations.dead_units import DeadUnits
+from nndiag.checks.gradients.vanishing_gradients import VanishingGradients
 from nndiag.checks.loss_curve.diverging import Diverging
 from nndiag.losses import WEIGHTED
 from nndiag.run import Run
@@ -35,8 +36,10 @@ class LearningRateHigh(Check):
     and unless each of three validations or more was better than the last; or, under the same conditions, above `leap` in
     the median of the first `window` reads. Sound runs begin with up to 0.06; a leap of a tenth of all weights at each of
     the first steps loses the initialisation. Without hidden layers, or where most weights begin below `small` of He's
-    standard deviation, there is none to lose, and the leap counts where training makes poor progress. So do large updates to
-    the end without hidden layers, and where weights begin small: both may well be small beside what the batches add to them.
+    standard deviation, there is none to lose, and with Adagrad steps shrink by themselves: there the leap counts where training
+    makes poor progress. So do large updates to the end without hidden layers, and where weights begin small: both may well be
+    small beside what the batches add to them. Where training makes poor progress, updates above `ratio` in the first `window`
+    reads are enough if a gradient reached the first layers then and next to none does later (as ND401 decides).
 
     Or updates are `brisk`, five times as large as usual, in the median of the `first` reads, and the run shows that it is
     thrown about: its second half and its end stay `above` the loss of a trivial prediction, which the last bias alone, if there
@@ -125,8 +128,14 @@ class LearningRateHigh(Check):
         ratio = run.statistic("updates", "ratio")[weights].median(axis=1)
         early, later = ratio.iloc[: self.window], ratio.iloc[signals.warm_up(len(ratio)) :]
         first = float(early.dropna().median())
-        if first > self.leap and (trained.poor or self._has_a_beginning(run, weights)):
+        shrinking = (
+            "adagrad" in str(run.meta.optimizer.get("name")).lower()
+        )  # its steps fall with the root of their number
+        if first > self.leap and (trained.poor or (self._has_a_beginning(run, weights) and not shrinking)):
             return self._of_updates(run, first, int(early.index[0]), int(early.index[-1]), limit=self.leap)
+        if trained.poor and first > self.ratio and (step := VanishingGradients().cut_off(run)) is not None:
+            more = f", and from step {step} on next to no gradient reaches the first layers"
+            return self._of_updates(run, first, int(early.index[0]), step, limit=self.ratio, more=more)
         linear = structure.recorded(run, "mean") and not structure.hidden(run)
         if (linear or self._begins_small(run, weights)) and not trained.poor:
             return None
