@@ -54,7 +54,7 @@ class Checklist:
             raise TypeError(
                 f"a checklist examines a Run (recorder.run, or nndiag.open_run(path)), got a {type(run).__name__}"
             )
-        thin = run.thinned()
+        thin = run.thinned().of_its_loss()
         with np.errstate(all="ignore"):  # a run may hold infinities; that is for the checks to say
             severity = Severity(thin)
             judged = [self._judge(check, thin, severity) for check in self.checks]

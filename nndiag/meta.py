@@ -37,6 +37,7 @@ LOSS = {
     "class_weights": "weights of the classes, as measured on the gradients of the outputs",
     "signed_weights": "true where samples are weighed by numbers of either sign, as by advantages",
     "adversarial": "true where it is at odds with the loss of another optimiser",
+    "since": "step from which on it is the loss, where another one was before",
     "trivial": "what outputs cost that say nothing of their inputs, where that is known",
     "floor": "the lowest value it can have, where that is known and not 0",
     "unguarded": "true where a logarithm or a quotient in it is not kept from 0",

@@ -290,6 +290,14 @@ class Run:
         recorded = {name: min(rows, steps) for name, rows in self.meta.thinned.items()}
         return Run(replace(self.meta, ended="running", first_nonfinite=known, thinned=recorded), tables, self.path)
 
+    def of_its_loss(self) -> Run:
+        """This run with those outputs alone that went into the loss which it says it has: another may have come before."""
+        since, outputs = self.meta.loss.get("since"), self.tables.get("outputs")
+        if not isinstance(since, int | float) or outputs is None:
+            return self
+        late = outputs.take(np.flatnonzero(outputs.steps >= since))
+        return replace(self, tables={**self.tables, "outputs": late})
+
     def thinned(self, rows: int = ROWS) -> Run:
         """This run with at most `rows` rows a frame, spread over its length; all of them while they are fewer.
 

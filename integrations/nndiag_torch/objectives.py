@@ -17,6 +17,9 @@ from nndiag_torch.arrays import first_tensor, same_start
 if TYPE_CHECKING:
     from nndiag_torch.loop import TorchLoop
 
+PHASE = 3
+"""Looks in a row at losses of one kind that are a phase of a training; fewer are a batch that is unlike the others."""
+
 MANY, LOOKED = 8, 5
 """Kinds of loss of one loop that are told apart, and iterations in which graphs are gone through for what does not change: which
 parameters a loss reaches, padding, axes."""
@@ -37,6 +40,10 @@ class Objectives:
         self._kinds: list[dict[str, Any]] = []
         self._looked: dict[str, Any] = {}
         """The objective as it was when it was looked at last."""
+        self._phase: tuple[object, int, int] = None, 0, 0
+        """The kind of the losses that were looked at last, the step of the first of them in a row, and how many they are."""
+        self._settled: object = None
+        """The kind of the latest phase."""
         self._factor = 1.0
         """The number that the whole of that loss was multiplied with."""
         self.adversarial = False
@@ -75,6 +82,7 @@ class Objectives:
         """
         self._factor = graph.factor_on(loss)
         self._looked = facts = found.loss | self._of_texts(found, loss) | self._of_axes(loss, output)
+        self._mind_phases(facts.get("name"))
         same = next((one for one in self._kinds if one.get("name") == facts.get("name")), None)
         if same is None and facts and len(self._kinds) < MANY:
             self._kinds.append(facts)
@@ -82,6 +90,18 @@ class Objectives:
         elif same is not None and "ignored" in facts and "ignored" not in same:
             same["ignored"] = facts["ignored"]
             self._loop.recorder.describe(loss=self._told(same))
+
+    def _mind_phases(self, name: object) -> None:
+        """Where one kind of loss has come to stay after another, say from which step on."""
+        if name is None:
+            return
+        last, begun, looks = self._phase
+        self._phase = last, begun, looks = (name, begun, looks + 1) if name == last else (name, self._loop.steps, 1)
+        if looks == PHASE:
+            before, self._settled = self._settled, name
+            if before not in (None, name):
+                self._kinds.sort(key=lambda kind: kind.get("name") == name)
+                self._loop.recorder.describe(loss={**self.latest, "since": begun})
 
     def _of_texts(self, found: graph.Found, loss: torch.Tensor) -> dict[str, Any]:
         """What is to be said of ids that went in: targets found among them, and padding that is read in place of text."""

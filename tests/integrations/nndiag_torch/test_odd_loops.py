@@ -257,6 +257,36 @@ def test_a_sum_divided_by_the_samples_of_all_micro_batches_is_a_mean():
     assert "ND108" not in {finding.code for finding in recorder.check().findings}
 
 
+def two_phases(steps, switch):
+    """An autoencoder whose encoder is a classifier afterwards, from step `switch` on."""
+    encoder, decoder, head = nn.Sequential(nn.Linear(8, 16), nn.ReLU()), nn.Linear(16, 8), nn.Linear(16, 3)
+    model = nn.ModuleDict({"encoder": encoder, "decoder": decoder, "head": head})
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    with nndiag.watch(model, optimizer, every=1) as recorder:
+        for step, (x, y) in enumerate(batches(steps)):
+            loss = F.mse_loss(decoder(encoder(x)), x) if step < switch else F.cross_entropy(head(encoder(x)), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return recorder
+
+
+def test_the_loss_of_a_second_phase_is_not_held_against_the_targets_of_the_first():
+    recorder = two_phases(120, switch=60)
+
+    assert recorder.meta.loss["name"] == "CrossEntropyLoss"
+    assert recorder.meta.loss["since"] == 60
+    assert not codes(recorder)
+    curve = next(check for check in recorder.check().checks if check.code == "ND601")
+    assert "another one from step 60 on" in curve.reason
+
+
+def test_a_few_batches_with_another_loss_are_no_phase():
+    recorder = two_phases(120, switch=118)
+
+    assert "since" not in recorder.meta.loss
+
+
 # Passes, steps and clipping
 
 
