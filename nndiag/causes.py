@@ -98,7 +98,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "ND009": ("ND7",),
     "ND008": ("ND7",),
     "ND007": ("ND501", "ND306", "ND402", "ND404", "ND6", "ND7"),
-    "ND005": ("ND009", "ND306", "ND7", "ND102", "ND6", "ND702"),
+    "ND005": ("ND009", "ND109", "ND306", "ND7", "ND102", "ND6", "ND702"),
     "ND006": ("ND7",),
     DRAWN: ("ND005", "ND009", "ND007", "ND102", "ND306", "ND6", "ND7"),
     "ND408": ("ND7", *TRAINING),

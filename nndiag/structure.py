@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -221,6 +221,16 @@ def has_biases(run: Run) -> bool:
     weights = [p.kind == "weight" and kinds.get(p.layer) in LINEAR for p in run.meta.parameters]
     still = run.series("data", "constant_fraction", "input")
     return not (plain and weights and all(weights)) or bool(len(still) and still.iloc[-1] > 0)
+
+
+def accuracies(run: Run, least: int) -> Iterator[tuple[str, pd.Series[float]]]:
+    """Every metric whose name says accuracy, of `least` values or more, with its split in front of its name."""
+    for column in run.metrics.columns.to_list():
+        metric, split = column[0], column[1]
+        if str(metric).lower() == "acc" or "accuracy" in str(metric).lower():
+            values = run.metrics[metric, split].dropna()
+            if len(values) >= least:
+                yield f"{split} {metric}", values
 
 
 def by_hand(run: Run) -> bool:

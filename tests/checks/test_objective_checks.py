@@ -291,6 +291,29 @@ def test_an_imbalance_shows_in_a_validation_that_gains_nothing(
     assert Checklist(select="ND005").examine(run).headlines == headlines
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "last", "headlines"),
+    [
+        ("accuracy", 0.970, 0.974, ("ND005",)),
+        ("accuracy", 0.970, 0.976, ()),  # it moves
+        ("accuracy", 0.945, 0.945, ("ND109",)),  # another share than that of the most common class
+        ("auc", 0.970, 0.974, ()),
+    ],
+)
+def test_a_rare_class_that_is_never_named_harms_who_goes_by_accuracy(
+    name: str, first: float, last: float, headlines: tuple[str, ...]
+) -> None:
+    values = np.full(100, np.nan)
+    values[9::10] = np.linspace(first, last, 10)
+    run = synthetic.run(
+        train=synthetic.decay(start=0.14, end=0.08), metrics={name: {"validation": values}},
+        data={"entropy": {"target": 0.135}, "classes": {"target": 2.0}, "count": {"label 0": 62.0, "label 1": 2.0}},
+        outputs={"hits": {"label 0": 62.0, "label 1": 0.0}}, **synthetic.CLASSES,
+    )  # fmt: skip
+
+    assert Checklist(select="ND005,ND109").examine(run).headlines == headlines
+
+
 @pytest.mark.parametrize(("entropy", "headlines"), [(0.2, ("ND005",)), (0.22, ("ND707",))])
 def test_a_training_that_settles_at_the_shares_of_few_labels_has_an_imbalance(
     entropy: float, headlines: tuple[str, ...]

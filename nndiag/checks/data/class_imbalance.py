@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nndiag import progress, synthetic
+from nndiag import progress, structure, synthetic
 from nndiag.check import Check, Finding, Kind
 from nndiag.checks.generalization.no_generalization import NoGeneralization
 from nndiag.run import Run
@@ -21,12 +21,13 @@ class ClassImbalance(Check):
     Always saying the frequent class is then nearly right, and that is what is learned: the loss falls, the accuracy looks
     fine, and the class that mattered is missed (Japkowicz & Stephen 2002).
 
-    Decides on the labels of all batches: a single class among `samples` samples or more; or an entropy below `even` of
-    that of equal classes, and in the last quarter of the reads a class with `seen` samples or more of which not one was
-    named. An imbalance that weights or sampling make up for is sound: then the class is named. Rare events by nature, of
-    which none may ever be more likely than not, are a remark where the loss beats a trivial prediction; and a network
-    that learns nothing at all names no class for another reason, which goes first. Or an entropy below `uneven`, and a
-    validation loss that is never below what the shares of the training labels alone would cost (as ND707 decides), though
+    Decides on the labels of all batches: a single class among `samples` samples or more; or an entropy below `even` of that
+    of equal classes, and in the last quarter of the reads a class with `seen` samples or more of which not one was named. An
+    imbalance that weights or sampling make up for is sound: then the class is named. Rare events by nature, of which none may
+    ever be more likely than not, are a remark where the loss beats a trivial prediction, unless the run is judged by an
+    accuracy that stands, within `still` over `evaluations` of them, at the share of the most common class, to `near`; and a
+    network that learns nothing at all names no class for another reason, which goes first. Or an entropy below `uneven`, and
+    a validation loss that is never below what the shares of the training labels alone would cost (as ND707 decides), though
     the training loss is, or has settled there with an entropy below `even`: the rare classes were learned by heart, or
     validation has them more often. Where the shares of the validation labels are known and within `shift` of these, it is
     neither. Or the loss weighs classes, of which one has `times` the samples of another or more, and weights rise with the
@@ -46,6 +47,9 @@ class ClassImbalance(Check):
     uneven: float = 0.5
     shift: float = 0.1
     samples: int = 20
+    evaluations: int = 10
+    still: float = 0.005
+    near: float = 0.02
     seen: int = 5
     times: float = 3.0
     power: float = 0.25
@@ -80,7 +84,9 @@ class ClassImbalance(Check):
                     f"class {names} is rare (labels have {share:.0%} of the entropy of equal classes) and never named"
                 )
                 poor = not progress.beats_guess(run)  # then what keeps it from learning goes first
-                yield self._finding(run, fact, share, "training" if poor else "note", "ND306" if poor else "")
+                if fooled := self._fooled(run):
+                    fact += f"; {fooled} is what always saying the most common class has"
+                yield self._finding(run, fact, share, "training" if poor or fooled else "note", "ND306" if poor else "")
             elif share < self.uneven and self._carries_nothing_over(run, share):
                 fact = (
                     f"labels have {share:.0%} of the entropy of equal classes, and what is learned of them does not carry over: "
@@ -120,6 +126,15 @@ class ClassImbalance(Check):
         counts, hits = _late(run.statistic("data", "count")), _late(run.statistic("outputs", "hits"))
         return [str(label) for label in hits.index.intersection(counts.index)
                 if counts[label] >= self.seen and hits[label] == 0]  # fmt: skip
+
+    def _fooled(self, run: Run) -> str:
+        """The accuracy that the run is judged by, if it stands where the share of the most common class is; else ""."""
+        counts = run.statistic("data", "count").sum()
+        for name, values in structure.accuracies(run, self.evaluations):
+            stands = values.max() - values.min() <= self.still
+            if stands and abs(values.mean() - counts.max() / counts.sum()) < self.near:
+                return f"the {name} of {values.iloc[-1]:.3g}"
+        return ""
 
     def _finding(
         self,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nndiag import progress, synthetic
+from nndiag import progress, structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.losses import BINARY, CROSS_ENTROPIES, WEIGHTED
 from nndiag.objective import Objective
@@ -56,13 +56,13 @@ class MetricMismatch(Check):
     def not_checked(self, run: Run) -> str | None:
         if reason := super().not_checked(run):
             return reason
-        enough = [*self._accuracies(run, self.evaluations), *self._bounded(run)]
+        enough = [*structure.accuracies(run, self.evaluations), *self._bounded(run)]
         return None if enough else f"needs {self.evaluations} values of an accuracy"
 
     def examine(self, run: Run) -> Iterator[Finding]:
         short = {name: found for name, *both in self._bounded(run) if (found := self._short(name, *both))}
         yield from short.values()
-        for name, values in self._accuracies(run, self.evaluations):
+        for name, values in structure.accuracies(run, self.evaluations):
             if name in short:
                 continue
             losses = run.validation if "validation" in name and len(run.validation) else run.train
@@ -108,7 +108,7 @@ class MetricMismatch(Check):
         """Accuracies of validation, `times` or more, each with the least that the loss of the same evaluation allows."""
         if not self._costs_ln_2(run):
             return
-        for name, values in self._accuracies(run, self.times):
+        for name, values in structure.accuracies(run, self.times):
             together = values[values.index.isin(run.validation.index)]
             if "balanced" not in name.lower() and len(together) >= self.times:
                 losses = run.validation[together.index]
@@ -130,14 +130,6 @@ class MetricMismatch(Check):
         plain = mean and seen.integers and not loss.get("label_smoothing")
         weighted = any(loss.get(key) is not None for key in WEIGHTED)
         return one and plain and not weighted and progress.plain_name(run) in ENTROPIES and seen.one_each
-
-    def _accuracies(self, run: Run, least: int) -> Iterator[tuple[str, pd.Series[float]]]:
-        for column in run.metrics.columns.to_list():
-            metric, split = column[0], column[1]
-            if str(metric).lower() == "acc" or "accuracy" in str(metric).lower():
-                values = run.metrics[metric, split].dropna()
-                if len(values) >= least:
-                    yield f"{split} {metric}", values
 
     @classmethod
     def _run(cls, end: float) -> Run:
