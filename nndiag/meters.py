@@ -167,11 +167,11 @@ class GradientMeter:
         return nonfinite
 
     def extremes(self, array: Array, weights: Array | None) -> None:
-        """`EXTREMES`; `identical_rows` is 1 where all units share their weights and their gradient."""
+        """`EXTREMES`; `identical_rows` is 1 where all units share their weights and their gradient, ½ where the weights alone."""
         low, high, zeros, count = st.finite_extremes(st.flattened(array))
         max_abs = max(-low, high)
-        same = weights is not None and _identical_units(array, weights, max_abs)
-        self._buffer.put(self._name, frames.EXTREMES, (max_abs, zeros / count if count else nan, float(same)))
+        same = 0.0 if weights is None else _identical_units(array, weights, max_abs)
+        self._buffer.put(self._name, frames.EXTREMES, (max_abs, zeros / count if count else nan, same))
 
     def clipped(self, array: Array) -> None:
         """`CLIPPED_NORM`."""
@@ -194,14 +194,13 @@ class GradientMeter:
         self._buffer.put(self._name, frames.CLIPPED_NORM, (gradient.norm,))
 
 
-def _identical_units(gradient: Array, weights: Array, max_abs: float) -> bool:
-    """Whether all rows of a weight and of its gradient, whose largest magnitude is known, are the same."""
-    if gradient.ndim < 2 or len(gradient) < 2 or not gradient.size:
-        return False
+def _identical_units(gradient: Array, weights: Array, max_abs: float) -> float:
+    """1 where all rows of a weight and of its gradient, of known largest magnitude, are the same; ½ if only the weight's are."""
+    if gradient.ndim < 2 or len(gradient) < 2 or not st.identical_rows(weights, frames.SAME_WEIGHTS):
+        return 0.0
     if abs(gradient.item(0) - gradient.item(gradient.size // len(gradient))) > frames.SAME_GRADIENTS * max_abs:
-        return False  # the first two rows differ in their first value
-    same = st.identical_rows(weights, frames.SAME_WEIGHTS)
-    return same and st.identical_rows(gradient, frames.SAME_GRADIENTS)
+        return 0.5  # the first two rows differ in their first value
+    return 1.0 if st.identical_rows(gradient, frames.SAME_GRADIENTS) else 0.5
 
 
 STEADY = 0.01

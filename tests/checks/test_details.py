@@ -247,6 +247,24 @@ def test_a_layer_that_nothing_comes_back_to_is_judged_once_it_does(later: float,
     assert len(findings(SymmetricWeights(), run)) == found
 
 
+@pytest.mark.parametrize(("gradient", "found"), [(0.9e-6, 1), (1.1e-6, 0)])
+def test_beside_equal_weights_rounding_is_no_gradient(gradient: float, found: int) -> None:
+    gradients = {"identical_rows": {"w": 0.5, "b": 0.0}, "norm": {"w": gradient, "b": 0.1}}
+
+    assert len(findings(SymmetricWeights(), synthetic.run(steps=10, gradients=gradients))) == found
+
+
+def test_a_constant_in_front_of_a_normalisation_is_named_whatever_rounding_makes_of_it() -> None:
+    rng = np.random.default_rng(0)
+    for constant in (0.01, 0.5, 1.7):
+        model = nn.MLP([13, 24, 24, 3], norm="layer", init=nn.constant(constant), seed=0)
+        run = first_step(
+            nn.Trainer(model, nn.SoftmaxCrossEntropy(), nn.Adam(1e-3)), rng.standard_normal((64, 13)), np.arange(64) % 3
+        )
+
+        assert findings(SymmetricWeights(), run)
+
+
 @pytest.mark.parametrize(("std", "train", "found"), [(0.1, 2.3, 1), (0.2, 2.3, 0), (0.1, 1.0, 0)])
 def test_small_weights_count_where_nothing_is_learned_also_without_layers(std: float, train: float, found: int) -> None:
     he = math.sqrt(2 / 64) * 64

@@ -1005,20 +1005,6 @@ def test_the_rate_of_a_batch_norm_is_known_of_the_trainer() -> None:
     assert "ND508" in {finding.code for finding in report(model, nn.SoftmaxCrossEntropy()).findings}
 
 
-@pytest.mark.parametrize(("end", "found"), [(0.8, 1), (0.6, 0)])
-def test_other_shares_of_the_classes_are_a_remark_where_validation_comes_most_of_its_way(
-    end: float, found: int
-) -> None:
-    evaluations = {"shift": 0.1, "scale": 1.0, "label_shift": 0.4, "samples": 400.0}
-    run = synthetic.run(
-        train=synthetic.decay(end=0.05), validation={20 * (i + 1): 1.4 + (end - 1.4) * i / 4 for i in range(5)},
-        evaluations={name: {"validation": value} for name, value in evaluations.items()},
-        data={"entropy": {"target": np.log(6)}, "classes": {"target": 6.0}}, **synthetic.CLASSES,
-    )  # fmt: skip
-
-    assert len(findings("ND009", run)) == found
-
-
 @pytest.mark.parametrize(("end", "first"), [(2.3, "ND601"), (0.2, "ND009")])
 def test_training_that_comes_to_nothing_is_not_explained_by_the_validation_set(end: float, first: str) -> None:
     run = synthetic.run(

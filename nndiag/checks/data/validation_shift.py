@@ -24,10 +24,10 @@ class ValidationShift(Check):
     three times what drawing C classes n and m times makes of it by chance, 0.4 √((C − 1)(1/n + 1/m)). A training set drawn
     with repetitions (more than `copies` of its rows are copies) has other shares on purpose. Or a feature that never varies
     in training goes from its value in validation by more than `far` times the largest standard deviation; or the means of
-    real targets lie more than `shift` apart. Means alone that lie apart, as of a series with a trend, and other shares of the
-    classes are a remark where validation comes more than `learned` of its way all the same. Random splits of 50 samples stay
-    below 0.3 in the first two; only from `samples` validation samples on. Where the validation set is not told, the inputs of
-    passes without gradients stand for it if they differ so much; if not, they may have been the training set's.
+    real targets lie more than `shift` apart. Means alone that lie apart, as of a series with a trend, are a remark where
+    validation comes more than `learned` of its way all the same. Random splits of 50 samples stay below 0.3 in the first two;
+    only from `samples` validation samples on. Where the validation set is not told, the inputs of passes without gradients
+    stand for it if they differ so much; if not, they may have been the training set's.
     """
 
     code = "ND009"
@@ -65,9 +65,7 @@ class ValidationShift(Check):
             fact = (
                 f"{relabelled:.0%} of the validation labels would have to change to match the training labels' shares"
             )
-            yield self._finding(
-                fact, relabelled, self._labels_limit(run), step, kind="note" if self._borne(run) else None
-            )
+            yield self._finding(fact, relabelled, self._labels_limit(run), step)
 
     def _inputs(self, run: Run, step: int) -> Finding | None:
         told = len(run.series("evaluations", "shift", "validation"))

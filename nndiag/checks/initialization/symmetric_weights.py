@@ -21,8 +21,10 @@ class SymmetricWeights(Check):
 
     Decides on the first read of each weight: rows equal to 1e-6 and their gradients equal to 1e-4, relative to the
     largest value: equal up to float32's rounding. Both are needed: a last layer of zeros gets different gradients for
-    its units and is sound, as is logistic regression from zero. The first read is enough, no update is needed; but where
-    nothing comes back, as from a branch or a head that starts at zero (Zhang, Dauphin & Ma 2019), the first with a gradient.
+    its units and is sound, as is logistic regression from zero. Beside equal weights a gradient below `noise` times that of
+    another parameter may differ: it is the rounding that is left where units that are alike are normalised. The first read is
+    enough, no update is needed; but where nothing comes back, as from a branch or a head that starts at zero (Zhang, Dauphin & Ma
+    2019), the first with a gradient.
     """
 
     code = "ND202"
@@ -34,13 +36,15 @@ class SymmetricWeights(Check):
     confirm = "print(np.ptp(model.layer('hidden1').weight.value, axis=0).max())  # 0: all units are the same"
     passed = "units start from different weights"
 
+    noise: float = 1e-5
+
     def examine(self, run: Run) -> Iterator[Finding]:
         first = run.statistic("gradients", "identical_rows")
         for name in map(str, first):
             same, norm = first[name].dropna(), run.series("gradients", "norm", name)
             reached = same[~same.index.isin(norm.index[norm == 0])]
             same = reached if len(reached) else same
-            if len(same) and same.iloc[0] == 1:
+            if len(same) and (same.iloc[0] == 1 or (same.iloc[0] > 0 and self._is_noise(run, name, same.index[0]))):
                 parameter = run.meta.parameter(name)
                 units = f"all {parameter.shape[0]} units" if parameter.shape else "all units"
                 norms = run.series("updates", "weight_norm", name), norm
@@ -49,9 +53,14 @@ class SymmetricWeights(Check):
                 yield self.finding(
                     f"{units} of {parameter.layer or name} have the same weights and the same gradient{zero}",
                     layer=parameter.layer or None, parameter=name, value=1.0, threshold=1.0,
-                    steps=(same.index[0], same[same == 1].index[-1]),
+                    steps=(same.index[0], same[same > 0].index[-1]),
                     fix=self._fix(run, name),
                 )  # fmt: skip
+
+    def _is_noise(self, run: Run, name: str, step: int) -> bool:
+        """Whether the gradient of a weight is nothing but rounding beside that of others."""
+        norms = run.statistic("gradients", "norm").loc[step]
+        return bool(norms[name] < self.noise * norms.max())
 
     def _fix(self, run: Run, name: str) -> str:
         fan_in, _ = structure.fans(run, run.meta.parameter(name))
