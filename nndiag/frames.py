@@ -57,7 +57,7 @@ steps that a gradient scaler left out; 1 if gradients of before, of an optimiser
 backward passes began; 1 if a pass that a backward pass followed was made in evaluation mode; the factor on the loss, 1 without a
 gradient scaler."""
 EVALUATION = ("training_mode",)
-"""Of the row that holds a validation: 1 if the passes without gradients since the last update were made in training mode."""
+"""Of the row that holds a validation: 1 if all passes without gradients since the one before were made in training mode."""
 
 FRAMES: dict[str, tuple[str, ...]] = {
     "activations": FORWARD + BACKWARD,

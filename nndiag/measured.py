@@ -95,8 +95,7 @@ class MeasuredRow(Row):
 
     def gradient_extremes(self, name: str, array: Any, weights: Any) -> None:
         if isinstance(array, Magnitude):
-            same = isinstance(weights, Magnitude) and weights.same and array.same
-            self._gradients[name].measured_extremes(array, same=same)
+            self._gradients[name].measured_extremes(array, weights if isinstance(weights, Magnitude) else None)
         else:
             super().gradient_extremes(name, array, weights)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
 import re
 from collections.abc import Callable, Mapping
@@ -188,6 +189,12 @@ class Meta:
     def broken_at(self) -> int | None:
         """The step whose loss is the first that is not finite; None where all are."""
         return None if self.first_nonfinite is None else int(self.first_nonfinite["step"])
+
+    @property
+    def loss_since(self) -> int | None:
+        """The step from which on the loss is the one that is described; None where no other came before."""
+        since = self.loss.get("since")
+        return int(since) if isinstance(since, int | float) and math.isfinite(since) and since > 0 else None
 
     def layer(self, name: str) -> LayerMeta:
         """The layer called `name`, of unknown kind where the run does not describe it."""

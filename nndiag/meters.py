@@ -184,10 +184,11 @@ class GradientMeter:
         known = norm if count or not gradient.nonfinite else nan
         self._buffer.put(self._name, frames.NORM, (known, rms, gradient.nonfinite))
 
-    def measured_extremes(self, gradient: Magnitude, *, same: bool) -> None:
-        """`EXTREMES` of a gradient that was measured elsewhere."""
+    def measured_extremes(self, gradient: Magnitude, weights: Magnitude | None) -> None:
+        """`EXTREMES` of a gradient that was measured elsewhere, as its weights were, if they were."""
         share = gradient.zeros / gradient.count if gradient.count else math.nan
-        self._buffer.put(self._name, frames.EXTREMES, (gradient.largest, share, float(same)))
+        same = 0.0 if weights is None or not weights.same else 1.0 if gradient.same else 0.5
+        self._buffer.put(self._name, frames.EXTREMES, (gradient.largest, share, same))
 
     def measured_clipped(self, gradient: Magnitude) -> None:
         """`CLIPPED_NORM` of a gradient that was measured elsewhere."""

@@ -169,8 +169,8 @@ def no_measure(run: Run) -> str | None:
     (Mnih et al. 2015): it goes up with each copy of that network. And where the optimiser is told to maximise: it is to go up.
     And where the loss was another one before, as of a network that is trained in two phases.
     """
-    if since := run.meta.loss.get("since"):
-        return f"the loss is another one from step {since} on"
+    if run.meta.loss_since is not None:
+        return f"the loss is another one from step {run.meta.loss_since} on"
     if run.meta.optimizer.get("maximize"):
         return "the optimiser is told to maximise: the loss is to grow"
     if run.meta.loss.get("adversarial"):

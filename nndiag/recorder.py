@@ -145,7 +145,8 @@ class Recorder:
     latest when the run has grown by a quarter; losses are taken always.
     A folder that exists and is not empty is left alone and a sibling `run-2` is used, unless `resume` appends to it.
     With `check_every` or `on_finding` the checks look at the run while it goes on (`nndiag.live`).
-    Raises RunError if the folder cannot be made. Works as a context manager that closes the run.
+    Raises RunError if the folder cannot be made, and ValueError for a setting that makes no sense. Works as a context manager
+    that closes the run.
     """
 
     def __init__(
@@ -487,7 +488,7 @@ class Recorder:
         except Exception as fault:
             if propagates(fault, self.strict):
                 raise
-            self._broken |= {"step", "validation_data", *FILLS}
+            self._broken |= {"step", *FILLS}
             log.error("step failed and recording is switched off; the loop goes on", exc_info=fault)
             self.fault("Recorder", "step", fault, self.row.buffers)
 

@@ -292,8 +292,8 @@ class Run:
 
     def of_its_loss(self) -> Run:
         """This run with those outputs alone that went into the loss which it says it has: another may have come before."""
-        since, outputs = self.meta.loss.get("since"), self.tables.get("outputs")
-        if not isinstance(since, int | float) or outputs is None:
+        since, outputs = self.meta.loss_since, self.tables.get("outputs")
+        if since is None or outputs is None:
             return self
         late = outputs.take(np.flatnonzero(outputs.steps >= since))
         return replace(self, tables={**self.tables, "outputs": late})

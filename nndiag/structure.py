@@ -223,6 +223,12 @@ def has_biases(run: Run) -> bool:
     return not (plain and weights and all(weights)) or bool(len(still) and still.iloc[-1] > 0)
 
 
+def class_shares(run: Run) -> pd.Series[float]:
+    """Share of the samples that each class has, of those that were counted; empty without any."""
+    counts = run.statistic("data", "count").sum()
+    return counts[counts > 0] / counts.sum()
+
+
 def accuracies(run: Run, least: int) -> Iterator[tuple[str, pd.Series[float]]]:
     """Every metric whose name says accuracy, of `least` values or more, with its split in front of its name."""
     for column in run.metrics.columns.to_list():

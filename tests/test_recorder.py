@@ -237,7 +237,7 @@ def test_nothing_recorded_is_an_empty_run() -> None:
     run = Recorder().run
 
     assert run.steps == 0
-    for name in ("activations", "gradients", "updates", "losses", "metrics", "data", "outputs", "histograms"):
+    for name in frames.FRAMES:
         assert getattr(run, name).empty
 
 

@@ -45,7 +45,7 @@ class Iteration:
 
 @dataclass(slots=True)
 class Aside:
-    """Passes in evaluation mode with gradients on, behind an iteration that is over: of training, if an optimiser steps on it."""
+    """Passes in evaluation mode with gradients on, behind an iteration that is over: of training, once an optimiser steps."""
 
     goes_back: bool = False
     """Whether a backward pass went through them."""

@@ -126,7 +126,9 @@ class TorchLoop:
         self._never_steps = False
         """Whether no optimiser stepped in the latest iteration."""
         self._trains_in_evaluation_mode = False
+        """Whether passes in evaluation mode are heard as those of training."""
         self._aside: Aside | None = None
+        """Passes in evaluation mode that may turn out to be of training, if there were any since the latest iteration."""
         self._reads = False
         """Whether the latest pass is read."""
         self._evaluations = Evaluations()
@@ -336,8 +338,7 @@ class TorchLoop:
         """A module of the model, or the model itself, has been called."""
         if root := id(module) in self.parts.roots:
             self._entering, self._within = (), False
-        alone = root or not (self._within or torch.is_grad_enabled() or patches.is_checkpointing())
-        if alone and not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() and (root or not (self._within or patches.is_checkpointing())):
             if root:
                 self._evaluates(first_tensor(args, floating=False))
             elif (layer := self.parts.layers.get(id(module))) and layer.kind in MODAL:
@@ -549,13 +550,7 @@ class TorchLoop:
         """
         now, current = self.iteration, self._pass
         if self._aside is not None and now.finished:
-            if (
-                not current.unscaled
-                and loss.numel() == 1
-                and self._aside.loss is None
-                and self._reached_by(loss) is not None
-            ):
-                self._aside.loss = self.teller.mean(loss)
+            self._goes_back_aside(self._aside, loss)
             return
         if self.steps < ALWAYS and (self._strangers or len(self.optimizers) > 1):
             self._objectives.mind_opponents(loss)
@@ -572,6 +567,11 @@ class TorchLoop:
             cleared, now.witness = is_cleared(now.witness), parameter
             given, current.given = current.given, (None, None)
             self._take_loss(loss, *given, told=False, again=cleared)
+
+    def _goes_back_aside(self, aside: Aside, loss: torch.Tensor) -> None:
+        """Of passes of which it is not known yet whether they train, the first loss is kept."""
+        if aside.loss is None and not self._pass.unscaled and loss.numel() == 1 and self._reached_by(loss) is not None:
+            aside.loss = self.teller.mean(loss)
 
     def _reached_by(self, loss: torch.Tensor) -> torch.Tensor | None:
         """A parameter of the model that `loss` reaches, if all that it reaches are the model's or in its optimisers.

@@ -57,10 +57,9 @@ class TargetScale(Check):
         means, rms = run.series("data", "mean", "target"), run.series("data", "rms", "target")
         mean, size = abs(float(means.mean())), float(rms.median())
         std = (run.latest("data", "total_variance", "target") or 0.0) ** 0.5
-        kind = "note" if self._learned(run, std) > self.learned else self.kind
         squeezed = run.latest("data", "code_spread", "target")
         if squeezed is not None and squeezed < self.squeezed:
-            yield self._coded(run, squeezed, kind)
+            yield self._coded(run, squeezed, self._kind(run, std))
             return
         begun, spread = self._begun(run)
         in_place = abs(begun - float(means.mean())) < self.near * std and spread > self.spread * std
@@ -74,7 +73,7 @@ class TargetScale(Check):
         else:
             return
         yield self.finding(
-            fact, kind=kind, steps=rms.index, value=value, threshold=threshold,
+            fact, kind=self._kind(run, std), steps=rms.index, value=value, threshold=threshold,
             fix=f"Train on (y - {means.mean():.3g}) / {std or 1:.3g}, and undo it on predictions.",
         )  # fmt: skip
 
@@ -93,6 +92,9 @@ class TargetScale(Check):
             causes=("a code such as -9999 for what is missing",), fix="Leave out the samples whose target is missing.",
             confirm="print(y.min(), y.max(), np.median(y))",
         )  # fmt: skip
+
+    def _kind(self, run: Run, std: float) -> Kind:
+        return "note" if self._learned(run, std) > self.learned else self.kind
 
     def _learned(self, run: Run, std: float) -> float:
         """Share of the targets' variance that the outputs explain, or else how far training has come."""

@@ -79,10 +79,9 @@ class VanishingGradients(Check):
 
     def cut_off(self, run: Run) -> int | None:
         """The step from which on next to no gradient reaches the first layers, if one did at the first read."""
-        layers, delta = self._delta(run)
-        found = next(iter(self.found(run)), None)
-        if found is None or not len(delta) or self.not_checked(run):
+        if (found := next(iter(self.found(run)), None)) is None:
             return None
+        layers, delta = self._delta(run)
         begun = delta[layers[0]].iloc[0] / delta[layers[-1]].iloc[0]
         return found.first_step if begun >= self._limit(run, len(layers)) else None
 

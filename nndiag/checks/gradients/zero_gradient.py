@@ -41,7 +41,8 @@ class ZeroGradient(Check):
     all. Of `SEVERAL` layers or more that are numbered and of one shape, as experts are, those that are never called are a remark
     where half of them or more train and training does not go poorly.
 
-    A weight declared frozen is a remark, as fine-tuning freezes on purpose, and so are pretrained ones out of reach. They
+    A weight declared frozen, or that no optimiser holds and the loss does not lead back to, is a remark, as fine-tuning keeps
+    weights on purpose, and so are pretrained ones out of reach. They
     are a finding where there was nothing to preserve and nothing writes to them: their standard deviation is that of a fresh
     initialisation (He, Glorot, LeCun or PyTorch's default, which is 1 for embeddings) to within `errors` standard errors of so
     many random numbers and half a percent, and their mean 0 to within four, for most of their numbers; where layers before a
@@ -183,11 +184,8 @@ class ZeroGradient(Check):
         trained = self._at_updates(run).max()
         moves = {p.name for p in weights if p.written or trained.get(p.name, 0.0) > 0}  # some before they were frozen
         frozen = [p for p in weights if self._kept_out(p) and p.name not in moves]
-        random = (
-            []
-            if pretrained.loaded(run, frozen, self.errors)
-            else [p for p in frozen if pretrained.fresh(run, p, self.errors)]
-        )
+        loaded = pretrained.loaded(run, frozen, self.errors)
+        random = [p for p in frozen if not loaded and pretrained.fresh(run, p, self.errors)]
         notes = []
         for p in frozen:
             head = p is weights[-1] and len(frozen) < len(weights) and not pretrained.adapted(p, weights)

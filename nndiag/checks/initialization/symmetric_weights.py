@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from nndiag import structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.nn.initializers import he_std
@@ -59,8 +61,8 @@ class SymmetricWeights(Check):
 
     def _is_noise(self, run: Run, name: str, step: int) -> bool:
         """Whether the gradient of a weight is nothing but rounding beside that of others."""
-        norms = run.statistic("gradients", "norm").loc[step]
-        return bool(norms[name] < self.noise * norms.max())
+        norms = run.statistic("gradients", "norm").reindex([step]).max()
+        return bool(norms.get(name, np.nan) < self.noise * norms.max())
 
     def _fix(self, run: Run, name: str) -> str:
         fan_in, _ = structure.fans(run, run.meta.parameter(name))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nndiag import progress, signals, synthetic
+from nndiag import progress, signals, structure, synthetic
 from nndiag.check import Check, Finding
 from nndiag.run import Run
 from nndiag.statistics import Array
@@ -101,10 +101,9 @@ class Oscillating(Check):
     def _rare(self, run: Run) -> float:
         """Share of the samples that most of the loss may be of: those of the rarest class where classes are uneven, else 1."""
         entropy, classes = (run.latest("data", name, "target") for name in ("entropy", "classes"))
-        counts = run.statistic("data", "count").sum()
-        if not entropy or not classes or classes < 2 or entropy > self.uneven * np.log(classes) or not counts.sum() > 0:
+        if not entropy or not classes or classes < 2 or entropy > self.uneven * np.log(classes):
             return 1.0
-        return float(counts[counts > 0].min() / counts.sum())
+        return min([1.0, *structure.class_shares(run).tolist()])
 
     @classmethod
     def _run(cls, swing: float) -> Run:

@@ -86,10 +86,8 @@ class MetricMismatch(Check):
 
     def _left(self, run: Run, values: pd.Series[float]) -> bool:
         """Whether more than a few decisions are wrong, or as many as where all are the most common class."""
-        counts = run.statistic("data", "count")
-        labels = counts[[name for name in counts if str(name).startswith("label ")]].sum()
-        wrong = 1 - float(values.iloc[0])
-        return wrong > self.few or (len(labels) > 0 and abs(wrong - (1 - labels.max() / labels.sum())) < self.near)
+        wrong, shares = 1 - float(values.iloc[0]), structure.class_shares(run)
+        return wrong > self.few or (len(shares) > 0 and abs(wrong - (1 - shares.max())) < self.near)
 
     def _short(self, name: str, values: pd.Series[float], least: pd.Series[float]) -> Finding | None:
         """That an accuracy is lower than its loss allows, if it is."""

@@ -128,9 +128,8 @@ class LearningRateHigh(Check):
         ratio = run.statistic("updates", "ratio")[weights].median(axis=1)
         early, later = ratio.iloc[: self.window], ratio.iloc[signals.warm_up(len(ratio)) :]
         first = float(early.dropna().median())
-        shrinking = (
-            "adagrad" in str(run.meta.optimizer.get("name")).lower()
-        )  # its steps fall with the root of their number
+        # The steps of Adagrad fall with the root of their number.
+        shrinking = "adagrad" in str(run.meta.optimizer.get("name")).lower()
         if first > self.leap and (trained.poor or (self._has_a_beginning(run, weights) and not shrinking)):
             return self._of_updates(run, first, int(early.index[0]), int(early.index[-1]), limit=self.leap)
         if trained.poor and first > self.ratio and (step := VanishingGradients().cut_off(run)) is not None:

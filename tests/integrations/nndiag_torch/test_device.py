@@ -23,7 +23,9 @@ from nndiag_torch.loop import TorchLoop  # noqa: E402
 from tests.integrations.nndiag_torch import programs, test_torch_contract, test_undisturbed  # noqa: E402
 
 CE = nn.CrossEntropyLoss()
-FRAMES = ("activations", "gradients", "updates", "losses", "metrics", "data", "outputs", "histograms", "loop")
+FRAMES = (
+    "activations", "gradients", "updates", "losses", "metrics", "evaluations", "data", "outputs", "histograms", "loop",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -194,6 +196,18 @@ def test_identical_rows():
     assert measure.same_rows(measure.rows_apart(rows).numpy(), 1e-6)
     rows[3, 2] += 1e-3
     assert not measure.same_rows(measure.rows_apart(rows).numpy(), 1e-6)
+
+
+def test_equal_weights_beside_different_gradients(monkeypatch):
+    def zero_head():
+        model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        nn.init.zeros_(model[2].weight)
+        return model
+
+    wanted, seen = at_once(monkeypatch, zero_head, 8), record(zero_head, 8)
+
+    assert wanted.gradients["identical_rows", "2.weight"].iloc[0] == 0.5
+    same(wanted, seen, ("gradients",))
 
 
 def test_updates_of_large_models_are_measured_on_a_part(monkeypatch):

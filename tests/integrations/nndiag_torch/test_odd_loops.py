@@ -40,6 +40,12 @@ def sgd(module, lr=0.1):
     return torch.optim.SGD(module.parameters(), lr=lr)
 
 
+def update(optimizer, loss):
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
 def codes(recorder):
     return {finding.code for finding in recorder.check().findings if finding.verdict.value == "fail"}
 
@@ -63,9 +69,7 @@ def test_a_model_that_goes_into_evaluation_mode_is_recorded_step_by_step(start, 
             losses.append(loss.item())
             if log == "before":
                 recorder.log(loss=loss)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            update(optimizer, loss)
             if log == "after":
                 recorder.log(loss=loss.item())
 
@@ -93,9 +97,7 @@ def test_attacks_in_evaluation_mode_between_the_steps_are_no_training(log):
             losses.append(loss.item())
             if log:
                 recorder.log(loss=loss)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            update(optimizer, loss)
 
     run = recorder.run
     assert recorder.step_number == 20
@@ -114,9 +116,7 @@ def test_a_body_whose_head_is_somebody_elses_does_not_end_in_its_last_function(f
     with nndiag.watch(body, optimizer, every=1) as recorder:
         for x, _ in batches(150):
             loss = F.mse_loss(head(body(x)), x.sum(1, keepdim=True))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            update(optimizer, loss)
 
     assert recorder.meta.layers[-1].kind == "unknown"
     assert not codes(recorder)
@@ -128,9 +128,7 @@ def test_a_function_at_the_end_of_the_whole_is_still_seen():
     with nndiag.watch(model, optimizer, every=1) as recorder:
         for x, _ in batches(150):
             loss = F.mse_loss(model(x), x.sum(1, keepdim=True))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            update(optimizer, loss)
 
     assert "ND104" in codes(recorder)
 
@@ -156,9 +154,7 @@ def test_a_base_that_no_optimizer_holds_and_no_loss_reaches_is_frozen(out_of_rea
     with nndiag.watch(model, optimizer, every=1) as recorder:
         for x, y in batches(150):
             loss = F.cross_entropy(model(x), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            update(optimizer, loss)
 
     assert not codes(recorder)
 
@@ -187,9 +183,7 @@ def test_passes_without_gradients_amid_a_step_are_none_of_a_model_called_in_part
                     with torch.no_grad():
                         model.d(model.e(10 * x))
                 loss = F.cross_entropy(outputs, y)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+                update(optimizer, loss)
         return recorder.run.activations["mean"]
 
     assert means(aside=True).equals(means(aside=False))
@@ -205,9 +199,7 @@ def test_a_module_that_was_put_in_has_a_name_of_its_own():
                 model.insert(2, nn.Linear(16, 16))
                 optimizer = sgd(model)
             loss = F.cross_entropy(model(x), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            update(optimizer, loss)
 
     norms = recorder.run.gradients["norm"].iloc[-1]
     assert norms["2.weight"] == pytest.approx(model[3].weight.grad.norm().item(), rel=1e-5)
@@ -265,9 +257,7 @@ def two_phases(steps, switch):
     with nndiag.watch(model, optimizer, every=1) as recorder:
         for step, (x, y) in enumerate(batches(steps)):
             loss = F.mse_loss(decoder(encoder(x)), x) if step < switch else F.cross_entropy(head(encoder(x)), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            update(optimizer, loss)
     return recorder
 
 
@@ -304,9 +294,7 @@ def test_gradients_asked_for_are_no_backward_pass_wherever_their_forward_pass_co
         for x, y in batches(12):
             terms = [lambda x=x, y=y: F.cross_entropy(model(x), y), lambda x=x: penalty(x)]
             loss = sum(term() for term in (reversed(terms) if first == "penalty" else terms))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            update(optimizer, loss)
 
     assert recorder.run.loop["backward_passes"].tolist() == [1.0] * 12
 
@@ -318,9 +306,7 @@ def test_a_backward_pass_without_an_update_at_the_end_is_no_step(every):
     with nndiag.watch(model, optimizer, every=every) as recorder:
         for x, y in batches(20):
             loss = F.cross_entropy(model(x), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            update(optimizer, loss)
         F.cross_entropy(model(x), y).backward()
 
     assert recorder.step_number == 20
@@ -357,9 +343,7 @@ def test_dropout_that_is_asked_for_after_a_validation_is_no_training_mode():
         for epoch in range(6):
             for x, y in batches(10):
                 loss = F.cross_entropy(model(x), y)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+                update(optimizer, loss)
             with torch.no_grad():
                 model.eval()
                 validation = F.cross_entropy(model(x), y).item()
